@@ -1,0 +1,2 @@
+//! Tag and SQL92 filters.
+#![forbid(unsafe_code)]

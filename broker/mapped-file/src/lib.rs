@@ -1,0 +1,1 @@
+//! Segments written by pwritev and read through maps.

@@ -1,0 +1,2 @@
+//! The route registry and its request processor.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! RocketMQ's wire protocol and record format.
+#![forbid(unsafe_code)]

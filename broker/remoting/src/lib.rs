@@ -1,0 +1,2 @@
+//! Frames over sockets.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Master and slave state machines of one broker group.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The message store of one broker.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The custom resources.
+#![forbid(unsafe_code)]

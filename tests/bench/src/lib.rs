@@ -1,0 +1,2 @@
+//! Load generator.
+#![forbid(unsafe_code)]

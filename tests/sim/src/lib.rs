@@ -1,0 +1,2 @@
+//! The seeded world.
+#![forbid(unsafe_code)]
