@@ -1,0 +1,23 @@
+# Each target is one line and names the true command; what is longer is a script with a name.
+.PHONY: help demo down test check build generated
+
+help:           ## this list
+	@sed -n 's/^\([a-z-]*\): *## */\1\t/p' Makefile
+
+demo:           ## a Kubernetes cluster on this machine, the operator, one RocketCluster, 10,000 messages by the Java client
+	@tests/demo
+
+down:           ## stop the demo's cluster and leave nothing behind
+	@tests/cluster/cluster down
+
+test:           ## everything that CI runs
+	@tests/run
+
+check:          ## the fast part: format, lints, unit tests; no root, no cluster
+	@tests/run check
+
+build:          ## the programs, static, into target/
+	@cargo build --release --bins
+
+generated:      ## rewrite crds/, the chart's copy of them and the generated pages of docs/
+	@tests/generate
