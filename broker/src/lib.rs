@@ -1,2 +1,5 @@
-//! The broker.
+//! The broker and name server processes: configuration, sockets, request processors, metrics, registration, start and stop.
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
