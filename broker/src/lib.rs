@@ -3,3 +3,6 @@
 
 pub mod cli;
 pub mod config;
+pub mod http;
+pub mod logging;
+pub mod metrics;

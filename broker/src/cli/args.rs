@@ -17,5 +17,8 @@ pub(super) enum Command {
         /// As docs/configuration.md.
         #[arg(long)]
         markdown: bool,
+        /// The table of metrics instead, as docs/metrics.md.
+        #[arg(long, conflicts_with = "markdown")]
+        metrics: bool,
     },
 }

@@ -26,11 +26,9 @@ pub const EXIT_STORE: u8 = 3;
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
-        Command::Config { markdown } => print(&if markdown {
-            page::markdown()
-        } else {
-            page::text()
-        }),
+        Command::Config { metrics: true, .. } => print(&crate::metrics::markdown()),
+        Command::Config { markdown: true, .. } => print(&page::markdown()),
+        Command::Config { .. } => print(&page::text()),
     }
 }
 

@@ -1,0 +1,301 @@
+//! The broker's series.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use prometheus::{
+    Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+};
+
+use super::table::metrics;
+
+const KIB: f64 = 1024.0;
+
+metrics! {
+    /// Every series of the broker. Cheap to clone.
+    pub struct Series {
+        /// Messages that producers sent and the broker took.
+        messages_in: IntCounterVec = "rocketmq_messages_in_total" ["topic", "message_type", "is_system"] [];
+        /// Messages that consumers were given.
+        messages_out: IntCounterVec = "rocketmq_messages_out_total" ["topic", "consumer_group", "is_retry", "is_system"] [];
+        /// Bytes of messages that producers sent and the broker took.
+        throughput_in: IntCounterVec = "rocketmq_throughput_in_total" ["topic", "message_type", "is_system"] [];
+        /// Bytes of messages that consumers were given.
+        throughput_out: IntCounterVec = "rocketmq_throughput_out_total" ["topic", "consumer_group", "is_retry", "is_system"] [];
+        /// Size of a message's body, bytes.
+        message_size: HistogramVec = "rocketmq_message_size" ["topic", "message_type"] [KIB, 4.0 * KIB, 512.0 * KIB, 1024.0 * KIB, 2048.0 * KIB, 4096.0 * KIB];
+        /// Messages that were given up and went to a dead letter queue.
+        send_to_dlq_messages: IntCounterVec = "rocketmq_send_to_dlq_messages_total" ["topic", "consumer_group", "is_system"] [];
+        /// Connected producers.
+        producer_connections: IntGaugeVec = "rocketmq_producer_connections" ["language", "version"] [];
+        /// Connected consumers.
+        consumer_connections: IntGaugeVec = "rocketmq_consumer_connections" ["consumer_group", "language", "version", "consume_mode", "is_system"] [];
+        /// Messages between a group's position and the end of its queues.
+        consumer_lag_messages: IntGaugeVec = "rocketmq_consumer_lag_messages" ["topic", "consumer_group", "is_retry", "is_system"] [];
+        /// Bytes of all files of the store.
+        storage_size: IntGaugeVec = "rocketmq_storage_size" ["storage_type", "storage_medium"] [];
+        /// Bytes of the commit log that are not flushed.
+        storage_flush_behind_bytes: IntGaugeVec = "rocketmq_storage_flush_behind_bytes" ["storage_type", "storage_medium"] [];
+        /// Bytes of the commit log that consumers cannot see because their queues are not built.
+        storage_dispatch_behind_bytes: IntGaugeVec = "rocketmq_storage_dispatch_behind_bytes" ["storage_type", "storage_medium"] [];
+        /// Age of the oldest message, milliseconds.
+        storage_message_reserve_time: IntGaugeVec = "rocketmq_storage_message_reserve_time" ["storage_type", "storage_medium"] [];
+        /// Time from a request's arrival to its answer, milliseconds.
+        rpc_latency: HistogramVec = "rocketmq_rpc_latency" ["protocol_type", "request_code", "response_code", "is_long_polling"] [1.0, 3.0, 5.0, 10.0, 100.0, 1_000.0, 3_000.0, 5_000.0, 7_000.0, 10_000.0];
+        /// Requests that wait in a bounded queue: `send` for the appender, `pull` for messages.
+        processor_watermark: IntGaugeVec = "rocketmq_processor_watermark" ["processor"] [];
+        /// What clients may do with the broker: 2 write, 4 read, 6 both.
+        broker_permission: IntGauge = "rocketmq_broker_permission" [] [];
+        /// Bytes in use on the file system of the store.
+        disk_used_bytes: IntGauge = "rocket_disk_used_bytes" [] [];
+        /// Bytes of the file system of the store.
+        disk_capacity_bytes: IntGauge = "rocket_disk_capacity_bytes" [] [];
+        /// 1 when this replica is the master of its group and serves, else 0.
+        role: IntGauge = "rocket_role" [] [];
+        /// Members of the in-sync set, the master included.
+        in_sync_replicas: IntGauge = "rocket_in_sync_replicas" [] [];
+        /// Members that the in-sync set must have for writes.
+        min_in_sync_replicas: IntGauge = "rocket_min_in_sync_replicas" [] [];
+        /// 1 when the store takes writes, else 0.
+        store_writable: IntGauge = "rocket_store_writable" [] [];
+        /// 1 after a flush failed. The process then ends by itself with status 3.
+        store_failed: IntGauge = "rocket_store_failed" [] [];
+        /// Time of a flush, seconds.
+        flush_latency: Histogram = "rocket_flush_latency_seconds" [] [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+        /// Position after the last appended byte of the commit log.
+        log_appended_bytes: IntGauge = "rocket_log_appended_bytes" [] [];
+        /// Position up to which the commit log is flushed.
+        log_durable_bytes: IntGauge = "rocket_log_durable_bytes" [] [];
+        /// Position up to which the commit log is committed.
+        log_committed_bytes: IntGauge = "rocket_log_committed_bytes" [] [];
+        /// Open connections of clients.
+        connections: IntGauge = "rocket_connections" [] [];
+        /// Connections that were refused because there were too many, or closed because a peer broke the protocol.
+        connections_refused: IntGauge = "rocket_connections_refused" [] [];
+        /// Bytes read from clients since start.
+        remoting_in_bytes: IntGauge = "rocket_remoting_in_bytes" [] [];
+        /// Bytes written to clients since start.
+        remoting_out_bytes: IntGauge = "rocket_remoting_out_bytes" [] [];
+        /// Name server addresses that took the last registration.
+        namesrv_registered: IntGauge = "rocket_namesrv_registered" [] [];
+        /// Name server addresses that are known.
+        namesrv_known: IntGauge = "rocket_namesrv_known" [] [];
+        /// Seconds since 1970 at which the process started.
+        start_time_seconds: Gauge = "rocket_start_time_seconds" [] [];
+    }
+}
+
+/// RocketMQ's kinds of a message, for the label `message_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageType {
+    /// Nothing special.
+    Normal,
+    /// With a message group.
+    Fifo,
+    /// Delivered later.
+    Delay,
+    /// Half of a transaction.
+    Transaction,
+}
+
+impl MessageType {
+    /// As in the label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Fifo => "fifo",
+            Self::Delay => "delay",
+            Self::Transaction => "transaction",
+        }
+    }
+}
+
+/// The counters of one topic and message type, found once per request and then plain atomics.
+#[derive(Debug)]
+pub struct TopicSeries {
+    messages: IntCounter,
+    bytes: IntCounter,
+    size: Histogram,
+}
+
+impl TopicSeries {
+    /// Counts one message of a send.
+    pub fn count(&self, body_bytes: usize) {
+        self.count_batch(1, body_bytes);
+    }
+
+    /// Counts a batch of `messages` messages with `body_bytes` bytes in all.
+    pub fn count_batch(&self, messages: u32, body_bytes: usize) {
+        self.messages.inc_by(u64::from(messages));
+        self.bytes
+            .inc_by(u64::try_from(body_bytes).unwrap_or(u64::MAX));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a message has far less than 2^52 bytes"
+        )]
+        self.size.observe(body_bytes as f64);
+    }
+}
+
+struct OutSeries {
+    messages: IntCounter,
+    bytes: IntCounter,
+}
+
+/// The broker's metrics: the series, and handles that are kept so that a send does not look up labels.
+pub struct Metrics {
+    /// The series.
+    pub series: Series,
+    sent: [RwLock<HashMap<String, Arc<TopicSeries>>>; 4],
+    given: RwLock<HashMap<String, HashMap<String, Arc<OutSeries>>>>,
+}
+
+impl Metrics {
+    /// Registers all series.
+    ///
+    /// # Errors
+    /// When the registry has one of them already.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            series: Series::register(registry)?,
+            sent: Default::default(),
+            given: RwLock::default(),
+        })
+    }
+
+    /// The counters of sends to `topic`.
+    pub fn sent(
+        &self,
+        topic: &str,
+        is_system: bool,
+        message_type: MessageType,
+    ) -> Arc<TopicSeries> {
+        let [normal, fifo, delay, transaction] = &self.sent;
+        let map = match message_type {
+            MessageType::Normal => normal,
+            MessageType::Fifo => fifo,
+            MessageType::Delay => delay,
+            MessageType::Transaction => transaction,
+        };
+        if let Some(series) = map.read().get(topic) {
+            return Arc::clone(series);
+        }
+        let labels = [topic, message_type.as_str(), flag(is_system)];
+        let series = Arc::new(TopicSeries {
+            messages: self.series.messages_in.with_label_values(&labels),
+            bytes: self.series.throughput_in.with_label_values(&labels),
+            size: self
+                .series
+                .message_size
+                .with_label_values(&[topic, message_type.as_str()]),
+        });
+        Arc::clone(map.write().entry(topic.to_owned()).or_insert(series))
+    }
+
+    /// Counts messages that a consumer of `group` was given.
+    pub fn given(&self, topic: &str, group: &str, is_system: bool, messages: u32, bytes: usize) {
+        let found = self
+            .given
+            .read()
+            .get(topic)
+            .and_then(|groups| groups.get(group))
+            .map(Arc::clone);
+        let series = found.unwrap_or_else(|| {
+            let labels = [
+                topic,
+                group,
+                flag(topic.starts_with("%RETRY%")),
+                flag(is_system),
+            ];
+            let series = Arc::new(OutSeries {
+                messages: self.series.messages_out.with_label_values(&labels),
+                bytes: self.series.throughput_out.with_label_values(&labels),
+            });
+            Arc::clone(
+                self.given
+                    .write()
+                    .entry(topic.to_owned())
+                    .or_default()
+                    .entry(group.to_owned())
+                    .or_insert(series),
+            )
+        });
+        series.messages.inc_by(u64::from(messages));
+        series
+            .bytes
+            .inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+    }
+
+    /// Records an answered request. Codes are names or, for unknown ones, `unknown`: a peer must not be able to make series.
+    pub fn answered(
+        &self,
+        request: Option<&'static str>,
+        response: Option<&'static str>,
+        held: bool,
+        took: Duration,
+    ) {
+        let labels = [
+            "remoting",
+            request.unwrap_or("unknown"),
+            response.unwrap_or("unknown"),
+            flag(held),
+        ];
+        self.series
+            .rpc_latency
+            .with_label_values(&labels)
+            .observe(took.as_secs_f64() * 1e3);
+    }
+
+    /// Drops the series of a deleted topic.
+    pub fn forget_topic(&self, topic: &str) {
+        for map in &self.sent {
+            map.write().remove(topic);
+        }
+        for kind in [
+            MessageType::Normal,
+            MessageType::Fifo,
+            MessageType::Delay,
+            MessageType::Transaction,
+        ] {
+            for system in ["true", "false"] {
+                // Absent ones are not an error: most topics have one kind only.
+                let _ =
+                    self.series
+                        .messages_in
+                        .remove_label_values(&[topic, kind.as_str(), system]);
+                let _ =
+                    self.series
+                        .throughput_in
+                        .remove_label_values(&[topic, kind.as_str(), system]);
+            }
+            let _ = self
+                .series
+                .message_size
+                .remove_label_values(&[topic, kind.as_str()]);
+        }
+        for group in self
+            .given
+            .write()
+            .remove(topic)
+            .unwrap_or_default()
+            .into_keys()
+        {
+            for system in ["true", "false"] {
+                let labels = [
+                    topic,
+                    group.as_str(),
+                    flag(topic.starts_with("%RETRY%")),
+                    system,
+                ];
+                let _ = self.series.messages_out.remove_label_values(&labels);
+                let _ = self.series.throughput_out.remove_label_values(&labels);
+            }
+        }
+    }
+}
+
+fn flag(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}
