@@ -1,0 +1,173 @@
+//! Conditions: what is true of a cluster, each with a reason from one closed list and a sentence for people.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a condition speaks of.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum ConditionType {
+    /// Everything that was asked for runs and serves. Its message is the one sentence to read first.
+    Ready,
+    /// Every group accepts writes and at least one name server answers.
+    Available,
+    /// The operator is on its way to what the specification says.
+    Progressing,
+    /// Something needs a person.
+    Degraded,
+    /// Every group has the copies that the specification asks for.
+    ReplicationHealthy,
+    /// Losing any one broker now would cost neither messages nor a manual step.
+    FailoverReady,
+    /// Every pod runs with the present specification.
+    ConfigApplied,
+    /// `spec.paused` is set.
+    Paused,
+}
+
+impl ConditionType {
+    /// All types, in the order in which a status lists them.
+    pub const ALL: [Self; 8] = [
+        Self::Ready,
+        Self::Available,
+        Self::Progressing,
+        Self::Degraded,
+        Self::ReplicationHealthy,
+        Self::FailoverReady,
+        Self::ConfigApplied,
+        Self::Paused,
+    ];
+
+    /// The word in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Available => "Available",
+            Self::Progressing => "Progressing",
+            Self::Degraded => "Degraded",
+            Self::ReplicationHealthy => "ReplicationHealthy",
+            Self::FailoverReady => "FailoverReady",
+            Self::ConfigApplied => "ConfigApplied",
+            Self::Paused => "Paused",
+        }
+    }
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl From<bool> for Truth {
+    fn from(holds: bool) -> Self {
+        if holds { Self::True } else { Self::False }
+    }
+}
+
+/// Why a condition is as it is. The same words are the reasons of events.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum Reason {
+    /// Every group has a serving master.
+    AllGroupsServing,
+    /// Some group has no serving master.
+    GroupWithoutMaster,
+    /// No name server is ready.
+    NoNameServer,
+    /// Some broker or name server that does not take writes is not ready.
+    PodsNotReady,
+    /// Objects are being made for the first time.
+    Creating,
+    /// Pods are being replaced because the specification changed.
+    RollingOut,
+    /// Groups, brokers or name servers are being added or removed.
+    Scaling,
+    /// Volumes are being enlarged.
+    ResizingVolumes,
+    /// Nothing is left to do.
+    UpToDate,
+    /// Nothing is wrong.
+    AsExpected,
+    /// The specification asks for something that cannot be done.
+    SpecRefused,
+    /// An object with a needed name belongs to somebody else.
+    NameTaken,
+    /// The API server refused an object.
+    ApplyRefused,
+    /// The storage class refused to enlarge a volume.
+    VolumeResizeRefused,
+    /// A container does not start.
+    PodFailing,
+    /// The PodMonitor resource is not installed.
+    PodMonitorMissing,
+    /// Each group has one replica: its volume is the only copy.
+    SingleReplica,
+    /// Replicas beyond the master hold no data in this version.
+    StandbysHoldNoData,
+    /// The master is fixed: this version does not move it.
+    FixedMaster,
+    /// `spec.paused` is true.
+    PausedBySpec,
+    /// `spec.paused` is false.
+    NotPaused,
+    /// The cluster is being deleted.
+    Deleting,
+}
+
+impl Reason {
+    /// The word in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AllGroupsServing => "AllGroupsServing",
+            Self::GroupWithoutMaster => "GroupWithoutMaster",
+            Self::NoNameServer => "NoNameServer",
+            Self::PodsNotReady => "PodsNotReady",
+            Self::Creating => "Creating",
+            Self::RollingOut => "RollingOut",
+            Self::Scaling => "Scaling",
+            Self::ResizingVolumes => "ResizingVolumes",
+            Self::UpToDate => "UpToDate",
+            Self::AsExpected => "AsExpected",
+            Self::SpecRefused => "SpecRefused",
+            Self::NameTaken => "NameTaken",
+            Self::ApplyRefused => "ApplyRefused",
+            Self::VolumeResizeRefused => "VolumeResizeRefused",
+            Self::PodFailing => "PodFailing",
+            Self::PodMonitorMissing => "PodMonitorMissing",
+            Self::SingleReplica => "SingleReplica",
+            Self::StandbysHoldNoData => "StandbysHoldNoData",
+            Self::FixedMaster => "FixedMaster",
+            Self::PausedBySpec => "PausedBySpec",
+            Self::NotPaused => "NotPaused",
+            Self::Deleting => "Deleting",
+        }
+    }
+}
+
+/// One condition, in Kubernetes' form (`metav1.Condition`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// What it speaks of.
+    #[serde(rename = "type")]
+    pub type_: ConditionType,
+    /// Whether it holds.
+    pub status: Truth,
+    /// Why.
+    pub reason: Reason,
+    /// The same for people, in one sentence.
+    pub message: String,
+    /// Generation of the specification that was looked at.
+    pub observed_generation: i64,
+    /// When `status` last changed.
+    pub last_transition_time: Time,
+}
