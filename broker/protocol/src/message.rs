@@ -1,0 +1,14 @@
+//! Messages: the record that lies in the commit log and travels to consumers unchanged, and what is inside it.
+
+pub mod batch;
+pub mod hash;
+pub mod id;
+pub mod properties;
+pub mod record;
+pub mod sys_flag;
+
+pub use batch::{BatchError, BatchMessage};
+pub use id::{IdError, OffsetMessageId, UniqueKey};
+pub use properties::{Properties, property};
+pub use record::{Message, RecordError, RecordView, body_crc, write_blank};
+pub use sys_flag::{SysFlag, TransactionState};
