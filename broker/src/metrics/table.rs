@@ -51,14 +51,14 @@ macro_rules! series {
 }
 
 series! {
-    IntCounter "counter" d Self::new(d.name, d.help);
-    IntCounterVec "counter" d Self::new(Opts::new(d.name, d.help), d.labels);
-    IntGauge "gauge" d Self::new(d.name, d.help);
-    IntGaugeVec "gauge" d Self::new(Opts::new(d.name, d.help), d.labels);
-    Gauge "gauge" d Self::new(d.name, d.help);
-    GaugeVec "gauge" d Self::new(Opts::new(d.name, d.help), d.labels);
-    Histogram "histogram" d Self::with_opts(HistogramOpts::new(d.name, d.help).buckets(d.buckets.to_vec()));
-    HistogramVec "histogram" d Self::new(HistogramOpts::new(d.name, d.help).buckets(d.buckets.to_vec()), d.labels);
+    IntCounter "counter" d Self::new(d.name, d.help.trim());
+    IntCounterVec "counter" d Self::new(Opts::new(d.name, d.help.trim()), d.labels);
+    IntGauge "gauge" d Self::new(d.name, d.help.trim());
+    IntGaugeVec "gauge" d Self::new(Opts::new(d.name, d.help.trim()), d.labels);
+    Gauge "gauge" d Self::new(d.name, d.help.trim());
+    GaugeVec "gauge" d Self::new(Opts::new(d.name, d.help.trim()), d.labels);
+    Histogram "histogram" d Self::with_opts(HistogramOpts::new(d.name, d.help.trim()).buckets(d.buckets.to_vec()));
+    HistogramVec "histogram" d Self::new(HistogramOpts::new(d.name, d.help.trim()).buckets(d.buckets.to_vec()), d.labels);
 }
 
 /// A row: doc comment (= help), `field: Series = "name" [labels] [buckets];`.

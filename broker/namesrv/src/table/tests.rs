@@ -1,0 +1,321 @@
+//! The rules of the route registry.
+
+use super::*;
+
+const T0: UnixMillis = UnixMillis(1_000_000);
+const QUEUES: Queues = Queues {
+    read: 8,
+    write: 8,
+    perm: 6,
+    sys_flag: 0,
+};
+
+fn at(seconds: i64) -> UnixMillis {
+    UnixMillis(T0.0 + seconds * 1000)
+}
+
+fn broker(name: &str, id: u64, addr: &str, topics: &[&str]) -> Registration {
+    Registration {
+        cluster: "C".into(),
+        name: name.into(),
+        addr: addr.into(),
+        id,
+        ha_addr: format!("{addr}-ha"),
+        expiry: None,
+        acting_master: None,
+        zone: None,
+        topics: Some(
+            topics
+                .iter()
+                .map(|topic| ((*topic).to_owned(), QUEUES))
+                .collect(),
+        ),
+        version: Version {
+            state: 0,
+            timestamp: 1,
+            counter: 1,
+        },
+    }
+}
+
+fn table() -> RouteTable {
+    RouteTable::default()
+}
+
+fn addrs(table: &RouteTable, topic: &str, name: &str) -> Vec<(u64, String)> {
+    table
+        .route(topic)
+        .map(|route| route.groups[name].addrs.clone().into_iter().collect())
+        .unwrap_or_default()
+}
+
+fn changed(mut registration: Registration, counter: i64) -> Registration {
+    registration.version.counter = counter;
+    registration
+}
+
+#[test]
+fn a_registered_topic_has_a_route_and_others_have_none() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    let route = table.route("T").unwrap();
+    assert_eq!(route.queues["a"], QUEUES);
+    assert_eq!(route.groups["a"].addrs[&0], "a:1");
+    assert_eq!(table.route("V"), None);
+    assert_eq!(table.topics(|_| true), ["T", "U"]);
+}
+
+#[test]
+fn a_closed_connection_takes_its_broker_out_at_once() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    table
+        .register(broker("b", 0, "b:1", &["T", "U"]), 2, T0)
+        .unwrap();
+    assert_eq!(table.channel_closed(1), ["a:1"]);
+    assert_eq!(
+        table.route("T").unwrap().queues.keys().collect::<Vec<_>>(),
+        ["b"]
+    );
+    assert!(table.channel_closed(2).len() == 1 && table.route("T").is_none());
+    assert_eq!((table.live_count(), table.topic_count()), (0, 0));
+}
+
+#[test]
+fn the_close_of_an_older_connection_leaves_a_broker_that_registered_again() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 2, T0)
+        .unwrap();
+    assert!(table.channel_closed(1).is_empty());
+    assert!(table.route("T").is_some());
+}
+
+#[test]
+fn silence_longer_than_the_brokers_own_limit_ends_it() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    let mut short = broker("b", 0, "b:1", &["T", "U"]);
+    short.expiry = Some(Duration::from_secs(10));
+    table.register(short, 2, T0).unwrap();
+    assert!(table.expire(at(10)).is_empty());
+    assert_eq!(table.expire(at(11)), [("b:1".to_owned(), 2)]);
+    table.heard("C", "a:1", at(100));
+    assert!(table.expire(at(220)).is_empty());
+    assert_eq!(table.expire(at(221)), [("a:1".to_owned(), 1)]);
+    assert!(table.route("T").is_none());
+}
+
+#[test]
+fn an_address_holds_one_id_only() {
+    let mut table = table();
+    table
+        .register(broker("a", 1, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    assert_eq!(addrs(&table, "T", "a"), [(0, "a:1".to_owned())]);
+}
+
+#[test]
+fn a_smaller_state_version_cannot_take_a_living_id() {
+    let mut table = table();
+    let state = |addr, state| {
+        let mut registration = broker("a", 0, addr, &["T", "U"]);
+        registration.version.state = state;
+        registration
+    };
+    table.register(state("new:1", 5), 1, T0).unwrap();
+    assert_eq!(
+        table.register(state("old:1", 4), 2, T0),
+        Ok(Registered::default())
+    );
+    assert_eq!(addrs(&table, "T", "a"), [(0, "new:1".to_owned())]);
+    assert_eq!(table.live_count(), 1);
+    table.register(state("newer:1", 6), 3, T0).unwrap();
+    assert_eq!(addrs(&table, "T", "a"), [(0, "newer:1".to_owned())]);
+}
+
+#[test]
+fn a_smaller_state_version_is_ignored_under_the_same_address_too() {
+    let mut table = table();
+    let state = |state, topic| {
+        let mut registration = broker("a", 0, "svc:1", &["T", topic]);
+        registration.version.state = state;
+        registration
+    };
+    table.register(state(5, "New"), 1, T0).unwrap();
+    table.register(state(4, "Old"), 2, T0).unwrap();
+    assert_eq!(table.topics(|_| true), ["New", "T"]);
+    assert!(table.channel_closed(2).is_empty());
+}
+
+#[test]
+fn the_farewell_of_an_old_master_leaves_its_successor_under_the_same_address() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "svc:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    table
+        .register(broker("a", 0, "svc:1", &["T", "U"]), 2, T0)
+        .unwrap();
+    table.unregister("C", "a", "svc:1", 1);
+    assert!(table.route("T").is_some());
+    table.unregister("C", "a", "svc:1", 2);
+    assert!(table.route("T").is_none());
+    assert_eq!(table.live_count(), 0);
+}
+
+#[test]
+fn a_first_registration_with_one_topic_is_refused() {
+    let mut table = table();
+    assert_eq!(
+        table.register(broker("a", 0, "a:1", &["T"]), 1, T0),
+        Err(Refused)
+    );
+    assert!(table.route("T").is_none() && table.groups().is_empty());
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    table
+        .register(changed(broker("a", 0, "a:1", &["V"]), 2), 1, T0)
+        .unwrap();
+    assert!(table.route("V").is_some() && table.route("T").is_some());
+}
+
+#[test]
+fn only_the_master_writes_queues() {
+    let mut table = table();
+    table
+        .register(broker("a", 1, "s:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    assert!(table.route("T").is_none());
+    table
+        .register(broker("a", 0, "m:1", &["T", "U"]), 2, T0)
+        .unwrap();
+    assert_eq!(
+        addrs(&table, "T", "a"),
+        [(0, "m:1".to_owned()), (1, "s:1".to_owned())]
+    );
+    assert_eq!(
+        table.register(broker("a", 1, "s:1", &["T", "U"]), 1, T0),
+        Ok(Registered {
+            ha_addr: Some("m:1-ha".into()),
+            master_addr: Some("m:1".into())
+        })
+    );
+}
+
+#[test]
+fn the_smallest_slave_stands_in_for_a_missing_master_without_writes() {
+    let mut table = RouteTable::new(Rules {
+        acting_master: true,
+        ..Rules::default()
+    });
+    let acting = |id, addr| {
+        let mut registration = broker("a", id, addr, &["T", "U"]);
+        registration.acting_master = Some(true);
+        registration
+    };
+    table.register(acting(0, "m:1"), 1, T0).unwrap();
+    table.register(acting(2, "s:2"), 2, T0).unwrap();
+    table.register(acting(1, "s:1"), 3, T0).unwrap();
+    assert_eq!(table.route("T").unwrap().queues["a"].perm, 6);
+    table.channel_closed(1);
+    assert_eq!(
+        addrs(&table, "T", "a"),
+        [(0, "s:1".to_owned()), (2, "s:2".to_owned())]
+    );
+    assert_eq!(table.route("T").unwrap().queues["a"].perm, 4);
+    table.register(acting(0, "m:1"), 4, T0).unwrap();
+    assert_eq!(table.route("T").unwrap().queues["a"].perm, 6);
+}
+
+#[test]
+fn wiped_write_permission_lasts_until_it_is_given_back_or_the_table_changes() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    assert_eq!(table.set_write("a", Write::Wipe), 2);
+    assert_eq!(table.set_write("nobody", Write::Wipe), 0);
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    assert_eq!(table.route("T").unwrap().queues["a"].perm, 4);
+    assert_eq!(table.set_write("a", Write::Add), 2);
+    assert_eq!(table.route("T").unwrap().queues["a"].perm, 6);
+    table.set_write("a", Write::Wipe);
+    table
+        .register(changed(broker("a", 0, "a:1", &["T", "U"]), 2), 1, T0)
+        .unwrap();
+    assert_eq!(table.route("T").unwrap().queues["a"].perm, 6);
+}
+
+#[test]
+fn a_deleted_topic_comes_back_with_the_next_registration_that_has_it() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    table.delete_topic("T", Some("other"));
+    assert!(table.route("T").is_some());
+    table.delete_topic("T", Some("C"));
+    assert!(table.route("T").is_none());
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    assert!(table.route("T").is_some());
+}
+
+#[test]
+fn topics_that_a_registration_lacks_leave_only_by_that_rule() {
+    for (delete, left) in [(false, 3), (true, 2)] {
+        let mut table = RouteTable::new(Rules {
+            delete_missing_topics: delete,
+            ..Rules::default()
+        });
+        table
+            .register(broker("a", 0, "a:1", &["T", "U", "V"]), 1, T0)
+            .unwrap();
+        table
+            .register(changed(broker("a", 0, "a:1", &["T", "U"]), 2), 1, T0)
+            .unwrap();
+        assert_eq!(table.topic_count(), left);
+    }
+}
+
+#[test]
+fn clusters_are_told_apart() {
+    let mut table = table();
+    table
+        .register(broker("a", 0, "a:1", &["T", "U"]), 1, T0)
+        .unwrap();
+    let mut other = broker("b", 0, "b:1", &["T", "W"]);
+    other.cluster = "D".into();
+    table.register(other, 2, T0).unwrap();
+    assert_eq!(table.topics_of_cluster("D"), ["T", "W"]);
+    assert_eq!(
+        table.clusters()["C"].iter().copied().collect::<Vec<_>>(),
+        ["a"]
+    );
+    assert_eq!(
+        table.version("D", "b:1"),
+        Some(Version {
+            state: 0,
+            timestamp: 1,
+            counter: 1
+        })
+    );
+    assert_eq!(table.version("C", "b:1"), None);
+}
