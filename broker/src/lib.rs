@@ -2,7 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod http;
+pub mod identity;
 pub mod logging;
 pub mod metrics;
+pub mod process;

@@ -5,6 +5,8 @@
 //! Name servers do not talk to each other.
 #![forbid(unsafe_code)]
 
+pub mod kv;
 pub mod table;
 
+pub use kv::KvConfig;
 pub use table::RouteTable;

@@ -26,6 +26,10 @@ pub const EXIT_STORE: u8 = 3;
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match args.command {
+        Command::Broker(_)
+        | Command::Namesrv(_)
+        | Command::Standalone(_)
+        | Command::Export { .. } => ExitCode::FAILURE,
         Command::Config { metrics: true, .. } => print(&crate::metrics::markdown()),
         Command::Config { markdown: true, .. } => print(&page::markdown()),
         Command::Config { .. } => print(&page::text()),
