@@ -1,2 +1,28 @@
-//! Master and slave state machines of one broker group.
+//! Replication and failover of one broker group: the code of `docs/replication.md`, in that page's words.
+//!
+//! Everything here decides and nothing acts: no file, socket, clock, random number or task. A process feeds what happened
+//! into its state machine and performs the effects that come back, in their order. Paragraphs of the specification are cited
+//! as §8.x, C1–C4, N1, N2, W1–W7 and I1–I18.
 #![forbid(unsafe_code)]
+
+pub mod changes;
+pub mod commit;
+pub mod coordinator;
+pub mod effect;
+pub mod elector;
+pub mod epochs;
+pub mod identity;
+pub mod master;
+pub mod memory;
+pub mod messages;
+pub mod mutations;
+pub mod recovery;
+pub mod replica;
+pub mod slave;
+pub mod state;
+
+pub use identity::{
+    DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, Proposals, ReplicaId, Version,
+};
+pub use rocket_protocol::ids::PhysicalOffset;
+pub use state::State;

@@ -1,0 +1,202 @@
+//! The elector's decision (§8.10, §8.14): from the object, the reports that came, and what is suspected, to the one write
+//! that it may try. It keeps nothing between tries and is trusted with nothing beyond its compare-and-set (P6).
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use rocket_protocol::ids::PhysicalOffset;
+
+use crate::identity::{Epoch, Member, Proposal, ReplicaId};
+use crate::messages::Report;
+use crate::mutations::{Mutant, Mutations};
+use crate::state::State;
+
+/// What an elector goes by, besides the object.
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances<'a> {
+    /// The reports that came so far.
+    pub reports: &'a [Report],
+    /// The master is suspected: nobody reaches it, its process ended, it is not ready.
+    pub master_suspected: bool,
+    /// `election_wait` is over: those who have not reported will not be waited for.
+    pub waited: bool,
+    /// Replicas in the order in which they are wanted among equals; others follow by id.
+    pub preference: &'a [ReplicaId],
+    /// A human's request to elect this replica outside S ∪ E, with the epoch at which they decided (§8.14).
+    pub forced: Option<(ReplicaId, Epoch)>,
+    /// How many replicas a new group shall have; the first election waits for all of them unless `waited`.
+    pub expected_replicas: usize,
+}
+
+/// What the elector does next.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// There is a master and nothing against it.
+    Leave,
+    /// More reports are needed.
+    Wait,
+    /// Somebody has seen a newer object: read it and start again (§8.10.2).
+    StartAgain,
+    /// Write this by compare-and-set over the state that was read.
+    Elect(Box<State>),
+    /// No safe candidate will come by itself: a human must decide (§8.14).
+    NeedsHuman {
+        /// The replicas in `last_complete` that did not report.
+        missing: BTreeSet<ReplicaId>,
+    },
+}
+
+/// §8.10 on the state read. Does nothing about a planned handover: that is the master's (§8.12).
+pub fn decide(
+    state: &State,
+    seen: &Circumstances<'_>,
+    proposal: Proposal,
+    mutations: Mutations,
+) -> Decision {
+    if state.master.is_some() && !seen.master_suspected && seen.forced.is_none() {
+        return Decision::Leave;
+    }
+    // §8.10.2: a report of another incarnation is of somebody else.
+    let mut reports: Vec<&Report> = seen
+        .reports
+        .iter()
+        .filter(|r| state.is_current(r.member))
+        .collect();
+    if reports.iter().any(|r| r.version > state.version) {
+        return Decision::StartAgain;
+    }
+    reports.retain(|r| {
+        state
+            .replicas
+            .get(&r.member.replica_id)
+            .is_some_and(|x| !x.cordoned && !x.lost)
+    });
+    let reporters: BTreeSet<Member> = reports.iter().map(|r| r.member).collect();
+
+    if state.complete().next().is_none() || seen.forced.is_some() {
+        return outside(state, seen, &reports, proposal);
+    }
+    if !seen.waited && state.complete().any(|m| !reporters.contains(m)) {
+        return Decision::Wait;
+    }
+    let among = |set: &BTreeSet<Member>| {
+        best(
+            reports.iter().filter(|r| set.contains(&r.member)).copied(),
+            seen.preference,
+        )
+    };
+    let mut chosen = among(&state.in_sync).or_else(|| among(&state.eligible));
+    if chosen.is_none() && mutations.has(Mutant::M27) {
+        chosen = best(reports.iter().copied(), seen.preference);
+    }
+    let Some(chosen) = chosen else {
+        return Decision::Wait;
+    };
+    let dropped = state
+        .in_sync
+        .iter()
+        .filter(|m| !reporters.contains(m))
+        .copied()
+        .collect();
+    Decision::Elect(Box::new(state.elected(
+        proposal,
+        chosen.member,
+        &dropped,
+        mutations,
+    )))
+}
+
+/// §8.14: S ∪ E is empty, or a human insists.
+fn outside(
+    state: &State,
+    seen: &Circumstances<'_>,
+    reports: &[&Report],
+    proposal: Proposal,
+) -> Decision {
+    if let Some((replica_id, at)) = seen.forced {
+        let chosen = reports
+            .iter()
+            .find(|r| r.member.replica_id == replica_id && at == state.epoch);
+        return match chosen {
+            Some(r) => {
+                let reason = "a human chose this replica";
+                Decision::Elect(Box::new(
+                    state.elected_unclean(proposal, r.member, r.log_end, reason),
+                ))
+            }
+            None => Decision::NeedsHuman {
+                missing: BTreeSet::from([replica_id]),
+            },
+        };
+    }
+    let Some(chosen) = best(reports.iter().copied(), seen.preference) else {
+        return Decision::Wait;
+    };
+    if state.last_complete.is_empty() && state.epoch == Epoch(0) {
+        // Nothing was ever promised. Waiting for the others only avoids that an empty one is chosen over a full one.
+        if reports.len() < seen.expected_replicas && !seen.waited {
+            return Decision::Wait;
+        }
+        return Decision::Elect(Box::new(state.elected_first(proposal, chosen.member)));
+    }
+    let lost = |id: &ReplicaId| state.replicas.get(id).is_some_and(|r| r.lost);
+    let reported = |id: &ReplicaId| reports.iter().any(|r| r.member.replica_id == *id);
+    let missing: BTreeSet<ReplicaId> = state
+        .last_complete
+        .iter()
+        .filter(|id| !lost(id) && !reported(id))
+        .copied()
+        .collect();
+    if !missing.is_empty() {
+        return if seen.waited {
+            Decision::NeedsHuman { missing }
+        } else {
+            Decision::Wait
+        };
+    }
+    let mut candidates = reports
+        .iter()
+        .copied()
+        .filter(|r| state.last_complete.contains(&r.member.replica_id))
+        .peekable();
+    if candidates.peek().is_none() {
+        return Decision::NeedsHuman {
+            missing: state.last_complete.clone(),
+        };
+    }
+    match best(candidates, seen.preference) {
+        Some(r) => {
+            let reason = "no complete member was left; this replica held the most of those that had been complete";
+            Decision::Elect(Box::new(
+                state.elected_unclean(proposal, r.member, r.log_end, reason),
+            ))
+        }
+        None => Decision::Wait,
+    }
+}
+
+/// §8.10.3: the greatest (last epoch, log end); among equals by preference, then the lowest id.
+fn best<'a>(
+    reports: impl Iterator<Item = &'a Report>,
+    preference: &[ReplicaId],
+) -> Option<&'a Report> {
+    let rank = |id: ReplicaId| {
+        preference
+            .iter()
+            .position(|p| *p == id)
+            .unwrap_or(preference.len())
+    };
+    let key = |r: &Report| -> (Epoch, PhysicalOffset, Reverse<(usize, ReplicaId)>) {
+        let last = r.last.map_or(Epoch(0), |e| e.epoch);
+        (
+            last,
+            r.log_end,
+            Reverse((rank(r.member.replica_id), r.member.replica_id)),
+        )
+    };
+    reports.max_by_key(|r| key(r))
+}
+
+#[cfg(test)]
+#[path = "elector_tests.rs"]
+mod tests;

@@ -1,0 +1,206 @@
+//! The messages of a replication link (§7) as types. Their bytes are drawn in `frame`.
+
+use bytes::Bytes;
+use rocket_protocol::ids::PhysicalOffset;
+
+use crate::epochs::{EpochStart, Epochs};
+use crate::identity::{DiskId, Epoch, GroupUid, Member, Version};
+
+/// One connection between two replicas, as the process that has it numbers it; never reused within a process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
+/// Version of the link protocol that this code speaks.
+pub const LINK_VERSION: u16 = 1;
+
+/// A message of §7.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Message {
+    /// Slave to master: who I am and what I have.
+    Hello(Hello),
+    /// Master to slave: who I am and what I have.
+    Welcome(Welcome),
+    /// Either way: no, and the highest epoch that I know.
+    Refuse(Refuse),
+    /// Master to slave: bytes of one epoch.
+    Data(Data),
+    /// Slave to master: everything below counts here.
+    Ack(Ack),
+    /// Either way: alive.
+    Beat(Beat),
+    /// Elector to replica: report.
+    Probe,
+    /// Replica to elector.
+    Report(Report),
+    /// Elector to replica: the object changed, read it. Carries no authority.
+    Nudge,
+    /// Replica to replica: send me this range (repair, §8.15).
+    Fetch(Fetch),
+    /// The answer to a `Fetch`.
+    Range(Range),
+}
+
+/// First message of a slave on a link.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Hello {
+    /// [`LINK_VERSION`] of the sender.
+    pub version: u16,
+    /// The group that it belongs to.
+    pub group_uid: GroupUid,
+    /// Who it is.
+    pub member: Member,
+    /// Its data directory.
+    pub disk_id: DiskId,
+    /// The highest epoch it ever saw.
+    pub max_epoch: Epoch,
+    /// Its first byte.
+    pub log_min: PhysicalOffset,
+    /// Its end.
+    pub log_end: PhysicalOffset,
+    /// Its epoch list.
+    pub epochs: Epochs,
+    /// What it knows to be committed.
+    pub confirm: PhysicalOffset,
+    /// Its acknowledgements mean flushed bytes.
+    pub durable: bool,
+}
+
+/// The master's answer to a `Hello`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Welcome {
+    /// Who the master is.
+    pub member: Member,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Where that epoch starts.
+    pub start: PhysicalOffset,
+    /// Its epoch list.
+    pub epochs: Epochs,
+    /// Its first byte.
+    pub log_min: PhysicalOffset,
+    /// Its end.
+    pub log_end: PhysicalOffset,
+    /// What it knows to be committed.
+    pub confirm: PhysicalOffset,
+}
+
+/// Why a link is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// The other side is of a lower epoch than this one has seen.
+    StaleEpoch,
+    /// This replica is not an open master.
+    NotMaster,
+    /// Another group.
+    WrongGroup,
+    /// The object does not record that member.
+    UnknownReplica,
+    /// Retention has passed what the slave would need and the slave may not start anew.
+    BehindRetention,
+}
+
+/// No.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Refuse {
+    /// Why.
+    pub reason: Reason,
+    /// The highest epoch that the refusing side knows.
+    pub max_epoch: Epoch,
+}
+
+/// Bytes of the log, all of one epoch.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Data {
+    /// The master's epoch: that of the link.
+    pub epoch: Epoch,
+    /// The epoch that these bytes belong to, and its start.
+    pub bytes_epoch: EpochStart,
+    /// Where the first of them lies.
+    pub offset: PhysicalOffset,
+    /// What the master knows to be committed.
+    pub confirm: PhysicalOffset,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// Everything below `offset` counts at the slave: it is in the page cache, or flushed if the slave is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ack {
+    /// The master's epoch: that of the link.
+    pub epoch: Epoch,
+    /// The end of what counts.
+    pub offset: PhysicalOffset,
+}
+
+/// Sign of life.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Beat {
+    /// The epoch of the link.
+    pub epoch: Epoch,
+    /// From the master: confirm. From the slave: what it acknowledged last, for people only.
+    pub offset: PhysicalOffset,
+    /// The sender's own monotonic milliseconds, or those of the other side sent back. For lag only.
+    pub stamp_ms: u64,
+}
+
+/// The role of a replica (§6) as reports name it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum RoleName {
+    /// Started, not registered.
+    Booting,
+    /// Registered, no master to follow.
+    Idle,
+    /// Follows a master, not caught up or not in S.
+    CatchUp,
+    /// Follows a master as a member of S.
+    InSync,
+    /// Named master, not open yet.
+    Activating,
+    /// Master.
+    Master,
+    /// Needs a restart or a human.
+    Halted,
+}
+
+/// What a replica tells the elector.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Report {
+    /// Who.
+    pub member: Member,
+    /// Its role.
+    pub role: RoleName,
+    /// The highest epoch it ever saw.
+    pub max_epoch: Epoch,
+    /// The last entry of its epoch list.
+    pub last: Option<EpochStart>,
+    /// Its end.
+    pub log_end: PhysicalOffset,
+    /// What is flushed.
+    pub durable_end: PhysicalOffset,
+    /// What it knows to be committed.
+    pub confirm: PhysicalOffset,
+    /// The highest version of the object that it acted on.
+    pub version: Version,
+    /// Whether its link to the master is up.
+    pub master_linked: bool,
+}
+
+/// Asks for a range of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Fetch {
+    /// First byte.
+    pub offset: PhysicalOffset,
+    /// How many, at most 1 MiB less the head of the answer.
+    pub length: u32,
+}
+
+/// A range of the log with the checksums of its blocks.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Range {
+    /// First byte.
+    pub offset: PhysicalOffset,
+    /// CRC32C of every full 64 KiB block in it, in order.
+    pub checksums: Vec<u32>,
+    /// The bytes.
+    pub bytes: Bytes,
+}

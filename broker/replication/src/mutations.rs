@@ -1,0 +1,88 @@
+//! Rules broken on purpose (§13.3), to show that the checking sees it.
+//!
+//! Only builds with the feature `mutants` can switch one on. In every other build [`Mutations`] is empty, `has` is a
+//! constant `false`, and the compiler removes the broken paths.
+
+/// A broken rule. The numbers are those of §13.3; the names say what is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Mutant {
+    /// Acknowledgements count by replica id. Masked by the removal of unclean members at registration: run with M7.
+    M1,
+    /// A restarted master keeps its epoch.
+    M2,
+    /// A shrink relieves when it is sent.
+    M3,
+    /// A grow binds when it is applied.
+    M4,
+    /// `Conflict` is taken as "not applied".
+    M5,
+    /// An open write is given up after a while.
+    M6,
+    /// An unclean replica stays in S.
+    M7,
+    /// E is kept when |S| ≥ m.
+    M8,
+    /// E is not emptied when m goes down.
+    M9,
+    /// A slave acknowledges before the flush.
+    M10,
+    /// The epoch entry is written after the bytes.
+    M11,
+    /// `Data` may cross an epoch boundary.
+    M12,
+    /// A cut below confirm is allowed. Masked while everything else holds: run with one that loses committed bytes.
+    M15,
+    /// A fresh link counts as caught up.
+    M16,
+    /// A member without a link is skipped.
+    M17,
+    /// Writes open without the barrier.
+    M19,
+    /// A stale watch is obeyed.
+    M25,
+    /// Elected from outside S ∪ E when one is slow to report.
+    M27,
+    /// A re-created object with a lower epoch is accepted.
+    M28,
+    /// Acknowledgements beyond what was sent are believed.
+    M30,
+    /// The old link of a replica still counts after a reconnect.
+    M32,
+    /// Activation without a write of its own.
+    M33,
+    /// A replica with unflushed inherited bytes registers as durable.
+    M35,
+    /// A learner grows into S before it has the start of the epoch.
+    M36,
+}
+
+/// The broken rules of one run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Mutations {
+    #[cfg(feature = "mutants")]
+    bits: u64,
+}
+
+impl Mutations {
+    /// With one more rule broken.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn with(self, mutant: Mutant) -> Self {
+        Self {
+            bits: self.bits | (1 << mutant as u8),
+        }
+    }
+
+    /// Whether the rule is broken in this run.
+    #[cfg(feature = "mutants")]
+    pub fn has(self, mutant: Mutant) -> bool {
+        self.bits & (1 << mutant as u8) != 0
+    }
+
+    /// Whether the rule is broken in this run: never, in this build.
+    #[cfg(not(feature = "mutants"))]
+    pub const fn has(self, _mutant: Mutant) -> bool {
+        false
+    }
+}

@@ -1,0 +1,621 @@
+//! One replica (§6): registers, obeys the newest state that it knows, and is slave or master accordingly.
+//!
+//! ```text
+//!            format            register ok            master named, epoch >= mine
+//!  Empty ─────────────▶ Booting ──────────▶ Idle ───────────────────────────────▶ Following
+//!                         ▲  ▲               │  named master with my incarnation      │  ▲
+//!                         │  │               ▼                                         │  │ link lost
+//!                    restart │           Activating ──── barrier committed ──▶ Master  │  │
+//!                         │  └──────────────┴───── higher epoch / step down ─────┴─────┘
+//!                       Halted
+//! ```
+//!
+//! There is no time in here: suspicion and pauses are inputs (the shell makes them), and every rule would hold if
+//! they came at any moment.
+
+use std::sync::Arc;
+
+use rocket_protocol::ids::PhysicalOffset;
+
+use crate::changes::{Registering, Registration};
+use crate::coordinator::{Conclusion, ReadAnswer, Tracker};
+use crate::effect::{Effect, Halt, Input};
+use crate::epochs::{Epochs, Extent};
+use crate::identity::{
+    DiskId, Epoch, GroupUid, Incarnation, Member, Proposals, ReplicaId, Version,
+};
+use crate::master::Master;
+use crate::messages::{LinkId, Message, Report, RoleName};
+use crate::mutations::{Mutant, Mutations};
+use crate::recovery::Evidence;
+use crate::slave::Slave;
+use crate::state::State;
+
+/// When an append counts (§5).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Flush {
+    /// When a flush that covers it has returned success.
+    Sync,
+    /// When it is in the page cache.
+    Async,
+}
+
+/// What does not change while a process runs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// When an append counts.
+    pub flush: Flush,
+    /// Where the replication listener is found, as `host:port`.
+    pub address: String,
+    /// The most bytes in one `Data`.
+    pub data_bytes_max: u64,
+    /// The most bytes sent and not yet acknowledged on one link.
+    pub window_bytes_max: u64,
+}
+
+/// What local recovery found (§8.2).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Recovered {
+    /// From `replica.meta`.
+    pub disk_id: DiskId,
+    /// From `replica.meta`; `None` before the replica first registered.
+    pub meta: Option<(GroupUid, ReplicaId)>,
+    /// New 128 random bits.
+    pub incarnation: Incarnation,
+    /// Highest epoch durably seen.
+    pub max_epoch: Epoch,
+    /// Highest version durably seen.
+    pub max_version: Version,
+    /// Entries that start at or before the log's end.
+    pub epochs: Epochs,
+    /// First byte that retention left.
+    pub log_min: PhysicalOffset,
+    /// End of the valid records.
+    pub log_end: PhysicalOffset,
+    /// What is flushed.
+    pub durable_end: PhysicalOffset,
+    /// From the checkpoint: a lower bound of what is committed.
+    pub confirm: PhysicalOffset,
+    /// What speaks for the bytes that were acknowledged.
+    pub evidence: Evidence,
+}
+
+/// The log as the state machine knows it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Log {
+    /// First byte.
+    pub min: PhysicalOffset,
+    /// End.
+    pub end: PhysicalOffset,
+    /// What is flushed.
+    pub durable_end: PhysicalOffset,
+    /// What is known to be committed.
+    pub confirm: PhysicalOffset,
+    /// Epoch list.
+    pub epochs: Epochs,
+}
+
+impl Log {
+    pub(crate) fn extent(&self) -> Extent<'_> {
+        Extent {
+            epochs: &self.epochs,
+            log_min: self.min,
+            log_end: self.end,
+        }
+    }
+}
+
+/// What every role needs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) disk_id: DiskId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) meta: Option<(GroupUid, ReplicaId)>,
+    pub(crate) evidence: Evidence,
+    pub(crate) log: Log,
+    /// The highest epoch and version durably seen (I9).
+    pub(crate) max_epoch: Epoch,
+    pub(crate) max_version: Version,
+    pub(crate) tracker: Tracker,
+    pub(crate) proposals: Proposals,
+    pub(crate) mutations: Mutations,
+}
+
+impl Core {
+    /// This process as a member, once it is registered.
+    pub(crate) fn me(&self) -> Option<Member> {
+        self.meta.map(|(_, replica_id)| Member {
+            replica_id,
+            incarnation: self.incarnation,
+        })
+    }
+
+    /// §8.7, `counts(self)`.
+    pub(crate) fn counts(&self) -> PhysicalOffset {
+        match self.settings.flush {
+            Flush::Sync => self.log.durable_end.min(self.log.end),
+            Flush::Async => self.log.end,
+        }
+    }
+
+    /// Makes an epoch and a version durable before anything is done about them (§4.1).
+    pub(crate) fn saw(&mut self, epoch: Epoch, version: Version, out: &mut Vec<Effect>) {
+        if epoch > self.max_epoch || version > self.max_version {
+            self.max_epoch = self.max_epoch.max(epoch);
+            self.max_version = self.max_version.max(version);
+            out.push(Effect::SaveSeen {
+                epoch: self.max_epoch,
+                version: self.max_version,
+            });
+        }
+    }
+
+    /// Sends a write of the object. One that is not well-formed is our own broken rule and is dropped (W1–W7).
+    pub(crate) fn propose(&mut self, new: State, out: &mut Vec<Effect>) -> bool {
+        match self.tracker.propose(new) {
+            Ok(cas) => {
+                out.push(Effect::Cas(cas));
+                true
+            }
+            Err(violation) => {
+                debug_assert!(false, "{violation}");
+                false
+            }
+        }
+    }
+
+    pub(crate) fn confirm(&mut self, offset: PhysicalOffset, out: &mut Vec<Effect>) {
+        let offset = offset.min(self.log.end);
+        if offset > self.log.confirm {
+            self.log.confirm = offset;
+            out.push(Effect::Confirmed(offset));
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Role {
+    Booting,
+    Idle,
+    Following(Slave),
+    Leading(Box<Master>),
+    Halted(Halt),
+}
+
+/// The state machine of one replica.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Replica {
+    pub(crate) core: Core,
+    pub(crate) role: Role,
+}
+
+/// Whether a send may be appended now (§9).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Writes {
+    /// Yes.
+    Open,
+    /// No: another replica is master, or none.
+    NotMaster,
+    /// No: the master is opening or handing over; try again.
+    Busy,
+    /// No: |S| < m.
+    TooFewInSync,
+}
+
+impl Replica {
+    /// A process that has recovered its log and knows nothing of the group yet.
+    pub fn new(settings: Settings, recovered: Recovered, mutations: Mutations) -> Self {
+        let log = Log {
+            min: recovered.log_min,
+            end: recovered.log_end,
+            durable_end: recovered.durable_end,
+            confirm: recovered.confirm.min(recovered.log_end),
+            epochs: recovered.epochs,
+        };
+        let core = Core {
+            settings,
+            disk_id: recovered.disk_id,
+            incarnation: recovered.incarnation,
+            meta: recovered.meta,
+            evidence: recovered.evidence,
+            log,
+            max_epoch: recovered.max_epoch,
+            max_version: recovered.max_version,
+            tracker: Tracker::new(mutations),
+            proposals: Proposals::new(recovered.incarnation.0),
+            mutations,
+        };
+        Self {
+            core,
+            role: Role::Booting,
+        }
+    }
+
+    /// One step: what happened goes in, what to do comes out.
+    pub fn step(&mut self, input: Input) -> Vec<Effect> {
+        let mut out = Vec::new();
+        self.take(input, &mut out);
+        debug_assert!(
+            self.core.log.confirm <= self.core.log.end,
+            "confirm beyond the log's end"
+        );
+        out
+    }
+
+    fn take(&mut self, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Start => out.push(Effect::Read),
+            Input::Read(answer) => self.read(answer, out),
+            Input::Cas { proposal, answer } => {
+                let conclusion = self.core.tracker.answered(proposal, answer);
+                self.conclude(conclusion, out);
+            }
+            Input::Watched(state) => {
+                let conclusion = self.core.tracker.watched(&state);
+                self.conclude(conclusion, out);
+            }
+            Input::Retry => self.retry(out),
+            Input::DiskFailed => self.disk_failed(out),
+            Input::Appended(end) => {
+                self.core.log.end = end.max(self.core.log.end);
+                self.work(out);
+            }
+            Input::Flushed(end) => {
+                self.core.log.durable_end =
+                    end.min(self.core.log.end).max(self.core.log.durable_end);
+                if matches!(self.role, Role::Booting) && self.core.tracker.is_free() {
+                    self.settle(out);
+                }
+                self.work(out);
+            }
+            Input::Retained(min) => {
+                self.core.log.min = min.max(self.core.log.min).min(self.core.log.end)
+            }
+            Input::Received(link, message) => self.received(link, message, out),
+            other => match &mut self.role {
+                Role::Following(slave) => slave.take(&mut self.core, other, out),
+                Role::Leading(master) => master.take(&mut self.core, other, out),
+                Role::Booting | Role::Idle | Role::Halted(_) => {
+                    if let Input::Connected(link) = other {
+                        out.push(Effect::Disconnect(link));
+                    }
+                }
+            },
+        }
+        if let Role::Following(Slave {
+            halted: Some(why), ..
+        }) = &self.role
+        {
+            self.halt(*why, out);
+        }
+    }
+
+    fn read(&mut self, answer: ReadAnswer, out: &mut Vec<Effect>) {
+        match answer {
+            ReadAnswer::Unreachable => {}
+            ReadAnswer::Gone => self.conclude(Conclusion::Forgot, out),
+            ReadAnswer::State(state) => {
+                let known = self.core.tracker.seen().map(|s| s.group_uid);
+                let conclusion = self.core.tracker.read(known, state);
+                self.conclude(conclusion, out);
+            }
+        }
+    }
+
+    fn conclude(&mut self, conclusion: Conclusion, out: &mut Vec<Effect>) {
+        match conclusion {
+            Conclusion::Nothing | Conclusion::Open => {}
+            Conclusion::Read => out.push(Effect::Read),
+            Conclusion::News => self.settle(out),
+            // §8.16: a running master goes on under its known S; nobody registers, elects, grows or shrinks.
+            Conclusion::Forgot if matches!(self.role, Role::Leading(_)) => {}
+            Conclusion::Forgot => self.halt(Halt::CoordinatorForgot, out),
+        }
+        if let Role::Leading(master) = &mut self.role {
+            master.look(&mut self.core, out);
+        }
+    }
+
+    /// Obeys the newest state known (§6). Called when that changed.
+    fn settle(&mut self, out: &mut Vec<Effect>) {
+        let Some(state) = self.core.tracker.seen().cloned() else {
+            return;
+        };
+        if matches!(self.role, Role::Halted(_)) {
+            return;
+        }
+        if matches!(self.role, Role::Booting) && !self.register(&state, out) {
+            return;
+        }
+        let Some(me) = self.core.me() else { return };
+        if !state.is_current(me) {
+            self.step_down(out);
+            self.halt(Halt::Superseded, out);
+            return;
+        }
+        self.core.saw(state.epoch, state.version, out);
+        if state.epoch < self.core.max_epoch {
+            // A link told of an election that this state does not show yet.
+            self.step_down(out);
+            out.push(Effect::Read);
+            return;
+        }
+        let leading = matches!(&self.role, Role::Leading(m) if m.epoch == state.epoch);
+        if state.master == Some(me) {
+            if !leading {
+                self.activate(&state, me, out);
+            }
+            return;
+        }
+        self.step_down(out);
+        match state.master {
+            Some(master) => {
+                let known = matches!(&self.role, Role::Following(s) if s.master == master && s.epoch == state.epoch);
+                if !known {
+                    self.leave_master(out);
+                    self.role = Role::Following(Slave::new(master, state.epoch));
+                }
+                if let Role::Following(slave) = &mut self.role {
+                    slave.connect(&self.core, out);
+                }
+            }
+            // The link to the former master stays: what it commits with our acknowledgement, we hold.
+            None => {
+                if matches!(self.role, Role::Booting) {
+                    self.role = Role::Idle;
+                }
+            }
+        }
+    }
+
+    /// §8.3. Returns whether this run is registered.
+    fn register(&mut self, state: &State, out: &mut Vec<Effect>) -> bool {
+        // §5: a durable promise begins after a flush that covers everything the log holds, inherited bytes too.
+        let unflushed = self.core.log.durable_end < self.core.log.end;
+        let durable = self.core.settings.flush == Flush::Sync;
+        if durable && unflushed && !self.core.mutations.has(Mutant::M35) {
+            out.push(Effect::Flush);
+            return false;
+        }
+        let who = Registration {
+            group_uid: self.core.meta.map(|(uid, _)| uid),
+            disk_id: self.core.disk_id,
+            incarnation: self.core.incarnation,
+            address: self.core.settings.address.clone(),
+            durable,
+            evidence: self.core.evidence,
+            max_epoch: self.core.max_epoch,
+            max_version: self.core.max_version,
+        };
+        let proposal = self.core.proposals.fresh();
+        match state.registering(proposal, &who, self.core.mutations) {
+            Registering::Write(new) => {
+                self.core.propose(*new, out);
+                false
+            }
+            Registering::Done(replica_id) => {
+                if self.core.meta != Some((state.group_uid, replica_id)) {
+                    self.core.meta = Some((state.group_uid, replica_id));
+                    // §8.16: a new identity is adopted only together with its higher epoch.
+                    self.core.saw(state.epoch, state.version, out);
+                    out.push(Effect::SaveMeta {
+                        group_uid: state.group_uid,
+                        replica_id,
+                    });
+                }
+                self.role = Role::Idle;
+                true
+            }
+            Registering::Forgot => {
+                self.halt(Halt::CoordinatorForgot, out);
+                false
+            }
+            Registering::Full => {
+                self.halt(Halt::GroupFull, out);
+                false
+            }
+        }
+    }
+
+    /// §8.11, steps 1 and 2: this member was named master of a new epoch.
+    fn activate(&mut self, state: &Arc<State>, me: Member, out: &mut Vec<Effect>) {
+        self.step_down(out);
+        self.leave_master(out);
+        // N2: the log must not hold this epoch yet; a member that began it before never begins it again.
+        let held = self.core.log.epochs.last_epoch() >= state.epoch;
+        if held && !self.core.mutations.has(Mutant::M2) {
+            self.halt(Halt::Disorder, out);
+            return;
+        }
+        match Master::begin(&mut self.core, state, me, out) {
+            Some(master) => self.role = Role::Leading(Box::new(master)),
+            None => self.halt(Halt::Disorder, out),
+        }
+        if let Role::Leading(master) = &mut self.role {
+            master.look(&mut self.core, out);
+        }
+    }
+
+    /// §8.13.
+    fn step_down(&mut self, out: &mut Vec<Effect>) {
+        if let Role::Leading(master) = &self.role {
+            out.push(Effect::StepDown);
+            out.extend(master.links().map(Effect::Disconnect));
+            self.role = Role::Idle;
+        }
+    }
+
+    fn leave_master(&mut self, out: &mut Vec<Effect>) {
+        if let Role::Following(slave) = &self.role {
+            out.extend(slave.link().map(Effect::Disconnect));
+            self.role = Role::Idle;
+        }
+    }
+
+    fn halt(&mut self, why: Halt, out: &mut Vec<Effect>) {
+        self.step_down(out);
+        self.leave_master(out);
+        if !matches!(self.role, Role::Halted(_)) {
+            out.push(Effect::Halt(why));
+            self.role = Role::Halted(why);
+        }
+    }
+
+    /// §8.15: nothing is acknowledged from here on; one try to leave S.
+    fn disk_failed(&mut self, out: &mut Vec<Effect>) {
+        if matches!(self.role, Role::Halted(_)) {
+            return;
+        }
+        self.halt(Halt::DiskFailed, out);
+        let (Some(me), true, Some(state)) = (
+            self.core.me(),
+            self.core.tracker.is_free(),
+            self.core.tracker.seen().cloned(),
+        ) else {
+            return;
+        };
+        if state.is_complete(me) {
+            let proposal = self.core.proposals.fresh();
+            self.core.propose(state.left(proposal, me), out);
+        }
+    }
+
+    fn retry(&mut self, out: &mut Vec<Effect>) {
+        match self.core.tracker.again() {
+            // C2: the same write again; whichever try lands, it is the same proposal.
+            Some(cas) => out.push(Effect::Cas(cas)),
+            None if matches!(self.role, Role::Halted(_)) => {}
+            None => match &mut self.role {
+                Role::Following(slave) => slave.connect(&self.core, out),
+                Role::Leading(master) => master.look(&mut self.core, out),
+                Role::Booting if self.core.tracker.is_free() => self.settle(out),
+                _ => out.push(Effect::Read),
+            },
+        }
+    }
+
+    fn work(&mut self, out: &mut Vec<Effect>) {
+        match &mut self.role {
+            Role::Following(slave) => slave.acknowledge(&mut self.core, out),
+            Role::Leading(master) => master.look(&mut self.core, out),
+            Role::Booting | Role::Idle | Role::Halted(_) => {}
+        }
+    }
+
+    fn received(&mut self, link: LinkId, message: Message, out: &mut Vec<Effect>) {
+        match message {
+            Message::Probe => out.extend(
+                self.report()
+                    .map(|r| Effect::Send(link, Message::Report(r))),
+            ),
+            Message::Nudge => out.push(Effect::Read),
+            message => match &mut self.role {
+                Role::Following(slave) if slave.link() == Some(link) => {
+                    slave.received(&mut self.core, link, message, out)
+                }
+                Role::Leading(master) => master.received(&mut self.core, link, message, out),
+                _ => {
+                    if let Message::Hello(_) = message {
+                        out.push(self.not_master(link));
+                    }
+                    out.push(Effect::Disconnect(link));
+                }
+            },
+        }
+    }
+
+    fn not_master(&self, link: LinkId) -> Effect {
+        let reason = crate::messages::Reason::NotMaster;
+        Effect::Send(
+            link,
+            Message::Refuse(crate::messages::Refuse {
+                reason,
+                max_epoch: self.core.max_epoch,
+            }),
+        )
+    }
+
+    /// What this replica tells an elector; `None` before it is registered.
+    pub fn report(&self) -> Option<Report> {
+        let core = &self.core;
+        Some(Report {
+            member: core.me()?,
+            role: self.role(),
+            max_epoch: core.max_epoch,
+            last: core.log.epochs.last(),
+            log_end: core.log.end,
+            durable_end: core.log.durable_end,
+            confirm: core.log.confirm,
+            version: core.max_version,
+            master_linked: matches!(&self.role, Role::Following(s) if s.is_streaming()),
+        })
+    }
+
+    /// Its role, as it is reported.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Booting => RoleName::Booting,
+            Role::Idle => RoleName::Idle,
+            Role::Following(_) => {
+                let in_sync = self
+                    .core
+                    .me()
+                    .zip(self.core.tracker.seen())
+                    .is_some_and(|(me, s)| s.in_sync.contains(&me));
+                if in_sync {
+                    RoleName::InSync
+                } else {
+                    RoleName::CatchUp
+                }
+            }
+            Role::Leading(master) if master.is_serving() => RoleName::Master,
+            Role::Leading(_) => RoleName::Activating,
+            Role::Halted(_) => RoleName::Halted,
+        }
+    }
+
+    /// Whether a send may be appended now.
+    pub fn writes(&self) -> Writes {
+        match &self.role {
+            Role::Leading(master) => master.writes(),
+            _ => Writes::NotMaster,
+        }
+    }
+
+    /// This process as a member of its group, once registered.
+    pub fn member(&self) -> Option<Member> {
+        self.core.me()
+    }
+
+    /// The log as this machine knows it.
+    pub fn log(&self) -> &Log {
+        &self.core.log
+    }
+
+    /// The newest state that it acted on, and its own write that may still land.
+    pub fn tracker(&self) -> &Tracker {
+        &self.core.tracker
+    }
+
+    /// The highest epoch and version that it durably saw.
+    pub fn seen(&self) -> (Epoch, Version) {
+        (self.core.max_epoch, self.core.max_version)
+    }
+
+    /// The mastership, if this replica leads.
+    pub fn leading(&self) -> Option<&Master> {
+        match &self.role {
+            Role::Leading(master) => Some(master),
+            _ => None,
+        }
+    }
+
+    /// The following, if this replica follows.
+    pub fn following(&self) -> Option<&Slave> {
+        match &self.role {
+            Role::Following(slave) => Some(slave),
+            _ => None,
+        }
+    }
+}
