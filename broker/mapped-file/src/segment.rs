@@ -1,0 +1,131 @@
+//! The seam between a store and its files.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// How the bytes of a new segment come to be zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fill {
+    /// A hole: blocks are taken when they are written. For files of which most stay empty.
+    Sparse,
+    /// Blocks are reserved now, so that a later write cannot find the disk full.
+    Reserve,
+    /// Zeros are written through: as `Reserve`, and a later flush has no extents to convert.
+    Zeros,
+}
+
+/// How to make or open a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentOptions {
+    /// How a new segment's bytes come to be.
+    pub fill: Fill,
+    /// How many flushes may run at once: each lane reports write errors of its own ([`Segment::flush`]).
+    pub lanes: usize,
+}
+
+impl Default for SegmentOptions {
+    fn default() -> Self {
+        Self {
+            fill: Fill::Sparse,
+            lanes: 1,
+        }
+    }
+}
+
+/// What lies in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Name without the folder.
+    pub name: String,
+    /// A folder, not a file.
+    pub is_folder: bool,
+    /// Length in bytes; 0 for folders.
+    pub len: u64,
+}
+
+/// Room on the file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// Bytes in all.
+    pub capacity: u64,
+    /// Bytes that this process may still take.
+    pub available: u64,
+}
+
+/// Held as long as the folder is ours.
+pub trait Lock: Send + Sync {}
+
+/// A folder and all below it. Paths are relative to it and separated by `/`.
+///
+/// The rule: after a crash of the machine a file made by [`Directory::create`] is there with its full length; a change
+/// made by `remove`, `rename` or `create_folder` may be undone unless [`Directory::sync`] of its folder returned.
+pub trait Directory: Send + Sync {
+    /// The entries of `folder`, sorted by name; none if it does not exist.
+    fn list(&self, folder: &str) -> io::Result<Vec<Entry>>;
+    /// Makes `folder` and those above it, if they are missing, and flushes that.
+    fn create_folder(&self, folder: &str) -> io::Result<()>;
+    /// Makes a segment of `len` zero bytes, flushes it and its folder. Fails if the path exists; leaves nothing behind
+    /// when it fails for lack of room.
+    fn create(&self, path: &str, len: u64, options: SegmentOptions) -> io::Result<Arc<dyn Segment>>;
+    /// Opens a segment; its length is the file's.
+    fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>>;
+    /// Removes a file; not to find it is no error. Leases of it stay valid.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Removes a folder with all that is in it; not to find it is no error.
+    fn remove_folder(&self, folder: &str) -> io::Result<()>;
+    /// Makes earlier changes of the entries of `folder` survive a crash of the machine.
+    fn sync(&self, folder: &str) -> io::Result<()>;
+    /// A small file as a whole; `None` if it does not exist.
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Replaces a small file so that after a crash it is whole, the old or the new one; durable on return.
+    fn replace(&self, path: &str, content: &[u8]) -> io::Result<()>;
+    /// Room on the file system.
+    fn space(&self) -> io::Result<Space>;
+    /// Takes the exclusive lock file at `path`, against other processes and other users in this one.
+    ///
+    /// # Errors
+    /// `WouldBlock` when someone else holds it.
+    fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>>;
+}
+
+/// A file of fixed length with a published position.
+///
+/// The rule: what lies below [`Segment::published`] never changes and may be leased; what lies at or above it may be
+/// written and must not be leased.
+pub trait Segment: Send + Sync {
+    /// Length in bytes; never changes.
+    fn len(&self) -> u64;
+    /// Whether the segment has no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Writes all of `parts` at `offset`.
+    ///
+    /// # Errors
+    /// `InvalidInput` below the published position or beyond the end. Any other error leaves the bytes there undefined.
+    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
+    /// Reads exactly `into.len()` bytes at `offset`, published or not, without a map.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Makes `from..to` zero. Same rule as for writing.
+    fn zero(&self, from: u64, to: u64) -> io::Result<()>;
+    /// Raises the published position to `end`; never lowers it.
+    ///
+    /// # Panics
+    /// When `end` is beyond the segment: an invariant of the caller.
+    fn publish(&self, end: u64);
+    /// The published position.
+    fn published(&self) -> u64;
+    /// Bytes `offset..offset + len`, shared, as long as the lease lives; `None` unless all of them are published.
+    fn lease(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>>;
+    /// Makes every write that returned before this call survive a crash of the machine. `lane` is below
+    /// [`SegmentOptions::lanes`], and no two calls may use the same lane at once: each lane is an open file of its own,
+    /// since the kernel reports a lost write once per open file, and a flush must not take the report meant for another.
+    ///
+    /// # Errors
+    /// Final: the bytes may be lost though a later flush succeeds.
+    fn flush(&self, lane: usize) -> io::Result<()>;
+    /// Gives up cached pages, so that the next reads come from the disk. For use after a failed flush of an earlier process.
+    fn forget_cache(&self) -> io::Result<()>;
+}

@@ -1,0 +1,167 @@
+//! Settings of a store, checked once before anything is opened.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// When an append counts as durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Group commit: the answer waits for a flush that covers the message (`SYNC_FLUSH`).
+    Sync,
+    /// Flushed every [`StoreConfig::flush_interval`], the answer does not wait (`ASYNC_FLUSH`).
+    Async,
+}
+
+/// How the bytes of a log segment are reserved when it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preallocate {
+    /// Ask the file system for the blocks (`fallocate`): quick.
+    Reserve,
+    /// Write zeros through: slower to make, but a flush of them later needs no journal commit.
+    Zeros,
+}
+
+/// How long messages are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Log files whose newest message is older are removed (`fileReservedTime`, default 72 h).
+    pub reserved: Duration,
+    /// Hours of the day (0..=23) at which expired files are removed (`deleteWhen`, default 4).
+    pub delete_when: Vec<u8>,
+    /// Minutes by which the hours of `delete_when` are ahead of UTC. Default 0.
+    pub utc_offset_minutes: i32,
+    /// How often retention looks (`cleanResourceInterval`, default 10 s).
+    pub interval: Duration,
+    /// Files removed at most in one look (`deleteFileBatchMax`, default 10).
+    pub files_per_round: usize,
+}
+
+/// How full the disk may be, in percent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermarks {
+    /// Above: expired files are removed at once (`diskMaxUsedSpaceRatio`, default 75).
+    pub clean: u8,
+    /// Above: the oldest files are removed regardless of age (`diskSpaceCleanForciblyRatio`, default 85).
+    pub force: u8,
+    /// Above: appends are refused until it is below again (`diskSpaceWarningLevelRatio`, default 90).
+    pub refuse: u8,
+}
+
+/// Settings of a store.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The store's folder (`storePathRootDir`).
+    pub dir: PathBuf,
+    /// Size of new log files in bytes (`mappedFileSizeCommitLog`, default 1 GiB). Existing files keep theirs.
+    pub segment_bytes: u64,
+    /// Size of consume queue files in bytes, a multiple of 20 (`mappedFileSizeConsumeQueue` × 20, default 6 000 000).
+    pub consume_queue_file_bytes: u64,
+    /// Hash slots of an index file (`maxHashSlotNum`, default 5 000 000).
+    pub index_slots: u32,
+    /// Entries of an index file (`maxIndexNum`, default 20 000 000).
+    pub index_entries: u32,
+    /// Whether keys are indexed (`messageIndexEnable`, default true).
+    pub index_enabled: bool,
+    /// The flush mode (`flushDiskType`). Default [`Flush::Sync`].
+    pub flush: Flush,
+    /// With [`Flush::Async`]: time between flushes. Default 200 ms.
+    pub flush_interval: Duration,
+    /// Flushes of the log that may be in flight at once, 1..=8. Default 2.
+    pub flush_flights: usize,
+    /// A kept promise that is not reached in this time is answered "unknown" (`syncFlushTimeout`, `slaveTimeout`). Default 5 s.
+    pub promise_timeout: Duration,
+    /// Largest body in bytes (`maxMessageSize`, default 4 MiB); a record may have 64 KiB more.
+    pub message_bytes_max: usize,
+    /// Sends that may wait for their answer at once (`sendThreadPoolQueueCapacity`, default 10 000); more are refused as busy.
+    pub append_queue_max: usize,
+    /// Bytes that one write to the log gathers at most, unless a single send is larger. Default 1 MiB.
+    pub batch_bytes_max: usize,
+    /// How long messages are kept.
+    pub retention: Retention,
+    /// How full the disk may be.
+    pub watermarks: Watermarks,
+    /// How log files are made.
+    pub preallocate: Preallocate,
+    /// How often the position of queues and index is secured; recovery re-reads at most what came after. Default 5 s.
+    pub checkpoint_interval: Duration,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("store"),
+            segment_bytes: 1 << 30,
+            consume_queue_file_bytes: 6_000_000,
+            index_slots: 5_000_000,
+            index_entries: 20_000_000,
+            index_enabled: true,
+            flush: Flush::Sync,
+            flush_interval: Duration::from_millis(200),
+            flush_flights: 2,
+            promise_timeout: Duration::from_secs(5),
+            message_bytes_max: 4 << 20,
+            append_queue_max: 10_000,
+            batch_bytes_max: 1 << 20,
+            retention: Retention {
+                reserved: Duration::from_hours(72),
+                delete_when: vec![4],
+                utc_offset_minutes: 0,
+                interval: Duration::from_secs(10),
+                files_per_round: 10,
+            },
+            watermarks: Watermarks { clean: 75, force: 85, refuse: 90 },
+            preallocate: Preallocate::Reserve,
+            checkpoint_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{setting}: {reason}")]
+pub struct ConfigError {
+    /// The field's name.
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl StoreConfig {
+    /// Checks ranges and what settings demand of each other.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let rule = |holds: bool, setting, reason| if holds { Ok(()) } else { Err(ConfigError { setting, reason }) };
+        rule(self.segment_bytes >= 4096, "segment_bytes", "at least 4096")?;
+        rule(self.segment_bytes <= 1 << 31, "segment_bytes", "at most 2 GiB: a filler's size is an i32")?;
+        let unit = crate::consume_queue::UNIT_BYTES;
+        rule(
+            self.consume_queue_file_bytes > 0 && self.consume_queue_file_bytes % unit == 0,
+            "consume_queue_file_bytes",
+            "must be a positive multiple of 20",
+        )?;
+        rule(self.index_slots > 0 && self.index_slots <= i32::MAX as u32, "index_slots", "must be positive")?;
+        rule(
+            self.index_entries > 1 && self.index_entries <= i32::MAX as u32,
+            "index_entries",
+            "must be at least 2",
+        )?;
+        rule((1..=8).contains(&self.flush_flights), "flush_flights", "must be 1 to 8")?;
+        rule(!self.flush_interval.is_zero(), "flush_interval", "must be positive")?;
+        rule(self.append_queue_max > 0, "append_queue_max", "must be positive")?;
+        rule(self.message_bytes_max <= 1 << 30, "message_bytes_max", "at most 1 GiB")?;
+        rule(self.retention.files_per_round > 0, "retention.files_per_round", "must be positive")?;
+        rule(self.retention.delete_when.iter().all(|&hour| hour < 24), "retention.delete_when", "hours are 0 to 23")?;
+        let marks = self.watermarks;
+        rule(
+            marks.clean <= marks.force && marks.force <= marks.refuse && marks.refuse <= 100,
+            "watermarks",
+            "must not fall: clean, force, refuse, at most 100",
+        )
+    }
+
+    /// The largest record: body, and 64 KiB for all else.
+    pub fn record_bytes_max(&self) -> usize {
+        self.message_bytes_max + (64 << 10)
+    }
+}
