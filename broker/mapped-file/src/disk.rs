@@ -96,9 +96,18 @@ impl Directory for DiskDirectory {
         Ok(())
     }
 
-    fn create(&self, path: &str, len: u64, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
+    fn create(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+    ) -> io::Result<Arc<dyn Segment>> {
         let path = self.path(path);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
         let filled = fill(&file, len, options.fill).and_then(|()| file.sync_all());
         let opened = filled.and_then(|()| DiskSegment::new(file, len, &path, options));
         match opened {
@@ -146,7 +155,10 @@ impl Directory for DiskDirectory {
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
         fs::write(&temporary, content)?;
-        OpenOptions::new().write(true).open(&temporary)?.sync_all()?;
+        OpenOptions::new()
+            .write(true)
+            .open(&temporary)?
+            .sync_all()?;
         fs::rename(&temporary, &path)?;
         Self::sync_parent(&path)
     }
@@ -154,14 +166,22 @@ impl Directory for DiskDirectory {
     fn space(&self) -> io::Result<Space> {
         let stat = rustix::fs::statvfs(&self.root)?;
         Ok(Space {
-            capacity: stat.f_blocks.saturating_sub(stat.f_bfree.saturating_sub(stat.f_bavail)) * stat.f_frsize,
+            capacity: stat
+                .f_blocks
+                .saturating_sub(stat.f_bfree.saturating_sub(stat.f_bavail))
+                * stat.f_frsize,
             available: stat.f_bavail * stat.f_frsize,
         })
     }
 
     fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
         let path = self.path(path);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         // flock keeps out other opens in this process, the POSIX lock keeps out a Java broker, which knows only that kind.
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         match rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -217,7 +237,13 @@ struct DiskSegment {
 impl DiskSegment {
     fn new(file: File, len: u64, path: &Path, options: SegmentOptions) -> io::Result<Self> {
         let lanes = (0..options.lanes)
-            .map(|_| OpenOptions::new().read(true).write(true).open(path).map(OwnedFd::from))
+            .map(|_| {
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .open(path)
+                    .map(OwnedFd::from)
+            })
             .collect::<io::Result<_>>()?;
         Ok(Self {
             file,
@@ -326,7 +352,10 @@ impl Segment for DiskSegment {
 
     fn lease(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
         let published = self.published();
-        if offset.checked_add(len as u64).is_none_or(|end| end > published) {
+        if offset
+            .checked_add(len as u64)
+            .is_none_or(|end| end > published)
+        {
             return Ok(None);
         }
         if len == 0 {
@@ -345,6 +374,7 @@ impl Segment for DiskSegment {
     }
 
     fn forget_cache(&self) -> io::Result<()> {
-        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed).map_err(io::Error::from)
+        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)
+            .map_err(io::Error::from)
     }
 }

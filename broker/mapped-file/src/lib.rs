@@ -9,7 +9,10 @@
 //! below the published position of a segment never change**. [`Segment::write_at`] refuses them, readers get nothing
 //! else, files get their whole length before they are mapped and are never shortened, and the folder is locked
 //! against other processes.
-#![allow(unsafe_code, reason = "the one crate that maps files; every block says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "the one crate that maps files; every block says why it is sound"
+)]
 
 pub mod disk;
 pub mod memory;

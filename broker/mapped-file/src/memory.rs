@@ -67,7 +67,9 @@ impl Image {
         for sector in sectors {
             let from = sector * SECTOR_BYTES;
             let to = (from + SECTOR_BYTES).min(self.cache.len());
-            if let (Some(disk), Some(cache)) = (self.disk.get_mut(from..to), self.cache.get(from..to)) {
+            if let (Some(disk), Some(cache)) =
+                (self.disk.get_mut(from..to), self.cache.get(from..to))
+            {
                 disk.copy_from_slice(cache);
             }
         }
@@ -80,7 +82,8 @@ impl Image {
         if let Some(target) = self.cache.get_mut(at..at + bytes.len()) {
             target.copy_from_slice(bytes);
         }
-        self.dirty.extend(at / SECTOR_BYTES..=(at + bytes.len() - 1) / SECTOR_BYTES);
+        self.dirty
+            .extend(at / SECTOR_BYTES..=(at + bytes.len() - 1) / SECTOR_BYTES);
     }
 }
 
@@ -111,7 +114,10 @@ impl World {
     }
 
     fn used(&self) -> u64 {
-        self.files.values().map(|file| file.lock().cache.len() as u64).sum()
+        self.files
+            .values()
+            .map(|file| file.lock().cache.len() as u64)
+            .sum()
     }
 }
 
@@ -197,7 +203,10 @@ impl MemoryDirectory {
                 let dirty = std::mem::take(&mut image.dirty);
                 // All, none, or a coin for each: the plain cases must come up often too.
                 let kind = dice.below(4);
-                let kept: Vec<usize> = dirty.into_iter().filter(|_| keeps(kind, &mut dice)).collect();
+                let kept: Vec<usize> = dirty
+                    .into_iter()
+                    .filter(|_| keeps(kind, &mut dice))
+                    .collect();
                 image.settle(kept.into_iter());
                 image.cache = image.disk.clone();
             }
@@ -209,7 +218,11 @@ impl MemoryDirectory {
     ///
     /// # Panics
     /// When there is no such byte.
-    #[expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test names a byte that does not exist")]
+    #[expect(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        reason = "a test names a byte that does not exist"
+    )]
     pub fn flip(&self, path: &str, at: usize) {
         let world = self.world.lock();
         let mut image = world.files.get(path).expect("a file of that name").lock();
@@ -218,7 +231,12 @@ impl MemoryDirectory {
     }
 
     fn file(&self, path: &str) -> io::Result<File> {
-        self.world.lock().files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.world
+            .lock()
+            .files
+            .get(path)
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn segment(&self, file: File) -> Arc<dyn Segment> {
@@ -266,16 +284,24 @@ fn split(path: &str) -> (&str, &str) {
 impl Directory for MemoryDirectory {
     fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {
         let world = self.world.lock();
-        let files = world.files.iter().filter(|(path, _)| split(path).0 == folder).map(|(path, file)| Entry {
-            name: split(path).1.to_owned(),
-            is_folder: false,
-            len: file.lock().cache.len() as u64,
-        });
-        let folders = world.folders.iter().filter(|path| split(path).0 == folder).map(|path| Entry {
-            name: split(path).1.to_owned(),
-            is_folder: true,
-            len: 0,
-        });
+        let files = world
+            .files
+            .iter()
+            .filter(|(path, _)| split(path).0 == folder)
+            .map(|(path, file)| Entry {
+                name: split(path).1.to_owned(),
+                is_folder: false,
+                len: file.lock().cache.len() as u64,
+            });
+        let folders = world
+            .folders
+            .iter()
+            .filter(|path| split(path).0 == folder)
+            .map(|path| Entry {
+                name: split(path).1.to_owned(),
+                is_folder: true,
+                len: 0,
+            });
         let mut list: Vec<Entry> = files.chain(folders).collect();
         list.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(list)
@@ -310,7 +336,9 @@ impl Directory for MemoryDirectory {
                 dirty: BTreeSet::new(),
             }));
             world.files.insert(path.to_owned(), Arc::clone(&file));
-            world.unsynced.push((split(path).0.to_owned(), Undo::Created(path.to_owned())));
+            world
+                .unsynced
+                .push((split(path).0.to_owned(), Undo::Created(path.to_owned())));
             file
         };
         self.sync(split(path).0)?;
@@ -333,20 +361,33 @@ impl Directory for MemoryDirectory {
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
         let mut world = self.world.lock();
         let below = format!("{folder}/");
-        let files: Vec<String> = world.files.keys().filter(|path| path.starts_with(&below)).cloned().collect();
+        let files: Vec<String> = world
+            .files
+            .keys()
+            .filter(|path| path.starts_with(&below))
+            .cloned()
+            .collect();
         for path in files {
             if let Some(file) = world.files.remove(&path) {
-                world.unsynced.push((split(folder).0.to_owned(), Undo::Removed(path, file)));
+                world
+                    .unsynced
+                    .push((split(folder).0.to_owned(), Undo::Removed(path, file)));
             }
         }
-        world.folders.retain(|path| path != folder && !path.starts_with(&below));
+        world
+            .folders
+            .retain(|path| path != folder && !path.starts_with(&below));
         Ok(())
     }
 
     fn sync(&self, folder: &str) -> io::Result<()> {
         let mut world = self.world.lock();
         // A journal commits in order: what was changed before a change that is flushed is flushed with it.
-        if let Some(last) = world.unsynced.iter().rposition(|(changed, _)| changed == folder) {
+        if let Some(last) = world
+            .unsynced
+            .iter()
+            .rposition(|(changed, _)| changed == folder)
+        {
             world.unsynced.drain(..=last);
         }
         Ok(())
@@ -366,7 +407,9 @@ impl Directory for MemoryDirectory {
             disk: content.to_vec(),
             dirty: BTreeSet::new(),
         };
-        world.files.insert(path.to_owned(), Arc::new(Mutex::new(image)));
+        world
+            .files
+            .insert(path.to_owned(), Arc::new(Mutex::new(image)));
         drop(world);
         self.sync(split(path).0)
     }
@@ -440,10 +483,20 @@ impl Segment for MemorySegment {
 
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        let (at, _) = self.range(offset, offset.saturating_add(bytes.len() as u64), self.published())?;
+        let (at, _) = self.range(
+            offset,
+            offset.saturating_add(bytes.len() as u64),
+            self.published(),
+        )?;
         let (part, fails) = self.admitted(bytes.len());
-        self.file.lock().write(at, bytes.get(..part).unwrap_or_default());
-        if fails { Err(io::Error::other("input/output error (injected)")) } else { Ok(()) }
+        self.file
+            .lock()
+            .write(at, bytes.get(..part).unwrap_or_default());
+        if fails {
+            Err(io::Error::other("input/output error (injected)"))
+        } else {
+            Ok(())
+        }
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
@@ -451,7 +504,10 @@ impl Segment for MemorySegment {
             .range(offset, offset.saturating_add(into.len() as u64), 0)
             .map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         let image = self.file.lock();
-        let bytes = image.cache.get(from..to).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let bytes = image
+            .cache
+            .get(from..to)
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         into.copy_from_slice(bytes);
         Ok(())
     }
@@ -463,7 +519,11 @@ impl Segment for MemorySegment {
         let mut at = from;
         while at < to {
             let end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(to);
-            if image.cache.get(at..end).is_some_and(|bytes| bytes.iter().any(|&byte| byte != 0)) {
+            if image
+                .cache
+                .get(at..end)
+                .is_some_and(|bytes| bytes.iter().any(|&byte| byte != 0))
+            {
                 image.write(at, &vec![0; end - at]);
             }
             at = end;
@@ -486,7 +546,12 @@ impl Segment for MemorySegment {
             return Ok(None);
         }
         let (from, to) = self.range(offset, end, 0)?;
-        Ok(self.file.lock().cache.get(from..to).map(Bytes::copy_from_slice))
+        Ok(self
+            .file
+            .lock()
+            .cache
+            .get(from..to)
+            .map(Bytes::copy_from_slice))
     }
 
     fn flush(&self, _: usize) -> io::Result<()> {
@@ -496,7 +561,10 @@ impl Segment for MemorySegment {
         let mut image = self.file.lock();
         let dirty = std::mem::take(&mut image.dirty);
         if fails {
-            let kept: Vec<usize> = dirty.into_iter().filter(|_| world.dice().below(2) == 0).collect();
+            let kept: Vec<usize> = dirty
+                .into_iter()
+                .filter(|_| world.dice().below(2) == 0)
+                .collect();
             image.settle(kept.into_iter());
             return Err(io::Error::other("input/output error (injected)"));
         }

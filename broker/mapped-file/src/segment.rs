@@ -68,7 +68,8 @@ pub trait Directory: Send + Sync {
     fn create_folder(&self, folder: &str) -> io::Result<()>;
     /// Makes a segment of `len` zero bytes, flushes it and its folder. Fails if the path exists; leaves nothing behind
     /// when it fails for lack of room.
-    fn create(&self, path: &str, len: u64, options: SegmentOptions) -> io::Result<Arc<dyn Segment>>;
+    fn create(&self, path: &str, len: u64, options: SegmentOptions)
+    -> io::Result<Arc<dyn Segment>>;
     /// Opens a segment; its length is the file's.
     fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>>;
     /// Removes a file; not to find it is no error. Leases of it stay valid.

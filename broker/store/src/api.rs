@@ -57,7 +57,11 @@ impl CommitPolicy for LocalPolicy {
             crate::Flush::Sync => local.durable,
             crate::Flush::Async => local.appended,
         };
-        Ends { committed: end, answered: end, visible: end }
+        Ends {
+            committed: end,
+            answered: end,
+            visible: end,
+        }
     }
 
     fn may_append(&self) -> Result<(), PutStatus> {
@@ -257,9 +261,17 @@ impl<C> Refused<C> {
     pub fn into_parts(self) -> (C, PutStatus) {
         match self {
             Self::Busy(completion) => (completion, PutStatus::Busy),
-            Self::ReadOnly(completion, reason) => (completion, PutStatus::ServiceNotAvailable(reason)),
-            Self::DiskFull(completion) => (completion, PutStatus::ServiceNotAvailable("disk full".into())),
-            Self::Closing(completion) => (completion, PutStatus::ServiceNotAvailable("the store is closing".into())),
+            Self::ReadOnly(completion, reason) => {
+                (completion, PutStatus::ServiceNotAvailable(reason))
+            }
+            Self::DiskFull(completion) => (
+                completion,
+                PutStatus::ServiceNotAvailable("disk full".into()),
+            ),
+            Self::Closing(completion) => (
+                completion,
+                PutStatus::ServiceNotAvailable("the store is closing".into()),
+            ),
             Self::Status(completion, status) => (completion, status),
         }
     }

@@ -111,7 +111,11 @@ impl Default for StoreConfig {
                 interval: Duration::from_secs(10),
                 files_per_round: 10,
             },
-            watermarks: Watermarks { clean: 75, force: 85, refuse: 90 },
+            watermarks: Watermarks {
+                clean: 75,
+                force: 85,
+                refuse: 90,
+            },
             preallocate: Preallocate::Reserve,
             checkpoint_interval: Duration::from_secs(5),
         }
@@ -131,27 +135,65 @@ pub struct ConfigError {
 impl StoreConfig {
     /// Checks ranges and what settings demand of each other.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let rule = |holds: bool, setting, reason| if holds { Ok(()) } else { Err(ConfigError { setting, reason }) };
+        let rule = |holds: bool, setting, reason| {
+            if holds {
+                Ok(())
+            } else {
+                Err(ConfigError { setting, reason })
+            }
+        };
         rule(self.segment_bytes >= 4096, "segment_bytes", "at least 4096")?;
-        rule(self.segment_bytes <= 1 << 31, "segment_bytes", "at most 2 GiB: a filler's size is an i32")?;
+        rule(
+            self.segment_bytes <= 1 << 31,
+            "segment_bytes",
+            "at most 2 GiB: a filler's size is an i32",
+        )?;
         let unit = crate::consume_queue::UNIT_BYTES;
         rule(
             self.consume_queue_file_bytes > 0 && self.consume_queue_file_bytes % unit == 0,
             "consume_queue_file_bytes",
             "must be a positive multiple of 20",
         )?;
-        rule(self.index_slots > 0 && self.index_slots <= i32::MAX as u32, "index_slots", "must be positive")?;
+        rule(
+            self.index_slots > 0 && self.index_slots <= i32::MAX as u32,
+            "index_slots",
+            "must be positive",
+        )?;
         rule(
             self.index_entries > 1 && self.index_entries <= i32::MAX as u32,
             "index_entries",
             "must be at least 2",
         )?;
-        rule((1..=8).contains(&self.flush_flights), "flush_flights", "must be 1 to 8")?;
-        rule(!self.flush_interval.is_zero(), "flush_interval", "must be positive")?;
-        rule(self.append_queue_max > 0, "append_queue_max", "must be positive")?;
-        rule(self.message_bytes_max <= 1 << 30, "message_bytes_max", "at most 1 GiB")?;
-        rule(self.retention.files_per_round > 0, "retention.files_per_round", "must be positive")?;
-        rule(self.retention.delete_when.iter().all(|&hour| hour < 24), "retention.delete_when", "hours are 0 to 23")?;
+        rule(
+            (1..=8).contains(&self.flush_flights),
+            "flush_flights",
+            "must be 1 to 8",
+        )?;
+        rule(
+            !self.flush_interval.is_zero(),
+            "flush_interval",
+            "must be positive",
+        )?;
+        rule(
+            self.append_queue_max > 0,
+            "append_queue_max",
+            "must be positive",
+        )?;
+        rule(
+            self.message_bytes_max <= 1 << 30,
+            "message_bytes_max",
+            "at most 1 GiB",
+        )?;
+        rule(
+            self.retention.files_per_round > 0,
+            "retention.files_per_round",
+            "must be positive",
+        )?;
+        rule(
+            self.retention.delete_when.iter().all(|&hour| hour < 24),
+            "retention.delete_when",
+            "hours are 0 to 23",
+        )?;
         let marks = self.watermarks;
         rule(
             marks.clean <= marks.force && marks.force <= marks.refuse && marks.refuse <= 100,
