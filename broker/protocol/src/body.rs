@@ -38,7 +38,18 @@ pub use route::*;
 pub use stats::*;
 pub use topic::*;
 
-/// Gives body types their reader and, unless they have keys that JSON cannot write, their writer.
+/// Gives body types their reader.
+macro_rules! parsed_bodies {
+    ($($name:ident),* $(,)?) => {
+        $(impl $name {
+            /// Reads a body in fastjson's dialect.
+            pub fn parse(body: &[u8]) -> Result<Self, JsonError> {
+                json::parse_as(body)
+            }
+        })*
+    };
+}
+/// Gives body types their reader and the writer of plain JSON; those with keys that JSON cannot write have one of their own.
 macro_rules! json_bodies {
     ($($name:ident),* $(,)?) => {
         parsed_bodies!($($name),*);
@@ -46,16 +57,6 @@ macro_rules! json_bodies {
             /// The JSON text.
             pub fn to_json(&self) -> Bytes {
                 json::to_json(self)
-            }
-        })*
-    };
-}
-macro_rules! parsed_bodies {
-    ($($name:ident),* $(,)?) => {
-        $(impl $name {
-            /// Reads a body in fastjson's dialect.
-            pub fn parse(body: &[u8]) -> Result<Self, JsonError> {
-                json::parse_as(body)
             }
         })*
     };
