@@ -1,0 +1,311 @@
+//! One connection as others see it: send to it, call it, close it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rocket_protocol::Command;
+use thiserror::Error;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ConnectionLimits;
+use crate::outbox::{Outbox, Refused};
+use crate::rate_limit::RateLimit;
+use crate::stats::{Stats, count};
+
+/// Tells connections of one process apart; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnectionId(pub u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a command was not sent. Another connection may take it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// The connection is closed.
+    #[error("the connection is closed")]
+    Closed,
+    /// The peer does not read what it is sent; the connection is being closed.
+    #[error("the peer does not read")]
+    NotReading,
+}
+
+/// Why a call has no answer. Except after `NotSent` the peer may have served it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CallError {
+    /// The request did not leave.
+    #[error("not sent")]
+    NotSent(#[from] SendError),
+    /// Too many calls are open on this connection; nothing was sent.
+    #[error("too many open calls")]
+    TooManyCalls,
+    /// The connection was closed before an answer came.
+    #[error("the connection was closed before an answer came")]
+    Closed,
+    /// No answer within the time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+/// A connection. Clones are the same connection; it is closed by [`Connection::close`], by its peer or by a broken bound,
+/// not by dropping.
+#[derive(Clone)]
+pub struct Connection(pub(crate) Arc<Inner>);
+
+impl Connection {
+    /// The connection's number.
+    pub fn id(&self) -> ConnectionId {
+        self.0.id
+    }
+
+    /// The address of the other side.
+    pub fn peer(&self) -> SocketAddr {
+        self.0.peer
+    }
+
+    /// The address of this side: tells through which listener a client came.
+    pub fn local(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    /// Whether something can still be sent.
+    pub fn is_open(&self) -> bool {
+        self.0.is_open()
+    }
+
+    /// Closes the connection now; what waits to be written is lost.
+    pub fn close(&self) {
+        self.0.closing.cancel();
+    }
+
+    /// Sends a request that wants no answer. Never blocks.
+    ///
+    /// # Errors
+    /// When the connection is closed or the peer does not read.
+    pub fn send_oneway(&self, mut request: Command) -> Result<(), SendError> {
+        request.opaque = self.0.next_opaque();
+        request.set_oneway();
+        self.0.enqueue(request)
+    }
+
+    /// Sends a request and waits for its answer, at most `patience`. Dropping the future forgets the call.
+    ///
+    /// # Errors
+    /// When there is no answer; a refusing answer is an answer.
+    pub async fn call(
+        &self,
+        mut request: Command,
+        patience: Duration,
+    ) -> Result<Command, CallError> {
+        let opaque = self.0.next_opaque();
+        request.opaque = opaque;
+        let (sender, receiver) = oneshot::channel();
+        self.0
+            .calls
+            .begin(opaque, sender, self.0.limits.inflight_max)?;
+        // Also when the future is dropped.
+        let _forget = scopeguard(|| self.0.calls.forget(opaque));
+        self.0.enqueue(request)?;
+        match timeout(patience, receiver).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_)) => Err(CallError::Closed),
+            Err(_) => Err(CallError::Timeout(patience)),
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({} {})", self.0.id, self.0.peer)
+    }
+}
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id == other.0.id
+    }
+}
+
+impl Eq for Connection {}
+
+fn scopeguard<F: FnMut()>(action: F) -> impl Drop {
+    struct Guard<F: FnMut()>(F);
+
+    impl<F: FnMut()> Drop for Guard<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+
+    Guard(action)
+}
+
+/// What all connections of one server or client share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) bad_frame_log: RateLimit,
+    pub(crate) slow_reader_log: RateLimit,
+    pub(crate) timeout_log: RateLimit,
+    pub(crate) refused_log: RateLimit,
+}
+
+pub(crate) struct Inner {
+    pub(crate) id: ConnectionId,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+    pub(crate) limits: ConnectionLimits,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) outbox: Outbox,
+    pub(crate) calls: Calls,
+    /// Cancelled: the socket is closed now, whatever waits.
+    pub(crate) closing: CancellationToken,
+    opaque: AtomicI32,
+    requests: AtomicUsize,
+    request_bytes: AtomicUsize,
+    /// Some request was answered.
+    pub(crate) request_ended: Notify,
+    opened: Instant,
+    /// Milliseconds from `opened` to the last progress of a write.
+    last_write: AtomicU64,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        local: SocketAddr,
+        limits: ConnectionLimits,
+        shared: Arc<Shared>,
+    ) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Self {
+            id: ConnectionId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
+            peer,
+            local,
+            outbox: Outbox::new(limits.outbound_bytes_max),
+            limits,
+            shared,
+            calls: Calls::default(),
+            closing: CancellationToken::new(),
+            opaque: AtomicI32::new(0),
+            requests: AtomicUsize::new(0),
+            request_bytes: AtomicUsize::new(0),
+            request_ended: Notify::new(),
+            opened: Instant::now(),
+            last_write: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        !self.closing.is_cancelled()
+    }
+
+    fn next_opaque(&self) -> i32 {
+        self.opaque.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Puts a command into the outbox; closes the connection when that is full.
+    pub(crate) fn enqueue(&self, command: Command) -> Result<(), SendError> {
+        if !self.is_open() {
+            return Err(SendError::Closed);
+        }
+        match self.outbox.push(command) {
+            Ok(()) => Ok(()),
+            Err(Refused::Finished) => Err(SendError::Closed),
+            Err(Refused::Full { bytes }) => {
+                self.closing.cancel();
+                count(&self.shared.stats.slow_readers, 1);
+                if let Some(suppressed) = self.shared.slow_reader_log.admit() {
+                    tracing::warn!(peer = %self.peer, bytes, suppressed, "closed a connection whose peer does not read its answers");
+                }
+                Err(SendError::NotReading)
+            }
+        }
+    }
+
+    pub(crate) fn begin_request(&self, bytes: usize) {
+        self.requests.fetch_add(1, Ordering::AcqRel);
+        self.request_bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    pub(crate) fn end_request(&self, bytes: usize) {
+        self.request_bytes.fetch_sub(bytes, Ordering::AcqRel);
+        self.requests.fetch_sub(1, Ordering::AcqRel);
+        self.request_ended.notify_one();
+    }
+
+    pub(crate) fn open_requests(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn open_request_bytes(&self) -> usize {
+        self.request_bytes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn wrote(&self) {
+        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_write.store(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_write(&self) -> Instant {
+        self.opened + Duration::from_millis(self.last_write.load(Ordering::Relaxed))
+    }
+}
+
+/// Calls to the peer that wait for their answers; `None` once the connection is closed.
+pub(crate) struct Calls(Mutex<Option<HashMap<i32, oneshot::Sender<Command>>>>);
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self(Mutex::new(Some(HashMap::new())))
+    }
+}
+
+impl Calls {
+    fn begin(
+        &self,
+        opaque: i32,
+        sender: oneshot::Sender<Command>,
+        max: usize,
+    ) -> Result<(), CallError> {
+        let mut calls = self.0.lock();
+        let calls = calls.as_mut().ok_or(SendError::Closed)?;
+        if calls.len() >= max {
+            return Err(CallError::TooManyCalls);
+        }
+        calls.insert(opaque, sender);
+        Ok(())
+    }
+
+    fn forget(&self, opaque: i32) {
+        if let Some(calls) = self.0.lock().as_mut() {
+            calls.remove(&opaque);
+        }
+    }
+
+    /// Hands an answer to its call. One that nobody waits for (any more) is dropped.
+    pub(crate) fn answer(&self, response: Command) {
+        let sender = self
+            .0
+            .lock()
+            .as_mut()
+            .and_then(|calls| calls.remove(&response.opaque));
+        if let Some(sender) = sender {
+            let _ = sender.send(response);
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.lock().take();
+    }
+}

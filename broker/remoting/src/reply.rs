@@ -1,0 +1,78 @@
+//! The one answer that a request is owed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rocket_protocol::{Command, HeaderFormat, ResponseCode};
+
+use crate::connection::Inner;
+
+/// Answers one request. Dropped unanswered it sends SYSTEM_ERROR, so that no client waits in vain; the answer to a one-way
+/// request goes nowhere. Held, it counts as an open request of its connection.
+pub struct Reply {
+    connection: Arc<Inner>,
+    opaque: i32,
+    format: HeaderFormat,
+    is_oneway: bool,
+    is_answered: bool,
+    bytes: usize,
+}
+
+impl Reply {
+    /// The caller has taken up the request's `bytes` with `Inner::begin_request`.
+    pub(crate) fn new(connection: Arc<Inner>, request: &Command, bytes: usize) -> Self {
+        Self {
+            connection,
+            opaque: request.opaque,
+            format: request.format,
+            is_oneway: request.is_oneway(),
+            is_answered: false,
+            bytes,
+        }
+    }
+
+    /// Sends the answer: in the request's header format, under its opaque. An answer to a connection that is gone is
+    /// forgotten. Never blocks.
+    pub fn send(mut self, response: Command) {
+        self.answer(response);
+    }
+
+    /// Whether the peer wants no answer.
+    pub const fn is_oneway(&self) -> bool {
+        self.is_oneway
+    }
+
+    /// Whether the connection can still carry the answer.
+    pub fn is_open(&self) -> bool {
+        self.connection.is_open()
+    }
+
+    fn answer(&mut self, mut response: Command) {
+        self.is_answered = true;
+        if !self.is_oneway {
+            response.set_response_to(self.opaque, self.format);
+            // Refused only when the connection is gone or is being closed for this.
+            let _ = self.connection.enqueue(response);
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let response = Command::response(ResponseCode::SYSTEM_ERROR)
+                .with_remark("the request was dropped unanswered");
+            self.answer(response);
+        }
+        self.connection.end_request(self.bytes);
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("peer", &self.connection.peer)
+            .field("opaque", &self.opaque)
+            .finish_non_exhaustive()
+    }
+}
