@@ -114,8 +114,7 @@ func main() {
 	if err != nil {
 		klog.Fatal(err)
 	}
-	ctx, client := context.Background(), kubernetes.NewForConfigOrDie(config)
-	go grow(ctx, client)
-	controller.NewProvisionController(ctx, client, provisionerName,
+	ctx := context.Background()
+	controller.NewProvisionController(ctx, kubernetes.NewForConfigOrDie(config), provisionerName,
 		nodeDisks{*pattern}, controller.LeaderElection(false)).Run(ctx)
 }
