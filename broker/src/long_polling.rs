@@ -224,13 +224,7 @@ impl<T: Waiting> LongPolling<T> {
     }
 
     /// Wakes those that want a message which has become visible.
-    pub fn arrived(
-        &self,
-        topic: &TopicName,
-        queue_id: QueueId,
-        queue_offset: u64,
-        tags_code: i64,
-    ) {
+    pub fn arrived(&self, topic: &TopicName, queue_id: QueueId, queue_offset: u64, tags_code: i64) {
         if self.waiting.load(Ordering::Relaxed) == 0 {
             return;
         }
@@ -325,12 +319,14 @@ mod tests {
         waiters.park(&topic(), QueueId(0), deadline, waiter("tag", 5, 9));
         waiters.park(&topic(), QueueId(1), deadline, waiter("queue", 5, 0));
         waiters.park(&other, QueueId(0), deadline, waiter("topic", 5, 0));
-        assert_eq!(names(waiters.arrived(&topic(), QueueId(0), 5, 8)), [
-            "first"
-        ]);
-        assert_eq!(names(waiters.arrived(&topic(), QueueId(0), 7, 9)), [
-            "later", "tag"
-        ]);
+        assert_eq!(
+            names(waiters.arrived(&topic(), QueueId(0), 5, 8)),
+            ["first"]
+        );
+        assert_eq!(
+            names(waiters.arrived(&topic(), QueueId(0), 7, 9)),
+            ["later", "tag"]
+        );
         assert_eq!(names(waiters.arrived(&topic(), QueueId(0), 8, 9)), [""; 0]);
         assert_eq!(waiters.len(), 2);
     }

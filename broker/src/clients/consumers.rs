@@ -7,11 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rocket_filter::{Filter, FilterError};
-use rocket_protocol::body::{ConsumerData, SubscriptionData};
+use rocket_protocol::body::{
+    ConsumeFromWhere, ConsumeType, ConsumerData, MessageModel, SubscriptionData,
+};
 use rocket_protocol::{GroupName, Language, TopicName, UnixMillis};
-
-/// Message model in which each member gets every message.
-pub const BROADCASTING: &str = "BROADCASTING";
 
 /// One connection of a client.
 #[derive(Debug, Clone)]
@@ -54,12 +53,12 @@ impl Subscription {
 /// A consumer group with at least one member.
 #[derive(Debug)]
 pub struct ConsumerGroup<C> {
-    /// `CONSUME_ACTIVELY`, `CONSUME_PASSIVELY` or `CONSUME_POP`.
-    pub consume_type: String,
-    /// `CLUSTERING` or [`BROADCASTING`].
-    pub message_model: String,
+    /// How it gets its messages.
+    pub consume_type: ConsumeType,
+    /// Who of it gets a message.
+    pub message_model: MessageModel,
     /// Where a member begins that has no position.
-    pub consume_from_where: String,
+    pub consume_from_where: ConsumeFromWhere,
     members: HashMap<u64, Member<C>>,
     subscriptions: HashMap<TopicName, Arc<Subscription>>,
 }
@@ -67,7 +66,7 @@ pub struct ConsumerGroup<C> {
 impl<C> ConsumerGroup<C> {
     /// Whether every member gets every message.
     pub fn is_broadcasting(&self) -> bool {
-        self.message_model == BROADCASTING
+        self.message_model == MessageModel::Broadcasting
     }
 
     /// All members.
@@ -148,19 +147,16 @@ impl<C: Clone> Consumers<C> {
             .groups
             .entry(group.clone())
             .or_insert_with(|| ConsumerGroup {
-                consume_type: String::new(),
-                message_model: String::new(),
-                consume_from_where: String::new(),
+                consume_type: data.consume_type,
+                message_model: data.message_model,
+                consume_from_where: data.consume_from_where,
                 members: HashMap::new(),
                 subscriptions: HashMap::new(),
             });
-        entry.consume_type.clone_from(&data.consume_type);
-        entry.message_model.clone_from(&data.message_model);
-        entry.consume_from_where.clone_from(&data.consume_from_where);
-        let is_new = entry
-            .members
-            .insert(channel_id, member)
-            .is_none();
+        entry.consume_type = data.consume_type;
+        entry.message_model = data.message_model;
+        entry.consume_from_where = data.consume_from_where;
+        let is_new = entry.members.insert(channel_id, member).is_none();
         let is_changed = entry.subscribe(now, &data.subscription_data_set);
         (is_new || is_changed).then(|| notice(group, entry))
     }

@@ -118,9 +118,10 @@ mod tests {
             locks.lock(now, &group(), "a", [queue(0), queue(1)]),
             [queue(0), queue(1)]
         );
-        assert_eq!(locks.lock(now, &group(), "b", [queue(0), queue(2)]), [
-            queue(2)
-        ]);
+        assert_eq!(
+            locks.lock(now, &group(), "b", [queue(0), queue(2)]),
+            [queue(2)]
+        );
         assert_eq!(locks.lock(now, &group(), "a", [queue(0)]), [queue(0)]);
         locks.unlock(&group(), "b", [queue(0)]);
         assert_eq!(locks.lock(now, &group(), "b", [queue(0)]), []);
@@ -149,8 +150,9 @@ mod tests {
         let mut locks = QueueLocks::default();
         let other = GroupName::parse("h").unwrap();
         locks.lock(UnixMillis(0), &group(), "a", [queue(0)]);
-        assert_eq!(locks.lock(UnixMillis(0), &other, "b", [queue(0)]), [queue(
-            0
-        )]);
+        assert_eq!(
+            locks.lock(UnixMillis(0), &other, "b", [queue(0)]),
+            [queue(0)]
+        );
     }
 }

@@ -21,9 +21,6 @@ fn member(channel: u64, seen: i64) -> Member<u64> {
 fn wants(topics: &[(&str, &str, i64)]) -> ConsumerData {
     ConsumerData {
         group_name: "g".to_owned(),
-        consume_type: "CONSUME_PASSIVELY".to_owned(),
-        message_model: "CLUSTERING".to_owned(),
-        consume_from_where: "CONSUME_FROM_LAST_OFFSET".to_owned(),
         subscription_data_set: topics
             .iter()
             .map(|(topic, sub_string, sub_version)| SubscriptionData {

@@ -1,0 +1,66 @@
+//! What the broker knows beside messages: topics, consumer groups and the positions of groups.
+//!
+//! Kept in files of Apache's shapes under `config/`. Topics and groups are on disk before a request that changed them is
+//! answered; positions are written every few seconds and at stop, because clients only lose work done twice by that.
+
+mod file;
+mod groups;
+mod offsets;
+mod system;
+mod topics;
+
+use std::path::Path;
+
+use rocket_protocol::UnixMillis;
+use rocket_protocol::body::DataVersion;
+
+pub use file::{FileError, JsonFile};
+pub use groups::Groups;
+pub use offsets::{Offsets, Position};
+pub use system::{is_system_group, system_groups, system_topics};
+pub use topics::{CreateError, Topics, apply_attributes};
+
+use crate::config::BrokerConfig;
+
+/// All metadata of a broker.
+#[derive(Debug)]
+pub struct Metadata {
+    /// Topics: `topics.json`.
+    pub topics: Topics,
+    /// Consumer groups: `subscriptionGroup.json`.
+    pub groups: Groups,
+    /// Positions of groups: `consumerOffset.json`.
+    pub offsets: Offsets,
+}
+
+impl Metadata {
+    /// Reads the files under `dir/config` and adds the topics and groups that a broker has by itself.
+    ///
+    /// # Errors
+    /// When a file and its `.bak` are damaged, or the folder cannot be used: the broker must not start then.
+    pub fn open(dir: &Path, config: &BrokerConfig, now: UnixMillis) -> Result<Self, FileError> {
+        let dir = dir.join("config");
+        let metadata = Self {
+            topics: Topics::open(&dir)?,
+            groups: Groups::open(&dir)?,
+            offsets: Offsets::open(&dir)?,
+        };
+        metadata.topics.ensure_system(config, now)?;
+        metadata.groups.ensure_system(now)?;
+        Ok(metadata)
+    }
+
+    /// Writes what is not on disk yet: the positions.
+    pub fn flush(&self, now: UnixMillis) -> Result<(), FileError> {
+        self.offsets.flush(now)
+    }
+}
+
+/// The version after one more change.
+fn next_version(version: DataVersion, now: UnixMillis) -> DataVersion {
+    DataVersion {
+        counter: version.counter + 1,
+        state_version: version.state_version,
+        timestamp: now.0,
+    }
+}
