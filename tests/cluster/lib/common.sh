@@ -44,12 +44,12 @@ need_up() {
   exit "$EXIT_STATE"
 }
 
-wait_for() { # SECONDS LOG WHAT COMMAND...: until COMMAND succeeds; else shows the end of the log and fails
-  local end=$((SECONDS + $1)) log=$2 what=$3
+wait_for() { # SECONDS LOGS WHAT COMMAND...: until COMMAND succeeds; else shows the ends of the logs (a glob) and fails
+  local end=$((SECONDS + $1)) logs=$2 what=$3 log
   shift 3
   until "$@" >/dev/null 2>&1; do
     if [ "$SECONDS" -ge "$end" ]; then
-      [ ! -e "$log" ] || { echo "--- the end of $log"; tail -n 25 "$log"; echo "---"; } >&2
+      for log in $logs; do [ ! -s "$log" ] || { echo "--- the end of $log"; tail -n 15 "$log"; } >&2; done
       die "waited in vain for: $what"
     fi
     sleep 0.1
@@ -57,13 +57,13 @@ wait_for() { # SECONDS LOG WHAT COMMAND...: until COMMAND succeeds; else shows t
 }
 
 # A process is known by its pid and its start time, so that a pid that the kernel gave to another is never killed.
-started_at() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+stat_of() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null; } # from its state on: the name before may hold anything
+started_at() { stat_of "$1" | cut -d' ' -f20; }
 remember() { echo "$2 $(started_at "$2")" >"$RUN/pid/$1"; }
 pid_of() { # NAME: its pid, if it still is the process that we started
-  local pid start
+  local pid start stat
   read -r pid start 2>/dev/null <"$RUN/pid/$1" || return 1
-  [ -n "$start" ] && [ "$(started_at "$pid")" = "$start" ] || return 1
-  [ "$(sed 's/.*) //' "/proc/$pid/stat" | cut -d' ' -f1)" != Z ] || return 1
+  stat=$(stat_of "$pid") && [ -n "$start" ] && [[ $stat != Z* ]] && [ "$(cut -d' ' -f20 <<<"$stat")" = "$start" ] || return 1
   echo "$pid"
 }
 gone() { ! pid_of "$1" >/dev/null; }

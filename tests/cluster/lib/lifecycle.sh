@@ -12,6 +12,7 @@ up() {
   }
   trap 'failed_up' EXIT
   locate_cache
+  rm -rf --one-file-system "$DISKS" # what a power cut of this machine itself left, when /run forgot and the disk did not
   mkdir -p "$RUN/pid" "$RUN/log" "$DISKS"
   echo "$NODES" >"$RUN/nodes"
   make_pki
@@ -28,11 +29,11 @@ up() {
   wait_for 60 "$RUN/log/controllers.log" "the controllers" kubectl -n default get serviceaccount default
   say "controllers: working"
   for ((i = 1; i <= NODES; i++)); do
-    wait_for 90 "$RUN/log/n$i-kubelet.log" "node $i to be Ready" node_ready "$i"
+    wait_for 90 "$RUN/log/n$i*.log" "node $i to be Ready" node_ready "$i"
   done
   if [ "$NODES" != 0 ]; then
     say "nodes: Ready"
-    wait_for 90 "$RUN/log/n1-kubelet.log" "cluster DNS" dns_ready
+    wait_for 90 "$RUN/log/n*-kubelet.log" "cluster DNS" dns_ready
   fi
   wait_for 30 "$RUN/log/dns.log" "DNS for run" run_resolves
   trap - EXIT
