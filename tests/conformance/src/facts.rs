@@ -88,14 +88,14 @@ impl Facts {
             .collect();
         if let Some(failed) = facts.iter().find(|f| f["fact"] == "failed") {
             bail!(
-                "scenario {name} failed: {}\nits facts: {}",
+                "scenario {name} failed: {}\nits last facts: {}",
                 failed["error"].as_str().unwrap_or("?"),
                 render(&facts)
             );
         }
         if !facts.iter().any(|f| f["fact"] == "end") {
             bail!(
-                "scenario {name} has no end\nits facts: {}\nthe driver also said: {}",
+                "scenario {name} has no end\nits last facts: {}\nthe driver also said: {}",
                 render(&facts),
                 self.complaint
             );
@@ -114,8 +114,10 @@ impl Facts {
     }
 }
 
+/// The last facts, one a line: what happened just before something went wrong.
 fn render(facts: &[&Value]) -> String {
     facts
         .iter()
+        .skip(facts.len().saturating_sub(12))
         .fold(String::new(), |all, f| format!("{all}\n  {f}"))
 }

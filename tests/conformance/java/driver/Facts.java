@@ -3,6 +3,7 @@ import java.util.Collection;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.zip.CRC32;
+import org.apache.rocketmq.common.message.MessageClientExt;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
@@ -34,7 +35,9 @@ final class Facts {
         say(fact, "how", how, "topic", m.getTopic(), "queue", m.getQueueId(), "offset", m.getQueueOffset(), "id", m.getMsgId(),
             "tags", m.getTags(), "keys", m.getKeys(), "size", m.getBody().length, "crc", crc.getValue(),
             "body", m.getBody().length > 200 ? "" : new String(m.getBody()), "reconsume", m.getReconsumeTimes(),
-            "properties", new HashMap<>(m.getProperties()), "born", String.valueOf(m.getBornHostString()), "store_time", m.getStoreTimestamp());
+            "properties", new HashMap<>(m.getProperties()), "born", String.valueOf(m.getBornHostString()), "store_time", m.getStoreTimestamp(),
+            "physical", m.getCommitLogOffset(), "store_size", m.getStoreSize(), "sys_flag", m.getSysFlag(),
+            "offset_id", m instanceof MessageClientExt ? ((MessageClientExt) m).getOffsetMsgId() : null);
     }
 
     static String queue(MessageQueue q) {
