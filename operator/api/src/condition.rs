@@ -153,16 +153,19 @@ impl Reason {
     }
 }
 
-/// One condition, in Kubernetes' form (`metav1.Condition`).
+/// One condition, in Kubernetes' form (`metav1.Condition`). Types and reasons are open in the schema: an operator that knows
+/// more of them must be able to write them under an older definition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it speaks of.
     #[serde(rename = "type")]
+    #[schemars(with = "String")]
     pub type_: ConditionType,
     /// Whether it holds.
     pub status: Truth,
-    /// Why.
+    /// Why, in one word.
+    #[schemars(with = "String")]
     pub reason: Reason,
     /// The same for people, in one sentence.
     pub message: String,

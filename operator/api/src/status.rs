@@ -1,7 +1,9 @@
 //! What the operator tells about a cluster. It is written only when it changes, and holds no clock and no live number.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::condition::{Condition, ConditionType};
 
@@ -119,7 +121,8 @@ pub struct RocketClusterStatus {
     #[serde(default)]
     pub observed_generation: i64,
     /// A short word for the whole.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known_or_default")]
+    #[schemars(with = "String")]
     pub phase: Phase,
     /// Release that every pod runs; during an update the former one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +153,7 @@ pub struct RocketClusterStatus {
     #[serde(default)]
     pub selector: String,
     /// Conditions, one of each type.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
@@ -162,4 +165,22 @@ impl RocketClusterStatus {
             .iter()
             .find(|condition| condition.type_ == type_)
     }
+}
+
+/// A word that a later operator wrote is read as if nothing was written, rather than making the whole object unreadable.
+fn known_or_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// Those items that this version knows.
+fn known<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let items = Vec::<Value>::deserialize(deserializer)?;
+    Ok(items
+        .into_iter()
+        .filter_map(|item| serde_json::from_value(item).ok())
+        .collect())
 }

@@ -309,3 +309,17 @@ fn words_of_reasons_and_conditions_are_those_in_the_object() {
         Reason::StandbysHoldNoData.as_str()
     );
 }
+
+#[test]
+fn a_status_of_a_later_operator_does_not_make_the_object_unreadable() {
+    let condition = |type_: &str, reason: &str| json!({"type": type_, "status": "True", "reason": reason, "message": "", "observedGeneration": 1, "lastTransitionTime": "2026-11-20T10:00:00Z"});
+    let status: RocketClusterStatus = serde_json::from_value(json!({
+        "phase": "Hibernated",
+        "conditions": [condition("Ready", "AllGroupsServing"), condition("Ready", "SomethingNew"), condition("Balanced", "UpToDate")],
+    }))
+    .unwrap();
+    assert_eq!(
+        (status.phase, status.conditions.len()),
+        (Phase::default(), 1)
+    );
+}

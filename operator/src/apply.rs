@@ -1,0 +1,454 @@
+//! Writes what differs: objects by server-side apply in a stated order, roles onto pods, volumes, restarts, and deletions.
+//!
+//! Every write is guarded: an object of somebody else is never taken over, a deletion names the UID that it means, and
+//! nothing is written that is already so.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, ResourceExt};
+use rocket_api::{Reason, RocketBrokerGroup, label};
+use serde_json::{Value, json};
+
+use crate::build::Desired;
+use crate::context::{Context, Decision};
+use crate::drift;
+use crate::kind::{Key, Kind};
+use crate::master;
+use crate::names::FIELD_MANAGER;
+use crate::observe::{Observed, is_controlled_by};
+use crate::roll;
+use crate::status::Problem;
+use crate::validate::ValidatedCluster;
+use crate::volumes;
+
+/// A write that did not come through; try again later.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {verb} {kind} {name}")]
+pub struct Error {
+    verb: &'static str,
+    kind: &'static str,
+    name: String,
+    #[source]
+    source: kube::Error,
+}
+
+/// What one pass did.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How many objects were written or deleted.
+    pub writes: usize,
+    /// What trying again does not cure.
+    pub problems: Vec<Problem>,
+    /// What to tell people.
+    pub decisions: Vec<Decision>,
+}
+
+/// One pass over one cluster.
+pub struct Apply<'a> {
+    context: &'a Context,
+    cluster: &'a ValidatedCluster,
+    observed: &'a Observed,
+    outcome: Outcome,
+    /// StatefulSets that are being deleted to be made anew: writing to them now would bring the former ones back.
+    recreating: BTreeSet<String>,
+}
+
+impl<'a> Apply<'a> {
+    /// A pass that has done nothing yet.
+    pub fn new(
+        context: &'a Context,
+        cluster: &'a ValidatedCluster,
+        observed: &'a Observed,
+    ) -> Self {
+        Self {
+            context,
+            cluster,
+            observed,
+            outcome: Outcome::default(),
+            recreating: BTreeSet::new(),
+        }
+    }
+
+    /// Does all of it.
+    ///
+    /// # Errors
+    /// At the first write that the API server did not answer as a decision: the rest waits for the next try.
+    pub async fn run(mut self, desired: &[Desired]) -> Result<Outcome, Error> {
+        for index in 0..self.cluster.spec.groups.count {
+            self.volumes(index).await?;
+        }
+        for object in desired {
+            let live = self.object(object).await?;
+            if object.key.0 == Kind::BrokerGroup {
+                self.record(live).await?;
+            }
+        }
+        self.roles().await?;
+        self.restarts().await?;
+        self.prune(desired).await?;
+        for claim in volumes::surplus(self.cluster, self.observed) {
+            self.delete_claim(&claim).await?;
+        }
+        Ok(self.outcome)
+    }
+
+    /// Applies one object if it differs; returns what is there afterwards.
+    async fn object(&mut self, desired: &Desired) -> Result<Option<Value>, Error> {
+        let (kind, name) = &desired.key;
+        if *kind == Kind::StatefulSet && self.recreating.contains(name) {
+            return Ok(None);
+        }
+        let live = self.observed.children.get(&desired.key);
+        if let Some(live) = live {
+            if live.pointer("/metadata/deletionTimestamp").is_some() {
+                // It is on its way out (a StatefulSet that is made anew): its end wakes us again.
+                self.outcome.writes += 1;
+                return Ok(None);
+            }
+            if !drift::differs(&desired.object, live) {
+                self.context.metrics.applies_skipped.inc();
+                return Ok(Some(live.clone()));
+            }
+        }
+        let api = self.api(*kind);
+        if live.is_none() && self.is_taken(&api, &desired.key).await? {
+            return Ok(None);
+        }
+        let params = PatchParams::apply(FIELD_MANAGER)
+            .force()
+            .validation_strict();
+        let result = api
+            .patch(name, &params, &Patch::Apply(&desired.object))
+            .await;
+        self.outcome.writes += 1;
+        match result {
+            Ok(object) => {
+                tracing::debug!(
+                    kind = kind.as_str(),
+                    name,
+                    created = live.is_none(),
+                    "applied"
+                );
+                if live.is_none() && *kind == Kind::StatefulSet {
+                    self.tell(
+                        false,
+                        Reason::Creating,
+                        "Create",
+                        format!("made {} {name}", kind.as_str()),
+                    );
+                }
+                Ok(serde_json::to_value(object).ok())
+            }
+            Err(kube::Error::Api(status)) if is_decision(status.code) => {
+                self.outcome.problems.push(Problem::ApplyRefused(format!(
+                    "{} {name}: {}",
+                    kind.as_str(),
+                    status.message
+                )));
+                Ok(None)
+            }
+            Err(source) => Err(failed("apply", &desired.key, source)),
+        }
+    }
+
+    /// Whether an object that we do not own has the name. One of ours that lost its labels is not taken.
+    async fn is_taken(&mut self, api: &Api<DynamicObject>, key: &Key) -> Result<bool, Error> {
+        let present = api
+            .get_metadata_opt(&key.1)
+            .await
+            .map_err(|source| failed("read", key, source))?;
+        let taken = present
+            .is_some_and(|object| !is_controlled_by(object.owner_references(), &self.cluster.uid));
+        if taken {
+            let message = format!(
+                "{} {} exists and does not belong to this RocketCluster: delete or rename it, or choose another metadata.name",
+                key.0.as_str(),
+                key.1
+            );
+            self.outcome.problems.push(Problem::NameTaken(message));
+        }
+        Ok(taken)
+    }
+
+    /// Records the master of a group by compare-and-set.
+    async fn record(&mut self, live: Option<Value>) -> Result<(), Error> {
+        let Some(mut group) =
+            live.and_then(|live| serde_json::from_value::<RocketBrokerGroup>(live).ok())
+        else {
+            return Ok(());
+        };
+        let ordinal = usize::try_from(group.spec.index)
+            .ok()
+            .and_then(|index| self.cluster.masters.get(index))
+            .copied()
+            .unwrap_or_default();
+        let Some(state) = master::next_state(
+            &group,
+            &self.cluster.names,
+            ordinal,
+            self.cluster.min_in_sync,
+        ) else {
+            return Ok(());
+        };
+        let name = group.name_any();
+        let is_new = group.status.is_none();
+        let note = format!(
+            "group {}: recorded {} as master of epoch {}",
+            group.spec.index,
+            state.master_name.as_deref().unwrap_or_default(),
+            state.epoch
+        );
+        group.status = Some(state);
+        group.metadata.managed_fields = None;
+        let api: Api<RocketBrokerGroup> =
+            Api::namespaced(self.client(), &self.cluster.names.namespace);
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        api.replace_status(&name, &params, &group)
+            .await
+            .map_err(|source| failed("record the master in", &(Kind::BrokerGroup, name), source))?;
+        self.outcome.writes += 1;
+        if is_new {
+            self.tell(false, Reason::FixedMaster, "RecordMaster", note);
+        }
+        Ok(())
+    }
+
+    /// Lets the role labels follow the record: first nobody is master wrongly, then the master is.
+    async fn roles(&mut self) -> Result<(), Error> {
+        let mut changes = Vec::new();
+        for (index, ordinal) in (0..).zip(&self.cluster.masters) {
+            let master = self.cluster.names.pod(index, *ordinal);
+            for pod in self
+                .observed
+                .pods_of(index)
+                .filter(|pod| !roll::is_leaving(pod))
+            {
+                let role = if pod.name_any() == master {
+                    label::ROLE_MASTER
+                } else {
+                    label::ROLE_STANDBY
+                };
+                if pod.labels().get(label::ROLE).map(String::as_str) != Some(role) {
+                    changes.push((role == label::ROLE_MASTER, pod.name_any(), pod.uid(), role));
+                }
+            }
+        }
+        changes.sort();
+        let api: Api<Pod> = Api::namespaced(self.client(), &self.cluster.names.namespace);
+        for (_, name, uid, role) in changes {
+            let patch = json!({"metadata": {"uid": uid, "labels": {label::ROLE: role}}});
+            let result = api
+                .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+                .await;
+            self.gone_is_fine("label", &name, result)?;
+        }
+        Ok(())
+    }
+
+    /// Replaces pods that run an older specification, as far as that may be done now.
+    async fn restarts(&mut self) -> Result<(), Error> {
+        let api: Api<Pod> = Api::namespaced(self.client(), &self.cluster.names.namespace);
+        for restart in roll::next(self.cluster, self.observed) {
+            let result = api.delete(&restart.pod, &only(restart.uid)).await;
+            self.gone_is_fine("restart", &restart.pod, result)?;
+            self.tell(
+                false,
+                Reason::RollingOut,
+                "Restart",
+                format!("restarting {} with the present specification", restart.pod),
+            );
+        }
+        Ok(())
+    }
+
+    /// Enlarges claims; when all of a group have grown, makes its StatefulSet anew around its pods.
+    async fn volumes(&mut self, index: i32) -> Result<(), Error> {
+        let plan = volumes::plan(self.cluster, index, self.observed);
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client(), &self.cluster.names.namespace);
+        for name in &plan.adopt {
+            let patch = json!({"metadata": {"labels": {label::CLUSTER_UID: self.cluster.uid}}});
+            let result = claims
+                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await;
+            self.gone_is_fine("label", name, result)?;
+        }
+        let size = &self.cluster.spec.groups.storage.size;
+        for name in &plan.grow {
+            let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
+            match claims
+                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+                .await
+            {
+                Ok(_) => {
+                    self.outcome.writes += 1;
+                    self.tell(
+                        false,
+                        Reason::ResizingVolumes,
+                        "ResizeVolume",
+                        format!("enlarging volume claim {name} to {size}"),
+                    );
+                }
+                Err(kube::Error::Api(status)) if is_decision(status.code) => {
+                    let message = format!(
+                        "volume claim {name} cannot grow to {size}: {}; the cluster goes on with the former size",
+                        status.message
+                    );
+                    self.outcome
+                        .problems
+                        .push(Problem::VolumeResizeRefused(message));
+                }
+                Err(source) => {
+                    return Err(Error {
+                        verb: "enlarge",
+                        kind: "PersistentVolumeClaim",
+                        name: name.clone(),
+                        source,
+                    });
+                }
+            }
+        }
+        if let Some(uid) = plan.recreate {
+            let name = self.cluster.names.group(index);
+            let api: Api<StatefulSet> =
+                Api::namespaced(self.client(), &self.cluster.names.namespace);
+            let params = DeleteParams::orphan().preconditions(Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            });
+            let result = api.delete(&name, &params).await;
+            self.gone_is_fine("make anew", &name, result)?;
+            self.recreating.insert(name.clone());
+            self.tell(
+                false,
+                Reason::ResizingVolumes,
+                "RecreateStatefulSet",
+                format!("making StatefulSet {name} anew for volumes of {size}; its pods go on"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Deletes what is ours and no longer wanted. The record of a group stays as long as a volume of it.
+    async fn prune(&mut self, desired: &[Desired]) -> Result<(), Error> {
+        for (key, live) in self.observed.children.iter().rev() {
+            let is_wanted = desired.iter().any(|object| &object.key == key);
+            let leaving = live.pointer("/metadata/deletionTimestamp").is_some();
+            if is_wanted || leaving || self.keeps_record(key, live) {
+                continue;
+            }
+            let uid = live
+                .pointer("/metadata/uid")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned();
+            let result = self.api(key.0).delete(&key.1, &only(uid)).await;
+            self.gone_is_fine("delete", &key.1, result)?;
+            if key.0 == Kind::StatefulSet {
+                self.tell(
+                    false,
+                    Reason::Scaling,
+                    "Delete",
+                    format!(
+                        "deleted StatefulSet {}, which the specification no longer asks for",
+                        key.1
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn keeps_record(&self, key: &Key, live: &Value) -> bool {
+        let index = live
+            .pointer("/spec/index")
+            .and_then(Value::as_i64)
+            .and_then(|index| i32::try_from(index).ok());
+        key.0 == Kind::BrokerGroup
+            && index
+                .is_some_and(|index| volumes::has_claims(&self.cluster.names, index, self.observed))
+    }
+
+    async fn delete_claim(&mut self, name: &str) -> Result<(), Error> {
+        let api: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client(), &self.cluster.names.namespace);
+        let result = api.delete(name, &DeleteParams::default()).await;
+        self.gone_is_fine("delete", name, result)?;
+        self.tell(
+            false,
+            Reason::Scaling,
+            "DeleteVolume",
+            format!("deleted volume claim {name} as groups.storage.reclaim.onScaleIn says"),
+        );
+        Ok(())
+    }
+
+    /// Counts a write. An object that is gone, or that is another one by now, is none of our business any more.
+    fn gone_is_fine<T>(
+        &mut self,
+        verb: &'static str,
+        name: &str,
+        result: kube::Result<T>,
+    ) -> Result<(), Error> {
+        self.outcome.writes += 1;
+        match result {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            Err(source) => Err(Error {
+                verb,
+                kind: "object",
+                name: name.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn tell(&mut self, warning: bool, reason: Reason, action: &'static str, note: String) {
+        self.outcome.decisions.push(Decision {
+            warning,
+            reason,
+            action,
+            note,
+        });
+    }
+
+    fn api(&self, kind: Kind) -> Api<DynamicObject> {
+        Api::namespaced_with(
+            self.client(),
+            &self.cluster.names.namespace,
+            &kind.api_resource(),
+        )
+    }
+
+    fn client(&self) -> Client {
+        self.context.client.clone()
+    }
+}
+
+/// Whether an answer is a decision that stays the same however often one asks.
+fn is_decision(code: u16) -> bool {
+    matches!(code, 400 | 403 | 405 | 422)
+}
+
+/// Deletes this very object, in the background.
+fn only(uid: String) -> DeleteParams {
+    DeleteParams::background().preconditions(Preconditions {
+        uid: Some(uid),
+        resource_version: None,
+    })
+}
+
+fn failed(verb: &'static str, key: &Key, source: kube::Error) -> Error {
+    Error {
+        verb,
+        kind: key.0.as_str(),
+        name: key.1.clone(),
+        source,
+    }
+}

@@ -1,0 +1,45 @@
+//! How many pods may be evicted at once: one of a group, one name server. A pod that is not ready never blocks a drain.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{metadata, selector};
+use crate::validate::ValidatedCluster;
+
+pub(super) fn name_servers(cluster: &ValidatedCluster) -> PodDisruptionBudget {
+    one_at_a_time(
+        metadata(
+            cluster,
+            cluster.names.namesrv(),
+            cluster.names.namesrv_labels(),
+        ),
+        cluster.names.namesrv_selector(),
+    )
+}
+
+pub(super) fn group(cluster: &ValidatedCluster, index: i32) -> PodDisruptionBudget {
+    one_at_a_time(
+        metadata(
+            cluster,
+            cluster.names.group(index),
+            cluster.names.group_labels(index),
+        ),
+        cluster.names.group_selector(index),
+    )
+}
+
+fn one_at_a_time(metadata: ObjectMeta, labels: BTreeMap<String, String>) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata,
+        spec: Some(PodDisruptionBudgetSpec {
+            max_unavailable: Some(IntOrString::Int(1)),
+            selector: Some(selector(labels)),
+            unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        status: None,
+    }
+}

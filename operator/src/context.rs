@@ -1,0 +1,140 @@
+//! What every reconcile shares: the client, the operator's settings, its counters, and how often each object failed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use kube::{Client, Resource};
+use parking_lot::Mutex;
+use rocket_api::{Reason, RocketCluster};
+
+use crate::metrics::Metrics;
+use crate::validate::Settings;
+
+/// Shared by all reconciles of one process.
+pub struct Context {
+    /// Kubernetes.
+    pub client: Client,
+    /// The operator's own settings.
+    pub settings: Settings,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    recorder: Recorder,
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+/// A decision, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether a person should look.
+    pub warning: bool,
+    /// Why.
+    pub reason: Reason,
+    /// What was done, in one word.
+    pub action: &'static str,
+    /// What was decided, in one sentence.
+    pub note: String,
+}
+
+impl Context {
+    /// A context that reports as `instance`.
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        instance: Option<String>,
+    ) -> Self {
+        let recorder = Recorder::new(
+            client.clone(),
+            Reporter {
+                controller: "rocket-operator".to_owned(),
+                instance,
+            },
+        );
+        Self {
+            client,
+            settings,
+            metrics,
+            recorder,
+            failures: Mutex::default(),
+        }
+    }
+
+    /// Publishes a decision as an Event. An event that cannot be written is logged and forgotten: it must never hold up what it tells of.
+    pub async fn publish(&self, cluster: &RocketCluster, decision: &Decision) {
+        tracing::info!(
+            cluster = cluster.metadata.name,
+            namespace = cluster.metadata.namespace,
+            reason = decision.reason.as_str(),
+            "{}",
+            decision.note
+        );
+        let mut note = decision.note.clone();
+        note.truncate(note.floor_char_boundary(1000));
+        let event = Event {
+            type_: if decision.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: decision.reason.as_str().to_owned(),
+            note: Some(note),
+            action: decision.action.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self
+            .recorder
+            .publish(&event, &cluster.object_ref(&()))
+            .await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot write an event"
+            );
+        }
+    }
+
+    /// Counts one more failure of an object and returns how long to wait: one second, doubled each time, a minute at most.
+    pub fn failed(&self, key: &str) -> Duration {
+        let mut failures = self.failures.lock();
+        let times = failures.entry(key.to_owned()).or_default();
+        *times = times.saturating_add(1);
+        backoff(*times, key)
+    }
+
+    /// Forgets the failures of an object.
+    pub fn succeeded(&self, key: &str) {
+        self.failures.lock().remove(key);
+    }
+}
+
+/// Time to wait after the n-th failure in a row. A fifth of it depends on the object, so that many do not come back at once.
+pub fn backoff(times: u32, key: &str) -> Duration {
+    let base =
+        Duration::from_secs(1 << times.saturating_sub(1).min(6)).min(Duration::from_secs(60));
+    spread(base, key)
+}
+
+/// A time lengthened by up to a fifth, always by the same part for the same object.
+pub fn spread(base: Duration, key: &str) -> Duration {
+    let part = u32::try_from(crate::drift::stable_hash(key.as_bytes()) % 200).unwrap_or_default();
+    base + base * part / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_doubles_up_to_a_minute_and_is_stable_for_an_object() {
+        for (times, least) in [(1, 1), (2, 2), (4, 8), (7, 60), (99, 60)] {
+            let wait = backoff(times, "mq/orders");
+            assert!(
+                wait >= Duration::from_secs(least) && wait <= Duration::from_secs(least) * 12 / 10,
+                "{times}: {wait:?}"
+            );
+            assert_eq!(wait, backoff(times, "mq/orders"));
+        }
+    }
+}

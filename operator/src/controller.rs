@@ -1,0 +1,210 @@
+//! Watches and requeues: which event wakes which cluster.
+//!
+//! Clusters wake themselves when their specification, finalizers or annotations change, never by their own status. Children are watched as
+//! metadata only, by label, and wake the cluster that they name; the objects themselves are read by the reconcile.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::{
+    apps::v1 as apps, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
+    rbac::v1 as rbac,
+};
+use kube::api::PartialObjectMeta;
+use kube::runtime::controller::{Action, Config, Controller};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::{Predicate as _, WatchStreamExt as _, predicates, watcher};
+use kube::{Api, Resource, ResourceExt};
+use rocket_api::{RocketBrokerGroup, RocketCluster, label};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::names::selector_text;
+use crate::reconcile::{DEADLINE, Error, reconcile};
+
+/// Label value of the metrics.
+const KIND: &str = "RocketCluster";
+
+/// Runs the controllers of all watched namespaces until told to stop; what has begun is ended first.
+pub async fn run(
+    context: Arc<Context>,
+    namespaces: &[String],
+    concurrency: u16,
+    stop: &CancellationToken,
+) {
+    let scopes: Vec<Option<&str>> = if namespaces.is_empty() {
+        vec![None]
+    } else {
+        namespaces.iter().map(|name| Some(name.as_str())).collect()
+    };
+    // One controller per namespace: each has a store of its own, which a relist replaces as a whole.
+    let all = scopes
+        .into_iter()
+        .map(|namespace| one(&context, namespace, concurrency, stop.clone()));
+    futures::future::join_all(all).await;
+}
+
+async fn one(
+    context: &Arc<Context>,
+    namespace: Option<&str>,
+    concurrency: u16,
+    stop: CancellationToken,
+) {
+    let watch = Watch {
+        context: Arc::clone(context),
+        namespace: namespace.map(str::to_owned),
+    };
+    let (reader, writer) = reflector::store();
+    let clusters = watcher(watch.api::<RocketCluster>(), watcher::Config::default())
+        .default_backoff()
+        .modify(|cluster| cluster.managed_fields_mut().clear())
+        .reflect(writer)
+        .applied_objects()
+        .predicate_filter(
+            predicates::generation
+                .combine(predicates::finalizers)
+                .combine(predicates::annotations),
+            kube::runtime::PredicateConfig::default(),
+        );
+    let config = Config::default()
+        .concurrency(concurrency)
+        .debounce(Duration::from_millis(200));
+    Controller::for_stream(watch.counted(clusters), reader)
+        .with_config(config)
+        .watches_stream(watch.children::<RocketBrokerGroup>(), named)
+        .watches_stream(watch.children::<apps::StatefulSet>(), named)
+        .watches_stream(watch.children::<core::Pod>(), named)
+        .watches_stream(watch.children::<core::PersistentVolumeClaim>(), named)
+        .watches_stream(watch.children::<core::Service>(), named)
+        .watches_stream(watch.children::<core::ConfigMap>(), named)
+        .watches_stream(watch.children::<core::ServiceAccount>(), named)
+        .watches_stream(watch.children::<rbac::Role>(), named)
+        .watches_stream(watch.children::<rbac::RoleBinding>(), named)
+        .watches_stream(watch.children::<policy::PodDisruptionBudget>(), named)
+        .watches_stream(watch.children::<networking::NetworkPolicy>(), named)
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(measured, retry, Arc::clone(context))
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+/// Streams of one namespace, or of all.
+struct Watch {
+    context: Arc<Context>,
+    namespace: Option<String>,
+}
+
+impl Watch {
+    fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        match &self.namespace {
+            Some(namespace) => Api::namespaced(self.context.client.clone(), namespace),
+            None => Api::all(self.context.client.clone()),
+        }
+    }
+
+    /// Metadata of all objects of a kind that the operator made, at every change and at their end.
+    fn children<K>(&self) -> BoxStream<'static, watcher::Result<PartialObjectMeta<K>>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
+    {
+        let ours = selector_text(
+            &[(
+                label::MANAGED_BY.to_owned(),
+                label::MANAGED_BY_VALUE.to_owned(),
+            )]
+            .into(),
+        );
+        let events = watcher(
+            self.api::<PartialObjectMeta<K>>(),
+            watcher::Config::default().labels(&ours),
+        )
+        .default_backoff();
+        self.counted(events.touched_objects()).boxed()
+    }
+
+    /// Counts the failures of a stream, and logs them: a watch that cannot work is otherwise silent.
+    fn counted<T: Send + 'static>(
+        &self,
+        stream: impl futures::Stream<Item = watcher::Result<T>> + Send + 'static,
+    ) -> impl futures::Stream<Item = watcher::Result<T>> + Send + 'static {
+        let metrics = Arc::clone(&self.context.metrics);
+        stream.inspect(move |item| {
+            if let Err(error) = item {
+                metrics.watch_restarts.inc();
+                tracing::warn!(
+                    error = error as &dyn std::error::Error,
+                    "a watch ended and begins again"
+                );
+            }
+        })
+    }
+}
+
+/// The cluster that a child names by its label.
+fn named<K: Resource<DynamicType = ()>>(
+    child: PartialObjectMeta<K>,
+) -> Option<ObjectRef<RocketCluster>> {
+    let name = child.labels().get(label::CLUSTER)?.clone();
+    Some(ObjectRef::new(&name).within(&child.namespace()?))
+}
+
+/// A reconcile with a deadline and its measurements.
+async fn measured(cluster: Arc<RocketCluster>, context: Arc<Context>) -> Result<Action, Error> {
+    let start = Instant::now();
+    let key = key(&cluster);
+    let result = tokio::time::timeout(DEADLINE, reconcile(cluster, Arc::clone(&context)))
+        .await
+        .unwrap_or(Err(Error::Deadline));
+    context
+        .metrics
+        .reconcile_seconds
+        .with_label_values(&[KIND])
+        .observe(start.elapsed().as_secs_f64());
+    let word = if result.is_ok() { "ok" } else { "error" };
+    context
+        .metrics
+        .reconciles
+        .with_label_values(&[KIND, word])
+        .inc();
+    if result.is_ok() {
+        context.succeeded(&key);
+    }
+    result
+}
+
+/// What to do about a reconcile that failed: again, later and later.
+#[expect(clippy::needless_pass_by_value, reason = "the controller passes it so")]
+fn retry(cluster: Arc<RocketCluster>, error: &Error, context: Arc<Context>) -> Action {
+    context
+        .metrics
+        .reconcile_errors
+        .with_label_values(&[error.word()])
+        .inc();
+    let key = key(&cluster);
+    let wait = context.failed(&key);
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        cluster = key,
+        retry_in_s = wait.as_secs_f64(),
+        "a reconcile failed"
+    );
+    Action::requeue(wait)
+}
+
+fn key(cluster: &RocketCluster) -> String {
+    format!(
+        "{}/{}",
+        cluster.namespace().unwrap_or_default(),
+        cluster.name_any()
+    )
+}

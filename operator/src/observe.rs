@@ -1,0 +1,207 @@
+//! Reads all that one reconcile needs, once, from the API server itself: no cache that could be older than a decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Client, ResourceExt};
+use rocket_api::{GroupState, RocketBrokerGroup, RocketCluster, label};
+use serde_json::{Value, json};
+
+use crate::kind::{Key, Kind};
+use crate::names::selector_text;
+
+/// What exists of a cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Observed {
+    /// Objects that the cluster owns by UID.
+    pub children: BTreeMap<Key, Value>,
+    /// The same StatefulSets, typed.
+    pub stateful_sets: BTreeMap<String, StatefulSet>,
+    /// The same group objects, typed.
+    pub groups: BTreeMap<String, RocketBrokerGroup>,
+    /// Pods of those StatefulSets, and pods that lost their StatefulSet while it is made anew.
+    pub pods: Vec<Pod>,
+    /// Volume claims with the cluster's name on them, whoever made them.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Whether the PodMonitor resource is installed.
+    pub pod_monitors: bool,
+}
+
+/// What could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A list failed; try again.
+    #[error("cannot list {what} in namespace {namespace}")]
+    List {
+        /// Plural of the kind.
+        what: String,
+        /// Namespace.
+        namespace: String,
+        /// Cause.
+        #[source]
+        source: kube::Error,
+    },
+    /// An object does not have its kind's shape.
+    #[error("{kind} {name} is not readable")]
+    Shape {
+        /// Kind.
+        kind: &'static str,
+        /// Name.
+        name: String,
+        /// Cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Observed {
+    /// The recorded state of a group.
+    pub fn state(&self, group: &str) -> Option<&GroupState> {
+        self.groups.get(group)?.status.as_ref()
+    }
+
+    /// Pods of a group, by name.
+    pub fn pods_of(&self, index: i32) -> impl Iterator<Item = &Pod> {
+        let index = index.to_string();
+        self.pods
+            .iter()
+            .filter(move |pod| pod.labels().get(label::GROUP) == Some(&index))
+    }
+
+    /// The pod of a name.
+    pub fn pod(&self, name: &str) -> Option<&Pod> {
+        self.pods
+            .iter()
+            .find(|pod| pod.metadata.name.as_deref() == Some(name))
+    }
+}
+
+/// Reads everything that belongs to a cluster.
+///
+/// Pods are read before StatefulSets: a pod that is newer than what we know of its StatefulSet would look outdated.
+///
+/// # Errors
+/// When any list fails.
+pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observed, Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let uid = cluster.uid().unwrap_or_default();
+    let by_cluster = ListParams::default().labels(&selector_text(
+        &[(label::CLUSTER.to_owned(), cluster.name_any())].into(),
+    ));
+    let list_error = |what: &str| {
+        let (what, namespace) = (what.to_owned(), namespace.clone());
+        move |source| Error::List {
+            what,
+            namespace,
+            source,
+        }
+    };
+
+    let pods = Api::<Pod>::namespaced(client.clone(), &namespace)
+        .list(&by_cluster)
+        .await
+        .map_err(list_error("pods"))?;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), &namespace)
+        .list(&by_cluster)
+        .await
+        .map_err(list_error("persistentvolumeclaims"))?;
+    let lists = Kind::ALL.map(|kind| list_kind(client, kind, &namespace, &by_cluster));
+    let mut observed = Observed {
+        claims: claims.items,
+        ..Observed::default()
+    };
+    for (kind, items) in try_join_all(lists).await? {
+        observed.pod_monitors |= kind == Kind::PodMonitor && items.is_some();
+        for item in items
+            .into_iter()
+            .flatten()
+            .filter(|item| is_controlled_by(item.owner_references(), &uid))
+        {
+            observed.add(kind, item)?;
+        }
+    }
+    let sets: BTreeSet<String> = observed
+        .stateful_sets
+        .values()
+        .filter_map(ResourceExt::uid)
+        .collect();
+    observed.pods = pods.items;
+    observed.pods.retain(|pod| {
+        pod.owner_references()
+            .iter()
+            .filter(|owner| owner.controller == Some(true))
+            .all(|owner| sets.contains(&owner.uid))
+    });
+    Ok(observed)
+}
+
+/// Whether an object's controller has this UID.
+pub fn is_controlled_by(
+    owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference],
+    uid: &str,
+) -> bool {
+    owners
+        .iter()
+        .any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+impl Observed {
+    fn add(&mut self, kind: Kind, item: DynamicObject) -> Result<(), Error> {
+        let name = item.name_any();
+        let shape = |source| Error::Shape {
+            kind: kind.as_str(),
+            name: name.clone(),
+            source,
+        };
+        let resource = kind.api_resource();
+        let mut value = serde_json::to_value(item).map_err(shape)?;
+        if let Some(fields) = value.as_object_mut() {
+            fields.insert("apiVersion".to_owned(), json!(resource.api_version));
+            fields.insert("kind".to_owned(), json!(resource.kind));
+        }
+        match kind {
+            Kind::StatefulSet => {
+                self.stateful_sets.insert(
+                    name.clone(),
+                    serde_json::from_value(value.clone()).map_err(shape)?,
+                );
+            }
+            Kind::BrokerGroup => {
+                self.groups.insert(
+                    name.clone(),
+                    serde_json::from_value(value.clone()).map_err(shape)?,
+                );
+            }
+            _ => {}
+        }
+        self.children.insert((kind, name), value);
+        Ok(())
+    }
+}
+
+/// All objects of a kind, or `None` when an optional kind is not installed.
+async fn list_kind(
+    client: &Client,
+    kind: Kind,
+    namespace: &str,
+    params: &ListParams,
+) -> Result<(Kind, Option<Vec<DynamicObject>>), Error> {
+    let resource = kind.api_resource();
+    match Api::<DynamicObject>::namespaced_with(client.clone(), namespace, &resource)
+        .list(params)
+        .await
+    {
+        Ok(list) => Ok((kind, Some(list.items))),
+        Err(kube::Error::Api(status)) if kind.is_optional() && matches!(status.code, 403 | 404) => {
+            Ok((kind, None))
+        }
+        Err(source) => Err(Error::List {
+            what: resource.plural,
+            namespace: namespace.to_owned(),
+            source,
+        }),
+    }
+}

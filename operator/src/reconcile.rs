@@ -1,0 +1,327 @@
+//! One reconcile: read, check, build, write, tell. It reads the present, whatever woke it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::controller::Action;
+use kube::{Api, Resource, ResourceExt};
+use rocket_api::{
+    Condition, ConditionType, ReclaimPolicy, RocketCluster, RocketClusterStatus, Truth,
+};
+use serde_json::json;
+
+use crate::apply::{self, Apply, Outcome};
+use crate::build::{self, Present};
+use crate::context::{Context, Decision, spread};
+use crate::names::{FIELD_MANAGER, FINALIZER};
+use crate::observe::{self, Observed, observe};
+use crate::status::{self, Facts};
+use crate::validate::{self, validate};
+use crate::volumes;
+
+/// How long one reconcile may take before it is given up and tried again.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a cluster is looked at when nothing happens.
+const RESYNC: Duration = Duration::from_secs(300);
+/// How often while something is on its way, in case an event was lost.
+const RECHECK: Duration = Duration::from_secs(20);
+
+/// Why a reconcile did not end. All of it is worth another try.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading failed.
+    #[error(transparent)]
+    Observe(#[from] observe::Error),
+    /// Writing failed.
+    #[error(transparent)]
+    Apply(#[from] apply::Error),
+    /// A request about the cluster object itself failed.
+    #[error("cannot {verb} RocketCluster {name}")]
+    Cluster {
+        /// What was tried.
+        verb: &'static str,
+        /// Name.
+        name: String,
+        /// Cause.
+        #[source]
+        source: kube::Error,
+    },
+    /// It took too long.
+    #[error("gave up after {} s", DEADLINE.as_secs())]
+    Deadline,
+}
+
+impl Error {
+    /// A word for the metric.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "observe",
+            Self::Apply(_) => "apply",
+            Self::Cluster { .. } => "cluster",
+            Self::Deadline => "deadline",
+        }
+    }
+}
+
+/// Brings one cluster closer to its specification.
+///
+/// # Errors
+/// When the API server does not answer; what was done stays done and is found again.
+pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Result<Action, Error> {
+    let (name, namespace) = (seen.name_any(), seen.namespace().unwrap_or_default());
+    let api: Api<RocketCluster> = Api::namespaced(context.client.clone(), &namespace);
+    // The object that woke us may be old, and an old specification must not delete anything: read it again.
+    let present = api.get_opt(&name).await.map_err(|source| Error::Cluster {
+        verb: "read",
+        name: name.clone(),
+        source,
+    })?;
+    let Some(cluster) = present.filter(|present| present.uid() == seen.uid()) else {
+        context.metrics.forget(&namespace, &name);
+        return Ok(Action::await_change());
+    };
+    let observed = observe(&context.client, &cluster).await?;
+    if cluster.metadata.deletion_timestamp.is_some() {
+        return finalize(&context, &api, &cluster, &observed).await;
+    }
+    let validated = validate(&cluster, &observed, &context.settings);
+    let mut outcome = Outcome::default();
+    if let (Ok(checked), false) = (&validated, cluster.spec.paused) {
+        keep_finalizer(&api, &cluster).await?;
+        let sizes = (0..).zip(&checked.masters).filter_map(|(index, _)| {
+            Some((
+                index,
+                volumes::plan(checked, index, &observed).template_size?,
+            ))
+        });
+        let present = Present {
+            template_sizes: sizes.collect::<BTreeMap<_, _>>(),
+            pod_monitors: observed.pod_monitors,
+        };
+        outcome = Apply::new(&context, checked, &observed)
+            .run(&build::build(checked, &present))
+            .await?;
+    }
+    let names = validate::names(&cluster, &context.settings);
+    let facts = Facts::gather(
+        &cluster,
+        &names,
+        &validated,
+        &observed,
+        outcome.problems,
+        outcome.writes,
+    );
+    let status = write_status(&context, &api, &cluster, &facts).await?;
+    for decision in outcome
+        .decisions
+        .iter()
+        .chain(&changes(cluster.status.as_ref(), &status))
+    {
+        context.publish(&cluster, decision).await;
+    }
+    let is_quiet =
+        facts.settled && facts.problems.is_empty() && facts.growing.is_empty() && facts.all_ready();
+    let key = format!("{namespace}/{name}");
+    Ok(Action::requeue(spread(
+        if is_quiet || facts.paused {
+            RESYNC
+        } else {
+            RECHECK
+        },
+        &key,
+    )))
+}
+
+/// Writes the status if it changed.
+async fn write_status(
+    context: &Context,
+    api: &Api<RocketCluster>,
+    cluster: &RocketCluster,
+    facts: &Facts,
+) -> Result<RocketClusterStatus, Error> {
+    let now = Time(k8s_openapi::jiff::Timestamp::now());
+    let generation = cluster.metadata.generation.unwrap_or_default();
+    let status = status::compute(facts, cluster.status.as_ref(), generation, &now);
+    context.metrics.tell(
+        &cluster.namespace().unwrap_or_default(),
+        &cluster.name_any(),
+        &status,
+    );
+    if cluster.status.as_ref() != Some(&status) {
+        let patch = json!({"apiVersion": RocketCluster::api_version(&()), "kind": RocketCluster::kind(&()), "status": status});
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let result = api
+            .patch_status(&cluster.name_any(), &params, &Patch::Apply(patch))
+            .await;
+        result.map_err(|source| Error::Cluster {
+            verb: "write the status of",
+            name: cluster.name_any(),
+            source,
+        })?;
+    }
+    Ok(status)
+}
+
+/// What people should hear about a changed status: conditions that turned, and refusals that say something new.
+pub fn changes(
+    previous: Option<&RocketClusterStatus>,
+    status: &RocketClusterStatus,
+) -> Vec<Decision> {
+    const TOLD: [ConditionType; 4] = [
+        ConditionType::Ready,
+        ConditionType::Available,
+        ConditionType::Degraded,
+        ConditionType::Paused,
+    ];
+    let is_news = |condition: &&Condition| {
+        let former = previous.and_then(|status| status.condition(condition.type_));
+        let is_bad =
+            (condition.type_ == ConditionType::Degraded) == (condition.status == Truth::True);
+        match former {
+            None => condition.status == Truth::True,
+            Some(former) => {
+                former.status != condition.status
+                    || (is_bad
+                        && condition.type_ == ConditionType::Degraded
+                        && former.reason != condition.reason)
+            }
+        }
+    };
+    let told = status
+        .conditions
+        .iter()
+        .filter(|condition| TOLD.contains(&condition.type_))
+        .filter(is_news);
+    told.map(|condition| {
+        let is_good = (condition.status == Truth::True)
+            != matches!(
+                condition.type_,
+                ConditionType::Degraded | ConditionType::Paused
+            );
+        let verb = if condition.status == Truth::True {
+            "is"
+        } else {
+            "is not"
+        };
+        Decision {
+            warning: !is_good && condition.type_ != ConditionType::Paused,
+            reason: condition.reason,
+            action: condition.type_.as_str(),
+            note: format!("{verb} {}: {}", condition.type_.as_str(), condition.message),
+        }
+    })
+    .collect()
+}
+
+/// A cluster carries the finalizer while its volumes are to be deleted with it, and only then.
+async fn keep_finalizer(api: &Api<RocketCluster>, cluster: &RocketCluster) -> Result<(), Error> {
+    let wanted = cluster.spec.groups.storage.reclaim.on_delete == ReclaimPolicy::Delete;
+    let has = cluster
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER);
+    if wanted == has {
+        Ok(())
+    } else {
+        set_finalizer(api, cluster, wanted).await
+    }
+}
+
+async fn set_finalizer(
+    api: &Api<RocketCluster>,
+    cluster: &RocketCluster,
+    wanted: bool,
+) -> Result<(), Error> {
+    let mut finalizers: Vec<&str> = cluster
+        .finalizers()
+        .iter()
+        .map(String::as_str)
+        .filter(|finalizer| *finalizer != FINALIZER)
+        .collect();
+    if wanted {
+        finalizers.push(FINALIZER);
+    }
+    // The resource version makes it fail rather than undo what somebody else did to the list.
+    let patch = json!({"metadata": {"resourceVersion": cluster.resource_version(), "finalizers": finalizers}});
+    match api
+        .patch(
+            &cluster.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+    {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(source) => Err(Error::Cluster {
+            verb: "set the finalizer of",
+            name: cluster.name_any(),
+            source,
+        }),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Deletes the volumes of a deleted cluster when its policy says so: brokers first, volumes when no pod uses them.
+async fn finalize(
+    context: &Context,
+    api: &Api<RocketCluster>,
+    cluster: &RocketCluster,
+    observed: &Observed,
+) -> Result<Action, Error> {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    if !cluster
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == FINALIZER)
+    {
+        context.metrics.forget(&namespace, &name);
+        return Ok(Action::await_change());
+    }
+    let failed = |source| Error::Cluster {
+        verb: "delete the volumes of",
+        name: name.clone(),
+        source,
+    };
+    if cluster.spec.groups.storage.reclaim.on_delete == ReclaimPolicy::Delete {
+        let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), &namespace);
+        for (set, object) in &observed.stateful_sets {
+            let params = DeleteParams::background().preconditions(Preconditions {
+                uid: object.uid(),
+                resource_version: None,
+            });
+            ignore_gone(sets.delete(set, &params).await).map_err(failed)?;
+        }
+        if !observed.pods.is_empty() || !observed.stateful_sets.is_empty() {
+            return Ok(Action::requeue(Duration::from_secs(5)));
+        }
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(context.client.clone(), &namespace);
+        let names = validate::names(cluster, &context.settings);
+        for claim in
+            volumes::of_deleted_cluster(&names, &cluster.uid().unwrap_or_default(), observed)
+        {
+            ignore_gone(claims.delete(&claim, &DeleteParams::default()).await).map_err(failed)?;
+            tracing::info!(
+                cluster = name,
+                namespace,
+                claim,
+                "deleted a volume claim with its cluster"
+            );
+        }
+    }
+    set_finalizer(api, cluster, false).await?;
+    context.metrics.forget(&namespace, &name);
+    Ok(Action::await_change())
+}
+
+fn ignore_gone<T>(result: kube::Result<T>) -> kube::Result<()> {
+    match result {
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}

@@ -1,0 +1,293 @@
+//! What was seen, counted: everything that the words of a status are made from.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+use rocket_api::{Effective, GroupState, GroupSummary, RocketCluster, label};
+
+use crate::names::Names;
+use crate::observe::Observed;
+use crate::roll::{is_leaving, is_ready, outdated, present_revision};
+use crate::validate::{Refusal, ValidatedCluster};
+use crate::volumes;
+
+/// Something that keeps a specification from being carried out, and that trying again does not cure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The specification cannot be carried out.
+    Refused(String),
+    /// An object of a needed name belongs to somebody else.
+    NameTaken(String),
+    /// The API server refused an object.
+    ApplyRefused(String),
+    /// The storage class refused to enlarge a volume.
+    VolumeResizeRefused(String),
+}
+
+/// Pods of one part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many should be.
+    pub wanted: i32,
+    /// How many are.
+    pub exist: i32,
+    /// How many are ready.
+    pub ready: i32,
+}
+
+/// One group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Group {
+    /// As the status shows it.
+    pub summary: GroupSummary,
+    /// Whether its master is ready under its role.
+    pub serving: bool,
+}
+
+/// Everything that a status speaks of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// Release asked for.
+    pub version: String,
+    /// Address of the name servers.
+    pub endpoint: String,
+    /// What selects broker pods.
+    pub selector: BTreeMap<String, String>,
+    /// What the operator chose.
+    pub effective: Option<Effective>,
+    /// The groups asked for.
+    pub groups: Vec<Group>,
+    /// Replicas in each group.
+    pub replicas: i32,
+    /// Broker pods.
+    pub brokers: Count,
+    /// Name server pods.
+    pub name_servers: Count,
+    /// Pods that run an older specification.
+    pub outdated: usize,
+    /// Whether Kubernetes has seen the present templates and nothing was written in this pass.
+    pub settled: bool,
+    /// Claims that are being enlarged.
+    pub growing: Vec<String>,
+    /// Pods that do not start, each with its reason.
+    pub failing: Vec<String>,
+    /// What trying again does not cure.
+    pub problems: Vec<Problem>,
+    /// A PodMonitor was asked for and its resource is not installed.
+    pub pod_monitor_missing: bool,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// Being deleted.
+    pub deleting: bool,
+}
+
+impl Facts {
+    /// Counts what was seen. `writes` is how many objects this pass wrote.
+    pub fn gather(
+        cluster: &RocketCluster,
+        names: &Names,
+        validated: &Result<ValidatedCluster, Refusal>,
+        observed: &Observed,
+        problems: Vec<Problem>,
+        writes: usize,
+    ) -> Self {
+        let spec = &cluster.spec;
+        let sets = || {
+            std::iter::once(names.namesrv())
+                .chain((0..spec.groups.count).map(|index| names.group(index)))
+        };
+        let groups: Vec<Group> = (0..spec.groups.count)
+            .map(|index| group(index, spec.groups.replicas, names, observed))
+            .collect();
+        let brokers = Count {
+            wanted: spec.groups.count * spec.groups.replicas,
+            exist: number(
+                observed
+                    .pods
+                    .iter()
+                    .filter(|pod| component(pod) == Some(label::COMPONENT_BROKER))
+                    .count(),
+            ),
+            ready: groups.iter().map(|group| group.summary.ready).sum(),
+        };
+        let mut problems = problems;
+        let mut growing = Vec::new();
+        match validated {
+            Err(refusal) => problems.push(Problem::Refused(refusal.0.clone())),
+            Ok(cluster) => growing.extend((0..spec.groups.count).flat_map(|index| {
+                let plan = volumes::plan(cluster, index, observed);
+                plan.grow.into_iter().chain(plan.growing)
+            })),
+        }
+        Self {
+            version: spec.version.clone(),
+            endpoint: names.endpoint(),
+            selector: names.broker_selector(),
+            effective: validated.as_ref().ok().map(|cluster| Effective {
+                image: cluster.image.clone(),
+                min_in_sync: cluster.min_in_sync,
+            }),
+            groups,
+            replicas: spec.groups.replicas,
+            brokers,
+            name_servers: name_servers(spec.name_servers.replicas, observed),
+            outdated: sets().map(|set| outdated(&set, observed).len()).sum(),
+            settled: writes == 0
+                && sets().all(|set| {
+                    observed
+                        .stateful_sets
+                        .get(&set)
+                        .is_some_and(|set| present_revision(set).is_some())
+                }),
+            growing,
+            failing: observed.pods.iter().filter_map(failure).collect(),
+            problems,
+            pod_monitor_missing: spec.monitoring.pod_monitor && !observed.pod_monitors,
+            paused: spec.paused,
+            deleting: cluster.metadata.deletion_timestamp.is_some(),
+        }
+    }
+
+    /// Whether messages can be sent to every group.
+    pub fn is_available(&self) -> bool {
+        self.name_servers.ready > 0 && self.groups.iter().all(|group| group.serving)
+    }
+
+    /// Whether every pod is ready.
+    pub fn all_ready(&self) -> bool {
+        self.brokers.ready >= self.brokers.wanted
+            && self.name_servers.ready >= self.name_servers.wanted
+    }
+
+    /// Whether the specification as a whole is not carried out.
+    pub fn is_blocked(&self) -> bool {
+        self.problems
+            .iter()
+            .any(|problem| matches!(problem, Problem::Refused(_) | Problem::NameTaken(_)))
+    }
+}
+
+fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group {
+    let name = names.group(index);
+    let state = observed.state(&name);
+    let master = state.and_then(GroupState::master_pod).map(str::to_owned);
+    let is_master = |pod: &Pod| {
+        pod.metadata.name == master
+            && pod
+                .labels()
+                .get(label::ROLE)
+                .is_some_and(|role| role == label::ROLE_MASTER)
+    };
+    let mut standbys: Vec<String> = observed
+        .pods_of(index)
+        .map(ResourceExt::name_any)
+        .filter(|pod| Some(pod) != master.as_ref())
+        .collect();
+    standbys.sort();
+    let in_sync = state.map(|state| {
+        let name = |member: &rocket_api::Member| {
+            state
+                .replicas
+                .get(&member.replica.to_string())
+                .map(|replica| replica.name.clone())
+        };
+        state.in_sync.iter().filter_map(name).collect()
+    });
+    Group {
+        serving: observed
+            .pods_of(index)
+            .any(|pod| is_master(pod) && is_ready(pod) && !is_leaving(pod)),
+        summary: GroupSummary {
+            index,
+            name,
+            master,
+            epoch: state.map_or(0, |state| state.epoch),
+            in_sync: in_sync.unwrap_or_default(),
+            standbys,
+            replicas,
+            ready: number(
+                observed
+                    .pods_of(index)
+                    .filter(|pod| is_ready(pod) && !is_leaving(pod))
+                    .count(),
+            ),
+        },
+    }
+}
+
+fn name_servers(wanted: i32, observed: &Observed) -> Count {
+    let pods: Vec<&Pod> = observed
+        .pods
+        .iter()
+        .filter(|pod| component(pod) == Some(label::COMPONENT_NAMESRV))
+        .collect();
+    Count {
+        wanted,
+        exist: number(pods.len()),
+        ready: number(
+            pods.iter()
+                .filter(|pod| is_ready(pod) && !is_leaving(pod))
+                .count(),
+        ),
+    }
+}
+
+fn component(pod: &Pod) -> Option<&str> {
+    pod.labels().get(label::COMPONENT).map(String::as_str)
+}
+
+/// Why a pod does not start, if it is stuck.
+fn failure(pod: &Pod) -> Option<String> {
+    const STUCK: [&str; 8] = [
+        "CrashLoopBackOff",
+        "ImagePullBackOff",
+        "ErrImagePull",
+        "ErrImageNeverPull",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+    ];
+    let status = pod.status.as_ref()?;
+    let name = pod.name_any();
+    let waiting = |container: &ContainerStatus| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting
+            .reason
+            .as_deref()
+            .filter(|reason| STUCK.contains(reason))?;
+        let ended = container
+            .last_state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref());
+        let code =
+            ended.map(|ended| format!(", the last run ended with status {}", ended.exit_code));
+        Some(format!("{name}: {reason}{}", code.unwrap_or_default()))
+    };
+    let unschedulable = || {
+        let conditions = status.conditions.as_ref()?;
+        let condition = conditions.iter().find(|condition| {
+            condition.type_ == "PodScheduled"
+                && condition.reason.as_deref() == Some("Unschedulable")
+        })?;
+        Some(format!(
+            "{name}: no node takes it ({})",
+            condition
+                .message
+                .as_deref()
+                .unwrap_or_default()
+                .trim_end_matches('.')
+        ))
+    };
+    status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find_map(waiting)
+        .or_else(unschedulable)
+}
+
+fn number(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}

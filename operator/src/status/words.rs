@@ -1,0 +1,288 @@
+//! The conditions' words. One function per condition; the mapping of problems is one exhaustive match.
+
+use rocket_api::{ConditionType, Reason, Truth};
+
+use super::facts::{Facts, Problem};
+
+/// A condition without its history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) truth: Truth,
+    pub(super) reason: Reason,
+    pub(super) message: String,
+}
+
+/// The verdicts on all conditions.
+pub(super) struct Verdicts<'a> {
+    facts: &'a Facts,
+}
+
+pub(super) fn verdicts(facts: &Facts) -> Verdicts<'_> {
+    Verdicts { facts }
+}
+
+impl Verdicts<'_> {
+    pub(super) fn of(&self, type_: ConditionType) -> Verdict {
+        match type_ {
+            ConditionType::Ready => self.ready(),
+            ConditionType::Available => self.available(),
+            ConditionType::Progressing => self.progressing(),
+            ConditionType::Degraded => self.degraded(),
+            ConditionType::ReplicationHealthy => self.replication_healthy(),
+            ConditionType::FailoverReady => self.failover_ready(),
+            ConditionType::ConfigApplied => self.config_applied(),
+            ConditionType::Paused => self.paused(),
+        }
+    }
+
+    fn ready(&self) -> Verdict {
+        let parts = [
+            (self.degraded(), Truth::True),
+            (self.available(), Truth::False),
+            (self.progressing(), Truth::True),
+        ];
+        if let Some((verdict, _)) = parts
+            .into_iter()
+            .find(|(verdict, bad)| verdict.truth == *bad)
+        {
+            return no(verdict.reason, verdict.message);
+        }
+        if !self.facts.all_ready() {
+            return no(Reason::PodsNotReady, self.pods_not_ready());
+        }
+        let facts = self.facts;
+        let mut message = format!(
+            "{}, {} ready",
+            plural(facts.groups.len(), "group"),
+            plural(count(facts.brokers.ready), "broker")
+        );
+        if facts.replicas > 1 {
+            message.push_str(&format!(
+                "; {} without data",
+                plural(count(facts.brokers.wanted) - facts.groups.len(), "standby")
+            ));
+        }
+        yes(Reason::AllGroupsServing, message)
+    }
+
+    fn available(&self) -> Verdict {
+        let facts = self.facts;
+        let silent: Vec<String> = facts
+            .groups
+            .iter()
+            .filter(|group| !group.serving)
+            .map(|group| group.summary.index.to_string())
+            .collect();
+        if !silent.is_empty() {
+            return no(
+                Reason::GroupWithoutMaster,
+                format!("no ready master in group {}", silent.join(", ")),
+            );
+        }
+        if facts.name_servers.ready == 0 {
+            return no(
+                Reason::NoNameServer,
+                format!(
+                    "none of {} is ready",
+                    plural(count(facts.name_servers.wanted), "name server")
+                ),
+            );
+        }
+        yes(
+            Reason::AllGroupsServing,
+            format!("{} accept writes", plural(facts.groups.len(), "group")),
+        )
+    }
+
+    fn progressing(&self) -> Verdict {
+        let facts = self.facts;
+        if facts.deleting {
+            return yes(Reason::Deleting, "the cluster is being deleted".to_owned());
+        }
+        if facts.paused || facts.is_blocked() {
+            return no(
+                self.halted(),
+                "nothing is changed until the specification is".to_owned(),
+            );
+        }
+        if !facts.growing.is_empty() {
+            return yes(
+                Reason::ResizingVolumes,
+                format!("enlarging {}", facts.growing.join(", ")),
+            );
+        }
+        if facts.brokers.exist != facts.brokers.wanted
+            || facts.name_servers.exist != facts.name_servers.wanted
+        {
+            let message = format!(
+                "{} of {} brokers and {} of {} name servers exist",
+                facts.brokers.exist,
+                facts.brokers.wanted,
+                facts.name_servers.exist,
+                facts.name_servers.wanted
+            );
+            return yes(Reason::Scaling, message);
+        }
+        if facts.outdated > 0 {
+            return yes(
+                Reason::RollingOut,
+                format!("{} to be replaced", plural(facts.outdated, "pod")),
+            );
+        }
+        if !facts.settled {
+            return yes(
+                Reason::Creating,
+                "objects were written and are being taken up".to_owned(),
+            );
+        }
+        no(Reason::UpToDate, "nothing is left to do".to_owned())
+    }
+
+    fn degraded(&self) -> Verdict {
+        if let Some(problem) = self.facts.problems.first() {
+            let (reason, message) = describe(problem);
+            return yes(reason, message);
+        }
+        if !self.facts.failing.is_empty() {
+            return yes(Reason::PodFailing, self.facts.failing.join("; "));
+        }
+        no(Reason::AsExpected, "nothing is wrong".to_owned())
+    }
+
+    fn replication_healthy(&self) -> Verdict {
+        if self.facts.replicas > 1 {
+            let message = format!(
+                "this version does not copy messages between brokers: {} without data, the volume of each master is the only copy",
+                plural(
+                    self.facts
+                        .groups
+                        .iter()
+                        .map(|group| group.summary.standbys.len())
+                        .sum(),
+                    "standby"
+                )
+            );
+            return no(Reason::StandbysHoldNoData, message);
+        }
+        yes(
+            Reason::SingleReplica,
+            "one replica per group as specified: its volume is the only copy".to_owned(),
+        )
+    }
+
+    fn failover_ready(&self) -> Verdict {
+        if self.facts.replicas > 1 {
+            return no(
+                Reason::FixedMaster,
+                "this version does not move the master: a lost broker comes back on its volume"
+                    .to_owned(),
+            );
+        }
+        no(
+            Reason::SingleReplica,
+            "one replica per group: a lost broker comes back on its volume".to_owned(),
+        )
+    }
+
+    fn config_applied(&self) -> Verdict {
+        let facts = self.facts;
+        if facts.paused || facts.is_blocked() {
+            return no(self.halted(), "the specification is not applied".to_owned());
+        }
+        if facts.pod_monitor_missing {
+            return no(Reason::PodMonitorMissing, "monitoring.podMonitor is true but podmonitors.monitoring.coreos.com is not installed: install the Prometheus operator or set it to false".to_owned());
+        }
+        if facts.outdated > 0 {
+            return no(
+                Reason::RollingOut,
+                format!(
+                    "{} with an older specification",
+                    plural(facts.outdated, "pod")
+                ),
+            );
+        }
+        if let Some(problem) = facts.problems.first() {
+            let (reason, message) = describe(problem);
+            return no(reason, message);
+        }
+        if !facts.settled {
+            return no(
+                Reason::Creating,
+                "objects were written and are being taken up".to_owned(),
+            );
+        }
+        yes(
+            Reason::UpToDate,
+            "every pod runs with the present specification".to_owned(),
+        )
+    }
+
+    fn paused(&self) -> Verdict {
+        if self.facts.paused {
+            return yes(
+                Reason::PausedBySpec,
+                "spec.paused is true: pods go on serving, edits wait".to_owned(),
+            );
+        }
+        no(Reason::NotPaused, "changes are applied".to_owned())
+    }
+
+    fn halted(&self) -> Reason {
+        if self.facts.paused {
+            Reason::PausedBySpec
+        } else {
+            self.facts
+                .problems
+                .first()
+                .map_or(Reason::AsExpected, |problem| describe(problem).0)
+        }
+    }
+
+    fn pods_not_ready(&self) -> String {
+        let facts = self.facts;
+        format!(
+            "{} of {} brokers and {} of {} name servers are ready",
+            facts.brokers.ready,
+            facts.brokers.wanted,
+            facts.name_servers.ready,
+            facts.name_servers.wanted
+        )
+    }
+}
+
+fn describe(problem: &Problem) -> (Reason, String) {
+    match problem {
+        Problem::Refused(message) => (Reason::SpecRefused, message.clone()),
+        Problem::NameTaken(message) => (Reason::NameTaken, message.clone()),
+        Problem::ApplyRefused(message) => (Reason::ApplyRefused, message.clone()),
+        Problem::VolumeResizeRefused(message) => (Reason::VolumeResizeRefused, message.clone()),
+    }
+}
+
+fn yes(reason: Reason, message: String) -> Verdict {
+    Verdict {
+        truth: Truth::True,
+        reason,
+        message,
+    }
+}
+
+fn no(reason: Reason, message: String) -> Verdict {
+    Verdict {
+        truth: Truth::False,
+        reason,
+        message,
+    }
+}
+
+fn count(number: i32) -> usize {
+    usize::try_from(number).unwrap_or_default()
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
+}

@@ -1,0 +1,158 @@
+//! Volumes: which claims to enlarge, to mark as ours, to give up; and when a StatefulSet must be made anew for a new size.
+//!
+//! The size in a StatefulSet's claim template cannot change. So the claims grow first; when all have, the StatefulSet is
+//! deleted without its pods and made again with the new size, and the pods, unharmed, belong to the new one.
+//! A volume whose pod exists is never deleted.
+
+use std::cmp::Ordering;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt;
+use rocket_api::{Quantity, ReclaimPolicy, label};
+
+use crate::names::Names;
+use crate::observe::Observed;
+use crate::validate::ValidatedCluster;
+
+/// What to do about the volumes of one group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Size in the present claim template when it differs from what is wanted.
+    pub template_size: Option<String>,
+    /// Claims to enlarge to the wanted size.
+    pub grow: Vec<String>,
+    /// UID of the StatefulSet to make anew, keeping its pods.
+    pub recreate: Option<String>,
+    /// Claims that the cluster uses but that do not carry its UID: kept from a former cluster of the name.
+    pub adopt: Vec<String>,
+    /// Claims that are enlarged but not yet larger.
+    pub growing: Vec<String>,
+}
+
+/// Looks at the volumes of one group.
+pub fn plan(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> Plan {
+    let wanted = cluster.spec.groups.storage.size.as_str();
+    let mut plan = Plan::default();
+    for ordinal in 0..cluster.spec.groups.replicas {
+        let name = cluster.names.claim(index, ordinal);
+        let Some(claim) = observed
+            .claims
+            .iter()
+            .find(|claim| claim.name_any() == name)
+        else {
+            continue;
+        };
+        if claim.labels().get(label::CLUSTER_UID) != Some(&cluster.uid) {
+            plan.adopt.push(name.clone());
+        }
+        if less(requested(claim), wanted) {
+            plan.grow.push(name);
+        } else if capacity(claim)
+            .is_some_and(|capacity| less(Some(capacity), requested(claim).unwrap_or(wanted)))
+        {
+            plan.growing.push(name);
+        }
+    }
+    let set = observed.stateful_sets.get(&cluster.names.group(index));
+    if let Some((set, size)) = set.and_then(|set| Some((set, template_size(set)?)))
+        && !Quantity::same(size, wanted)
+    {
+        plan.template_size = Some(size.to_owned());
+        if less(Some(size), wanted) && plan.grow.is_empty() {
+            plan.recreate = set.uid();
+        }
+    }
+    plan
+}
+
+/// Claims that are no longer needed and whose pods are gone, when the policy says that they go.
+pub fn surplus(cluster: &ValidatedCluster, observed: &Observed) -> Vec<String> {
+    if cluster.spec.groups.storage.reclaim.on_scale_in == ReclaimPolicy::Retain {
+        return Vec::new();
+    }
+    let groups = &cluster.spec.groups;
+    ours(&cluster.names, &cluster.uid, observed)
+        .filter(|(_, index, ordinal)| *index >= groups.count || *ordinal >= groups.replicas)
+        .map(|(name, ..)| name)
+        .collect()
+}
+
+/// Claims to delete with the cluster: those that carry its UID and whose pods are gone.
+pub fn of_deleted_cluster(names: &Names, uid: &str, observed: &Observed) -> Vec<String> {
+    ours(names, uid, observed).map(|(name, ..)| name).collect()
+}
+
+/// Whether any claim of a group exists: its record is kept as long.
+pub fn has_claims(names: &Names, index: i32, observed: &Observed) -> bool {
+    observed
+        .claims
+        .iter()
+        .any(|claim| place(names, &claim.name_any()).is_some_and(|(of, _)| of == index))
+}
+
+/// Claims with the cluster's UID whose pod does not exist and that are not on their way out.
+fn ours<'a>(
+    names: &'a Names,
+    uid: &'a str,
+    observed: &'a Observed,
+) -> impl Iterator<Item = (String, i32, i32)> + 'a {
+    let idle = observed.claims.iter().filter(move |claim| {
+        claim
+            .labels()
+            .get(label::CLUSTER_UID)
+            .is_some_and(|of| of == uid)
+            && claim.metadata.deletion_timestamp.is_none()
+    });
+    idle.filter_map(move |claim| {
+        let name = claim.name_any();
+        let (index, ordinal) = place(names, &name)?;
+        observed
+            .pod(&names.pod(index, ordinal))
+            .is_none()
+            .then_some((name, index, ordinal))
+    })
+}
+
+/// Group and ordinal of a claim, by its name.
+fn place(names: &Names, claim: &str) -> Option<(i32, i32)> {
+    let rest = claim.strip_prefix(&format!("{}-{}-", crate::names::CLAIM, names.cluster))?;
+    let (index, ordinal) = rest.split_once('-')?;
+    Some((index.parse().ok()?, ordinal.parse().ok()?))
+}
+
+fn less(one: Option<&str>, other: &str) -> bool {
+    one.is_some_and(|one| Quantity::compare(one, other) == Some(Ordering::Less))
+}
+
+fn requested(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim
+        .spec
+        .as_ref()?
+        .resources
+        .as_ref()?
+        .requests
+        .as_ref()?
+        .get("storage")
+        .map(|size| size.0.as_str())
+}
+
+fn capacity(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim
+        .status
+        .as_ref()?
+        .capacity
+        .as_ref()?
+        .get("storage")
+        .map(|size| size.0.as_str())
+}
+
+fn template_size(set: &StatefulSet) -> Option<&str> {
+    let template = set
+        .spec
+        .as_ref()?
+        .volume_claim_templates
+        .as_ref()?
+        .first()?;
+    requested(template)
+}
