@@ -170,9 +170,9 @@ pub enum GroupRule {
     validation = Rule::new("self.groupUid == oldSelf.groupUid").message("groupUid never changes"),
     validation = Rule::new("!has(self.master) || (has(oldSelf.master) && self.master == oldSelf.master) || self.epoch > oldSelf.epoch")
         .message("another master needs a higher epoch"),
-    validation = Rule::new("!has(self.master) || self.inSync.exists(member, member == self.master)").message("the master is a member of inSync"),
+    validation = Rule::new("!has(self.master) || self.inSync.exists(member, member.replica == self.master.replica && member.incarnation == self.master.incarnation)").message("the master is a member of inSync"),
     validation = Rule::new("self.eligible.size() == 0 || self.inSync.size() < self.minInSync").message("eligible is empty while inSync is complete"),
-    validation = Rule::new("!self.eligible.exists(one, self.inSync.exists(other, one == other))").message("nobody is in inSync and in eligible"),
+    validation = Rule::new("!self.eligible.exists(one, self.inSync.exists(other, one.replica == other.replica && one.incarnation == other.incarnation))").message("nobody is in inSync and in eligible"),
     validation = Rule::new("self.unclean.size() >= oldSelf.unclean.size()").message("unclean only grows"),
 )]
 pub struct GroupState {

@@ -17,7 +17,7 @@ pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "maxLength": 32,
             "x-kubernetes-validations": [{
-                "rule": "isQuantity(string(self)) && quantity(string(self)).sign() >= 0",
+                "rule": "isQuantity(string(self)) && !quantity(string(self)).isLessThan(quantity('0'))",
                 "message": "is not an amount: write a number with an optional suffix, such as 2, 500m or 1Gi",
             }],
         },

@@ -114,7 +114,8 @@ func main() {
 	if err != nil {
 		klog.Fatal(err)
 	}
-	ctx := context.Background()
-	controller.NewProvisionController(ctx, kubernetes.NewForConfigOrDie(config), provisionerName,
+	ctx, client := context.Background(), kubernetes.NewForConfigOrDie(config)
+	go grow(ctx, client)
+	controller.NewProvisionController(ctx, client, provisionerName,
 		nodeDisks{*pattern}, controller.LeaderElection(false)).Run(ctx)
 }

@@ -1,0 +1,103 @@
+{{/* Names leave room for suffixes such as -metrics below the 63 characters of a label. */}}
+{{- define "rocket-operator.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "rocket-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "rocket-operator.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "rocket-operator.selectorLabels" -}}
+app.kubernetes.io/name: rocket-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "rocket-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "rocket-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: rocketcluster
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "rocket-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "rocket-operator.fullname" .) -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "rocket-operator.leaseName" -}}
+{{- .Values.leaderElection.leaseName | default (include "rocket-operator.fullname" .) -}}
+{{- end -}}
+
+{{- define "rocket-operator.repository" -}}
+{{- with .registry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- .repository -}}
+{{- end -}}
+
+{{- define "rocket-operator.image" -}}
+{{- include "rocket-operator.repository" .Values.image -}}
+{{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{/* What the operator does in the namespaces that it watches: for a ClusterRole or for a Role in each. */}}
+{{- define "rocket-operator.rules" -}}
+- apiGroups: [rocketcluster.io]
+  resources: [rocketclusters]
+  verbs: [get, list, watch, patch]
+- apiGroups: [rocketcluster.io]
+  resources: [rocketclusters/status, rocketclusters/finalizers]
+  verbs: [get, update, patch]
+- apiGroups: [rocketcluster.io]
+  resources: [rocketbrokergroups]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [rocketcluster.io]
+  resources: [rocketbrokergroups/status, rocketbrokergroups/finalizers]
+  verbs: [get, update, patch]
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services, configmaps, serviceaccounts]
+  verbs: [get, list, watch, create, patch, delete]
+{{- /* The role label is a patch, an orderly restart a deletion. No exec, no logs. */}}
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, patch, delete]
+{{- /* StatefulSets create volumes; the operator grows them, and deletes them when a cluster's policy says so. */}}
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [get, list, watch, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+{{- /* Each broker group's account may write the status of its own group object: a part of what the operator may. */}}
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [get, list, watch, create, patch, delete]
+{{- /* Where the Prometheus operator is not installed this allows nothing. */}}
+- apiGroups: [monitoring.coreos.com]
+  resources: [podmonitors]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
