@@ -15,6 +15,9 @@ use crate::json;
 pub struct ConsumerOffsetTable {
     /// The version of the table.
     pub data_version: DataVersion,
+    /// Topics by group, from 5.4 on; follows from the other table.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub group_topic_map: BTreeMap<String, Vec<String>>,
     /// Offsets by queue by `topic@group`.
     pub offset_table: BTreeMap<String, BTreeMap<i32, i64>>,
 }

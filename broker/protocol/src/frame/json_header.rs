@@ -21,7 +21,18 @@ pub(super) fn decode(header: Bytes, limits: &Limits) -> Result<Command, FrameErr
     let mut found = Found::default();
     match scan(&header, limits, &mut found) {
         Ok(()) => Ok(found.into_command(header)),
-        Err(Stop::Rule(rule)) => Err(found.salvage(rule)),
+        // Java writes the fields before the opaque, so what an answer needs lies behind the fault.
+        Err(Stop::Rule(rule)) => {
+            let salvage = match decode_fully(&header, limits) {
+                Ok(command) => Some(Salvage {
+                    opaque: command.opaque,
+                    flag: command.flag,
+                    format: HeaderFormat::Json,
+                }),
+                Err(error) => error.salvage,
+            };
+            Err(FrameError { rule, salvage })
+        }
         Err(Stop::OddForm) => decode_fully(&header, limits),
     }
 }
@@ -192,7 +203,7 @@ impl Scanner<'_> {
             .count();
         let digits = rest.get(..len).unwrap_or_default();
         let unsigned = digits.strip_prefix(b"-").unwrap_or(digits);
-        if unsigned.len() > 1 && unsigned.starts_with(b"0") {
+        if unsigned.starts_with(b"0") && digits != b"0" {
             return Err(Stop::OddForm);
         }
         let text = std::str::from_utf8(digits).map_err(|_| Stop::OddForm)?;
@@ -294,7 +305,7 @@ impl Scanner<'_> {
 }
 
 /// Reads a header of any form that Java would take.
-fn decode_fully(header: &[u8], limits: &Limits) -> Result<Command, FrameError> {
+pub(super) fn decode_fully(header: &[u8], limits: &Limits) -> Result<Command, FrameError> {
     let value =
         json::parse(header).map_err(|_| Rule::MalformedHeader("the header is no JSON object"))?;
     let Value::Object(members) = value else {

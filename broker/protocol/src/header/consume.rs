@@ -92,7 +92,8 @@ headers! {
         offset: i64 = "offset",
     }
 
-    /// QUERY_MESSAGE. `unique_key_query` says that `key` is a producer's unique key.
+    /// QUERY_MESSAGE. `unique_key_query` says that `key` is a producer's unique key. From 5.4 `index_type` is `K` (keys),
+    /// `T` (tags) or `U` (unique key).
     QueryMessageHeader {
         topic: ByteStr = "topic",
         key: ByteStr = "key",
@@ -100,6 +101,8 @@ headers! {
         begin_timestamp: i64 = "beginTimestamp",
         end_timestamp: i64 = "endTimestamp",
         unique_key_query: bool = "_UNIQUE_KEY_QUERY" or false,
+        index_type: Option<ByteStr> = "indexType",
+        last_key: Option<ByteStr> = "lastKey",
     }
 
     /// Response to QUERY_MESSAGE.

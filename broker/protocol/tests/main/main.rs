@@ -1,0 +1,4 @@
+//! Tests against bytes that other programs made.
+
+#[cfg(test)]
+mod golden;
