@@ -120,9 +120,9 @@ impl Body {
             [chunk] => chunk.clone(),
             chunks => {
                 let mut whole = BytesMut::with_capacity(self.len());
-                chunks
-                    .iter()
-                    .for_each(|chunk| whole.extend_from_slice(chunk));
+                for chunk in chunks {
+                    whole.extend_from_slice(chunk);
+                }
                 whole.freeze()
             }
         }

@@ -195,11 +195,9 @@ fn decode_header(
 pub fn encode(command: &Command, out: &mut BytesMut) {
     out.reserve(command.body.len());
     encode_head(command, out);
-    command
-        .body
-        .chunks()
-        .iter()
-        .for_each(|chunk| out.put_slice(chunk));
+    for chunk in command.body.chunks() {
+        out.put_slice(chunk);
+    }
 }
 
 /// Appends the frame of `command` without its body, which the caller sends behind it.

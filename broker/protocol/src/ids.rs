@@ -19,11 +19,13 @@ macro_rules! unsigned_id {
             pub const ZERO: Self = Self(0);
 
             /// This value plus `by`; stays at the largest value rather than wrapping.
+            #[must_use]
             pub const fn plus(self, by: $inner) -> Self {
                 Self(self.0.saturating_add(by))
             }
 
             /// This value minus `by`; stays at zero rather than wrapping.
+            #[must_use]
             pub const fn minus(self, by: $inner) -> Self {
                 Self(self.0.saturating_sub(by))
             }
@@ -84,11 +86,13 @@ pub struct UnixMillis(pub i64);
 
 impl UnixMillis {
     /// This time plus `ms` milliseconds, saturating.
+    #[must_use]
     pub const fn plus_millis(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
     }
 
     /// This time minus `ms` milliseconds, saturating.
+    #[must_use]
     pub const fn minus_millis(self, ms: i64) -> Self {
         Self(self.0.saturating_sub(ms))
     }

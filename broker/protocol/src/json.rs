@@ -113,7 +113,10 @@ impl Translator<'_> {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => self.scalar(),
+            Some(b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                self.scalar();
+                Ok(())
+            }
             _ => Err(self.error("a value is missing")),
         }
     }
@@ -187,7 +190,7 @@ impl Translator<'_> {
             Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => {
                 self.out.push(b'"');
-                self.scalar()?;
+                self.scalar();
                 self.out.push(b'"');
                 Ok(())
             }
@@ -229,7 +232,7 @@ impl Translator<'_> {
     }
 
     /// Copies a number or word.
-    fn scalar(&mut self) -> Result<(), JsonError> {
+    fn scalar(&mut self) {
         let start = self.at;
         while let Some(b'-' | b'+' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'E') =
             self.source.get(self.at)
@@ -237,7 +240,6 @@ impl Translator<'_> {
             self.at += 1;
         }
         self.copy_from(start);
-        Ok(())
     }
 
     fn copy_from(&mut self, start: usize) {

@@ -9,6 +9,7 @@ use super::topic::DataVersion;
 /// Settings of one group on one broker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "the shape is RocketMQ\'s")]
 pub struct SubscriptionGroupConfig {
     /// Free settings.
     pub attributes: BTreeMap<String, String>,

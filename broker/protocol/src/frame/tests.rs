@@ -266,7 +266,9 @@ prop_compose! {
         body: Vec<u8>, is_compact: bool,
     ) -> Command {
         let mut fields = ExtFields::new();
-        ext.into_iter().for_each(|(key, value)| fields.insert(key, value));
+        for (key, value) in ext {
+ fields.insert(key, value);
+}
         let format = if is_compact { HeaderFormat::Compact } else { HeaderFormat::Json };
         Command {
             code, language: Language(language), version, opaque, flag, remark: remark.map(ByteStr::from), ext: fields,
@@ -279,7 +281,9 @@ proptest! {
     #[test]
     fn commands_come_back(commands in proptest::collection::vec(any_command(), 1..4)) {
         let mut buffer = BytesMut::new();
-        commands.iter().for_each(|command| encode(command, &mut buffer));
+        for command in &commands {
+ encode(command, &mut buffer);
+}
         for command in &commands {
             let read = decode(&mut buffer, &Limits::default()).unwrap();
             prop_assert_eq!(read.as_ref(), Some(command));

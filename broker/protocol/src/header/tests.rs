@@ -5,9 +5,9 @@ use crate::ext_fields::ExtFields;
 
 fn fields(pairs: &[(&'static str, &'static str)]) -> ExtFields {
     let mut ext = ExtFields::new();
-    pairs
-        .iter()
-        .for_each(|&(name, value)| ext.insert(name, value));
+    for &(name, value) in pairs {
+        ext.insert(name, value);
+    }
     ext
 }
 

@@ -147,7 +147,9 @@ mod tests {
     fn messages_come_back_in_order() {
         let sent = [sample(1, b"one", b"A\x01b\x02"), sample(0, b"", b"")];
         let mut batch = BytesMut::new();
-        sent.iter().for_each(|message| message.encode(&mut batch));
+        for message in &sent {
+            message.encode(&mut batch);
+        }
         let read: Vec<_> = messages(batch.freeze()).collect::<Result<_, _>>().unwrap();
         assert_eq!(read, sent);
     }

@@ -174,7 +174,7 @@ fn request_headers_have_all_fields_that_are_sent() {
         match code {
             R::SEND_MESSAGE => check_header::<SendMessageHeader>(frame, &[]),
             R::SEND_MESSAGE_V2 | R::SEND_BATCH_MESSAGE => {
-                check_header::<SendMessageV2Header>(frame, &[])
+                check_header::<SendMessageV2Header>(frame, &[]);
             }
             R::PULL_MESSAGE | R::LITE_PULL_MESSAGE => check_header::<PullMessageHeader>(frame, &[]),
             R::QUERY_CONSUMER_OFFSET => check_header::<QueryConsumerOffsetHeader>(frame, &[]),
@@ -183,7 +183,7 @@ fn request_headers_have_all_fields_that_are_sent() {
             R::GET_MAX_OFFSET => check_header::<GetMaxOffsetHeader>(frame, &[]),
             R::GET_MIN_OFFSET => check_header::<GetMinOffsetHeader>(frame, &[]),
             R::GET_EARLIEST_MSG_STORETIME => {
-                check_header::<GetEarliestMsgStoretimeHeader>(frame, &[])
+                check_header::<GetEarliestMsgStoretimeHeader>(frame, &[]);
             }
             R::VIEW_MESSAGE_BY_ID => check_header::<ViewMessageHeader>(frame, &[]),
             R::QUERY_MESSAGE => check_header::<QueryMessageHeader>(frame, &[]),
@@ -199,7 +199,7 @@ fn request_headers_have_all_fields_that_are_sent() {
             R::GET_ROUTEINFO_BY_TOPIC => check_header::<GetRouteInfoHeader>(frame, &[]),
             R::REGISTER_BROKER => check_header::<RegisterBrokerHeader>(frame, &[]),
             R::UNREGISTER_BROKER | R::QUERY_DATA_VERSION => {
-                check_header::<BrokerIdentityHeader>(frame, &[])
+                check_header::<BrokerIdentityHeader>(frame, &[]);
             }
             R::UPDATE_AND_CREATE_TOPIC => check_header::<CreateTopicHeader>(frame, &[]),
             R::DELETE_TOPIC_IN_NAMESRV => check_header::<DeleteTopicFromNamesrvHeader>(frame, &[]),
@@ -212,19 +212,19 @@ fn request_headers_have_all_fields_that_are_sent() {
             R::PUT_KV_CONFIG => check_header::<PutKvConfigHeader>(frame, &[]),
             R::GET_KV_CONFIG | R::DELETE_KV_CONFIG => check_header::<KvKeyHeader>(frame, &[]),
             R::WIPE_WRITE_PERM_OF_BROKER | R::ADD_WRITE_PERM_OF_BROKER => {
-                check_header::<BrokerNameHeader>(frame, &[])
+                check_header::<BrokerNameHeader>(frame, &[]);
             }
             R::GET_CONSUME_STATS => check_header::<GetConsumeStatsHeader>(frame, &[]),
             R::GET_PRODUCER_CONNECTION_LIST => check_header::<ProducerGroupHeader>(frame, &[]),
             R::DELETE_SUBSCRIPTIONGROUP => {
-                check_header::<DeleteSubscriptionGroupHeader>(frame, &[])
+                check_header::<DeleteSubscriptionGroupHeader>(frame, &[]);
             }
             R::GET_BROKER_CONSUME_STATS => check_header::<GetBrokerConsumeStatsHeader>(frame, &[]),
             R::VIEW_BROKER_STATS_DATA => check_header::<ViewBrokerStatsHeader>(frame, &[]),
             R::INVOKE_BROKER_TO_RESET_OFFSET => check_header::<ResetOffsetHeader>(frame, &[]),
             R::GET_ALL_TOPIC_CONFIG => check_header::<GetAllTopicConfigHeader>(frame, &[]),
             R::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => {
-                check_header::<GetAllSubscriptionGroupHeader>(frame, &[])
+                check_header::<GetAllSubscriptionGroupHeader>(frame, &[]);
             }
             _ => continue,
         }
@@ -278,7 +278,7 @@ fn response_headers_have_all_fields_that_are_sent() {
             R::GET_KV_CONFIG => check_header::<GetKvConfigResponseHeader>(frame, &[]),
             R::GET_ALL_TOPIC_CONFIG => check_header::<GetAllTopicConfigResponseHeader>(frame, &[]),
             R::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => {
-                check_header::<GetAllSubscriptionGroupResponseHeader>(frame, &[])
+                check_header::<GetAllSubscriptionGroupResponseHeader>(frame, &[]);
             }
             _ => continue,
         }
