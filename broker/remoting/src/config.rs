@@ -31,7 +31,7 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
             frame: frame::Limits::default(),
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_mins(2),
             frame_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(5),

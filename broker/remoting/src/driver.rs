@@ -66,7 +66,7 @@ pub(crate) async fn run(
             inner
                 .outbox
                 .write_all(&mut write_half, inner.limits.write_timeout, stats, || {
-                    inner.wrote()
+                    inner.wrote();
                 });
         match written.await {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {

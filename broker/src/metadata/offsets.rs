@@ -219,6 +219,7 @@ impl Offsets {
             }
         }
         ConsumerOffsetTable {
+            group_topic_map: BTreeMap::new(),
             data_version: *self.version.lock(),
             offset_table: rows,
         }
