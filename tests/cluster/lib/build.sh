@@ -33,7 +33,7 @@ build() {
 }
 
 build_programs() {
-  cd "$HERE"
+  cd "$HERE" || exit
   local minor=${KUBERNETES_VERSION#1.} flags="-s -w" package
   minor=${minor%%.*}
   for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do # else the server calls itself v0.0.0

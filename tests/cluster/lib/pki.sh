@@ -30,7 +30,7 @@ YAML
 }
 
 make_pki() (
-  mkdir -p "$RUN/pki" && cd "$RUN/pki"
+  mkdir -p "$RUN/pki" && cd "$RUN/pki" || exit
   new_key ca
   openssl req -x509 -new -key ca.key -subj "/CN=rocketcluster-$NAME" -days 30 -out ca.crt 2>/dev/null
   local service=kubernetes names i
