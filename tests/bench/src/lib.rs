@@ -1,2 +1,10 @@
-//! Load generator.
+//! Load on any RocketMQ cluster, ours or Apache's, and a checker of what it acknowledged.
+//!
+//! It speaks the wire protocol through `rocket-remoting`, so what it measures is a broker, not a client library.
 #![forbid(unsafe_code)]
+
+pub mod check;
+pub mod history;
+pub mod produce;
+pub mod route;
+pub mod verify;

@@ -1,0 +1,112 @@
+//! What a producer saw, one line per fact, so that another process can check later what became of it.
+//!
+//! A history is a text file of JSON lines. A line `sent` is written before the request leaves; a line `acked` after a
+//! `SEND_OK` arrived; `unknown` after any answer or silence that leaves the outcome open (a timeout, a broken
+//! connection, a flush or slave timeout); `refused` after an answer that says the message was not stored.
+//! A process that is killed leaves `sent` lines without an outcome: these are unknown too.
+
+use std::io::{self, BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+
+/// One fact about one message. `key` is unique in a history and is also the message's `UNIQ_KEY`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Event {
+    /// The request is about to leave on queue `queue`; `producer` and `sequence` give the order in which one
+    /// producer sent to one queue.
+    Sent {
+        /// Unique key of the message.
+        key: String,
+        /// Number of the producing connection.
+        producer: u32,
+        /// Position in that producer's order.
+        sequence: u64,
+        /// Queue id asked for.
+        queue: u32,
+        /// CRC32 of the body.
+        crc: u32,
+    },
+    /// `SEND_OK` with the queue and the queue offset that the broker told.
+    Acked {
+        /// Unique key of the message.
+        key: String,
+        /// Queue id of the answer.
+        queue: u32,
+        /// Queue offset of the answer.
+        offset: u64,
+    },
+    /// The outcome is open: the message may or may not have been stored.
+    Unknown {
+        /// Unique key of the message.
+        key: String,
+        /// Why it is open.
+        why: String,
+    },
+    /// The broker said that it did not store the message.
+    Refused {
+        /// Unique key of the message.
+        key: String,
+        /// Code and remark.
+        why: String,
+    },
+}
+
+/// Reads a history; a torn last line (its writer was killed) is left out.
+///
+/// # Errors
+/// The reader's, and `InvalidData` for a broken line that is not the last.
+pub fn read(input: impl BufRead) -> io::Result<Vec<Event>> {
+    let mut events = Vec::new();
+    let mut torn: Option<(usize, serde_json::Error)> = None;
+    for (number, line) in input.lines().enumerate() {
+        if let Some((number, error)) = torn.take() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("line {}: {error}", number + 1),
+            ));
+        }
+        match serde_json::from_str(&line?) {
+            Ok(event) => events.push(event),
+            Err(error) => torn = Some((number, error)),
+        }
+    }
+    Ok(events)
+}
+
+/// Writes one line.
+///
+/// # Errors
+/// The writer's.
+pub fn write(output: &mut impl Write, event: &Event) -> io::Result<()> {
+    serde_json::to_writer(&mut *output, event)?;
+    output.write_all(b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_last_line_is_left_out_and_a_broken_middle_line_is_an_error() {
+        let mut text = Vec::new();
+        write(
+            &mut text,
+            &Event::Acked {
+                key: "a".into(),
+                queue: 1,
+                offset: 2,
+            },
+        )
+        .unwrap();
+        let whole = text.clone();
+        text.extend_from_slice(b"{\"event\":\"ack");
+        assert_eq!(read(&text[..]).unwrap().len(), 1);
+        text.extend_from_slice(b"\n");
+        text.extend_from_slice(&whole);
+        assert_eq!(
+            read(&text[..]).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
+    }
+}

@@ -1,0 +1,81 @@
+//! Where a topic's queues are: asked of a name server once, as any client does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rocket_protocol::body::RouteData;
+use rocket_protocol::code::{RequestCode, ResponseCode};
+use rocket_protocol::command::Command;
+use rocket_remoting::{Client, ClientConfig, NoRequests};
+
+/// A request that is not answered in this time has failed.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One queue and the address of the broker that takes writes for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    /// Name of the broker group.
+    pub broker: String,
+    /// Address of its master.
+    pub addr: String,
+    /// Queue id within the broker.
+    pub id: u32,
+}
+
+/// All queues of `topic` that can be written, in the order of brokers and queue ids.
+///
+/// # Errors
+/// The name server cannot be reached, does not know the topic, or no master of it is alive.
+pub async fn queues(namesrv: &str, topic: &str) -> anyhow::Result<Vec<Queue>> {
+    let client = connect(namesrv).await?;
+    let request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC)
+        .with_ext("topic", topic.to_owned())
+        .with_ext("acceptStandardJsonOnly", "true");
+    let answer = client
+        .call(request, TIMEOUT)
+        .await
+        .with_context(|| format!("asking {namesrv} for the route"))?;
+    if answer.response_code() != ResponseCode::SUCCESS {
+        bail!(
+            "no route for topic {topic}: {} {}",
+            answer.response_code(),
+            remark(&answer)
+        );
+    }
+    let route = RouteData::parse(&answer.body.contiguous()).context("the route's body")?;
+    let mut queues = Vec::new();
+    for data in &route.queue_datas {
+        let master = route
+            .broker_datas
+            .iter()
+            .find(|broker| broker.broker_name == data.broker_name);
+        let Some(addr) = master.and_then(|broker| broker.broker_addrs.get(&0)) else {
+            continue;
+        };
+        for id in 0..u32::try_from(data.write_queue_nums).unwrap_or(0) {
+            queues.push(Queue {
+                broker: data.broker_name.clone(),
+                addr: addr.clone(),
+                id,
+            });
+        }
+    }
+    if queues.is_empty() {
+        bail!("topic {topic} has no queue with a living master");
+    }
+    Ok(queues)
+}
+
+/// Opens one connection.
+///
+/// # Errors
+/// The address cannot be reached.
+pub async fn connect(addr: &str) -> anyhow::Result<Client> {
+    Ok(Client::connect(addr, ClientConfig::default(), Arc::new(NoRequests)).await?)
+}
+
+/// The remark of an answer, or nothing.
+pub fn remark(answer: &Command) -> &str {
+    answer.remark.as_deref().unwrap_or_default()
+}

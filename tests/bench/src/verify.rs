@@ -1,0 +1,125 @@
+//! Pulls every message of a topic from its masters.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use rocket_protocol::code::{RequestCode, ResponseCode};
+use rocket_protocol::command::Command;
+use rocket_protocol::message::RecordView;
+use rocket_protocol::message::properties::{property, scan};
+use rocket_remoting::Client;
+
+use crate::check::Found;
+use crate::produce::crc32;
+use crate::route::{self, TIMEOUT, remark};
+
+/// Everything that the topic's masters give back, and each queue's first offset.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// Every message.
+    pub found: Vec<Found>,
+    /// The first offset of each queue.
+    pub first: BTreeMap<u32, u64>,
+}
+
+/// Reads a topic whole. Queue ids must not repeat over brokers: the checker speaks of one broker group.
+///
+/// # Errors
+/// Any request that fails or any record that cannot be read.
+pub async fn read(namesrv: &str, topic: &str) -> anyhow::Result<Contents> {
+    let mut contents = Contents::default();
+    for queue in route::queues(namesrv, topic).await? {
+        let client = route::connect(&queue.addr).await?;
+        let min = offset(&client, RequestCode::GET_MIN_OFFSET, topic, queue.id).await?;
+        let max = offset(&client, RequestCode::GET_MAX_OFFSET, topic, queue.id).await?;
+        if contents.first.insert(queue.id, min).is_some() {
+            bail!("topic {topic} lies on several broker groups; check one group at a time");
+        }
+        let mut next = min;
+        while next < max {
+            next = pull(&client, topic, queue.id, next, &mut contents.found).await?;
+        }
+    }
+    Ok(contents)
+}
+
+async fn offset(
+    client: &Client,
+    code: RequestCode,
+    topic: &str,
+    queue: u32,
+) -> anyhow::Result<u64> {
+    let request = Command::request(code)
+        .with_ext("topic", topic.to_owned())
+        .with_ext("queueId", queue.to_string());
+    let answer = client
+        .call(request, TIMEOUT)
+        .await
+        .with_context(|| format!("{code} of queue {queue}"))?;
+    if answer.response_code() != ResponseCode::SUCCESS {
+        bail!(
+            "{code} of queue {queue}: {} {}",
+            answer.response_code(),
+            remark(&answer)
+        );
+    }
+    answer
+        .ext
+        .get("offset")
+        .and_then(|text| text.parse().ok())
+        .context("an answer without an offset")
+}
+
+async fn pull(
+    client: &Client,
+    topic: &str,
+    queue: u32,
+    from: u64,
+    found: &mut Vec<Found>,
+) -> anyhow::Result<u64> {
+    let request = Command::request(RequestCode::PULL_MESSAGE)
+        .with_ext("consumerGroup", "rocket-bench")
+        .with_ext("topic", topic.to_owned())
+        .with_ext("queueId", queue.to_string())
+        .with_ext("queueOffset", from.to_string())
+        .with_ext("maxMsgNums", "32")
+        .with_ext("sysFlag", "4")
+        .with_ext("commitOffset", "0")
+        .with_ext("suspendTimeoutMillis", "0")
+        .with_ext("subscription", "*")
+        .with_ext("subVersion", "0")
+        .with_ext("expressionType", "TAG");
+    let answer = client
+        .call(request, TIMEOUT)
+        .await
+        .with_context(|| format!("pull of queue {queue} at {from}"))?;
+    if answer.response_code() != ResponseCode::SUCCESS {
+        bail!(
+            "pull of queue {queue} at {from}: {} {}",
+            answer.response_code(),
+            remark(&answer)
+        );
+    }
+    let body = answer.body.contiguous();
+    let mut rest: &[u8] = &body;
+    while !rest.is_empty() {
+        let (record, len) = RecordView::parse(rest)
+            .with_context(|| format!("a record of queue {queue} after {from}"))?;
+        let properties = record.properties();
+        let key = scan(properties, property::UNIQ_KEY)
+            .context("a record without UNIQ_KEY")?
+            .to_owned();
+        found.push(Found {
+            key,
+            queue,
+            offset: record.queue_offset().0,
+            crc: crc32(record.body()),
+        });
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    answer
+        .ext
+        .get("nextBeginOffset")
+        .and_then(|text| text.parse().ok())
+        .context("an answer without nextBeginOffset")
+}
