@@ -49,3 +49,32 @@ fn yaml(crd: &CustomResourceDefinition) -> anyhow::Result<String> {
         "# Generated from operator/api by `rocket-operator crd --out-dir crds`; not edited by hand.\n{body}"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_definitions_are_those_of_the_types() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
+        for (name, text) in files().unwrap() {
+            let committed = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
+            assert!(committed == text, "crds/{name} is stale: run `cargo run -p rocket-operator -- crd --out-dir crds`");
+        }
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), custom_resource_definitions().len(), "crds/ holds generated files only");
+    }
+
+    #[test]
+    fn words_that_yaml_1_1_reads_as_booleans_are_quoted() {
+        for (name, text) in files().unwrap() {
+            assert!(text.len() < 64 * 1024, "{name} has {} bytes", text.len());
+            for line in text.lines() {
+                let value = line.trim_start().trim_start_matches("- ").split_once(": ").map_or(line.trim_start().trim_start_matches("- "), |(_, value)| value);
+                let is_ambiguous = ["y", "n", "yes", "no", "on", "off"].contains(&value.to_ascii_lowercase().as_str());
+                assert!(!is_ambiguous, "{name}: {line}");
+            }
+            let back: CustomResourceDefinition = serde_yaml::from_str(&text).unwrap();
+            assert!(custom_resource_definitions().contains(&back), "{name} does not read back as it was written");
+        }
+    }
+}

@@ -1,1 +1,98 @@
+//! Built objects, one snapshot per shape of cluster, and what must hold for every shape.
 
+use rocket_api::{RocketCluster, label};
+use serde_json::json;
+
+use super::*;
+use crate::observe::Observed;
+use crate::validate::{Settings, validate};
+
+const QUICKSTART: &str = include_str!("../../../examples/quickstart.yaml");
+const PRODUCTION: &str = include_str!("../../../examples/production.yaml");
+const EVERYTHING: &str = include_str!("testdata/everything.yaml");
+
+fn cluster(yaml: &str) -> ValidatedCluster {
+    let mut cluster: RocketCluster = serde_yaml::from_str(yaml).unwrap();
+    cluster.metadata.namespace = Some("mq".into());
+    cluster.metadata.uid = Some("11111111-2222-3333-4444-555555555555".into());
+    validate(&cluster, &Observed::default(), &Settings::default()).unwrap()
+}
+
+fn objects(yaml: &str) -> Vec<Desired> {
+    build(&cluster(yaml), &Present { pod_monitors: true, ..Present::default() })
+}
+
+fn text(objects: &[Desired]) -> String {
+    objects.iter().map(|object| format!("---\n{}\n", serde_yaml::to_string(&object.object).unwrap())).collect()
+}
+
+#[test]
+fn quickstart() {
+    insta::assert_snapshot!(text(&objects(QUICKSTART)));
+}
+
+/// Only what differs between groups is worth reading twice, so one group of the three is shown.
+#[test]
+fn production() {
+    let all = objects(PRODUCTION);
+    let shown: Vec<Desired> = all.into_iter().filter(|object| !object.key.1.starts_with("orders-1") && !object.key.1.starts_with("orders-2")).collect();
+    insta::assert_snapshot!(text(&shown));
+}
+
+#[test]
+fn everything_set() {
+    insta::assert_snapshot!(text(&objects(EVERYTHING)));
+}
+
+#[test]
+fn the_same_cluster_gives_the_same_bytes() {
+    assert_eq!(text(&objects(EVERYTHING)), text(&objects(EVERYTHING)));
+}
+
+#[test]
+fn every_object_carries_its_owner_its_labels_and_a_hash() {
+    for object in objects(EVERYTHING) {
+        let metadata = &object.object["metadata"];
+        assert_eq!(metadata["ownerReferences"][0]["uid"], "11111111-2222-3333-4444-555555555555", "{:?}", object.key);
+        assert_eq!(metadata["labels"][label::MANAGED_BY], label::MANAGED_BY_VALUE, "{:?}", object.key);
+        assert_eq!(metadata["labels"][label::CLUSTER], "everything", "{:?}", object.key);
+        assert_eq!(metadata["annotations"][APPLIED_HASH].as_str().unwrap().len(), 16, "{:?}", object.key);
+    }
+}
+
+#[test]
+fn pods_meet_the_restricted_level_and_only_brokers_get_a_token() {
+    for object in objects(PRODUCTION).iter().filter(|object| object.key.0 == Kind::StatefulSet) {
+        let pod = &object.object["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let container = &pod["containers"][0]["securityContext"];
+        assert_eq!(container["allowPrivilegeEscalation"], false);
+        assert_eq!(container["readOnlyRootFilesystem"], true);
+        assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
+        assert_eq!(pod["automountServiceAccountToken"], object.key.1 != "orders-namesrv");
+    }
+}
+
+#[test]
+fn a_changed_configuration_changes_the_pod_and_another_number_of_name_servers_does_not() {
+    let template = |change: &dyn Fn(&mut ValidatedCluster)| {
+        let mut cluster = cluster(QUICKSTART);
+        change(&mut cluster);
+        let objects = build(&cluster, &Present::default());
+        objects.into_iter().find(|object| object.key == (Kind::StatefulSet, "quickstart-0".into())).unwrap().object["spec"]["template"].clone()
+    };
+    let before = template(&|_| {});
+    assert_ne!(before, template(&|cluster| cluster.spec.retention.hours = 1));
+    assert_eq!(before, template(&|cluster| cluster.spec.name_servers.replicas = 5));
+    assert_eq!(before, template(&|cluster| cluster.spec.groups.count = 5));
+    assert_eq!(before, template(&|cluster| cluster.spec.groups.storage.size = "9Gi".into()));
+}
+
+#[test]
+fn a_value_cannot_bring_in_another_key() {
+    let mut cluster = cluster(QUICKSTART);
+    cluster.spec.config = [("a".to_owned(), "x\\".to_owned()), ("b".to_owned(), "y".to_owned())].into();
+    let text = super::broker_conf::broker(&cluster, 0, 0);
+    assert!(text.ends_with("a=x\\\\\nb=y\n"), "{text}");
+}
