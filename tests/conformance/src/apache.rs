@@ -13,7 +13,7 @@ use crate::process::{Process, free_port, scratch};
 use crate::programs::{Programs, java};
 
 const START_PATIENCE: Duration = Duration::from_secs(90);
-const STOP_PATIENCE: Duration = Duration::from_secs(60);
+const STOP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A name server of Apache's.
 #[derive(Debug)]
@@ -166,7 +166,8 @@ impl Apache {
     /// Starts both.
     pub fn start(programs: &Programs) -> Result<Self> {
         let namesrv = NameServer::start(programs)?;
-        let options = BrokerOptions::plain(namesrv.addr, &scratch("apache-store")?)?;
+        let options = BrokerOptions::plain(namesrv.addr, &scratch("apache-store")?)?
+            .set("transactionCheckInterval", "1000");
         Ok(Self {
             broker: Broker::start(programs, &options)?,
             namesrv,

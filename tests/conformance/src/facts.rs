@@ -21,6 +21,19 @@ impl Facts {
     /// # Errors
     /// When it can't be started or has not ended after `patience` (it is killed then).
     pub fn of(command: &mut Command, input: &str, patience: Duration) -> Result<Self> {
+        Self::watched(command, input, patience, |_| {})
+    }
+
+    /// The same, with a look at each fact as soon as it is said.
+    ///
+    /// # Errors
+    /// As [`Facts::of`].
+    pub fn watched(
+        command: &mut Command,
+        input: &str,
+        patience: Duration,
+        mut look: impl FnMut(&Value),
+    ) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -49,7 +62,7 @@ impl Facts {
         let end = Instant::now() + patience;
         loop {
             match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(line) => facts.add(&line),
+                Ok(line) => facts.add(&line, &mut look),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     child.kill()?;
@@ -65,9 +78,12 @@ impl Facts {
         Ok(facts)
     }
 
-    fn add(&mut self, line: &str) {
+    fn add(&mut self, line: &str, look: &mut impl FnMut(&Value)) {
         match serde_json::from_str::<Value>(line) {
-            Ok(fact) if fact.get("fact").is_some() => self.lines.push(fact),
+            Ok(fact) if fact.get("fact").is_some() => {
+                look(&fact);
+                self.lines.push(fact);
+            }
             _ if line.contains(" |-") => {} // what logback says of itself
             _ => {
                 self.complaint.push_str(line);

@@ -89,11 +89,13 @@ fn entry(file: &str, way: &str, frame: &Decoded<'_>, request: Option<&Decoded<'_
         "flag": h.flag, "version": h.version, "serialize": match h.encoding { Encoding::Json => "JSON", Encoding::Compact => "ROCKETMQ" },
         "ext": h.ext, "body_len": h.body_len,
     });
-    if let Some(remark) = &h.remark {
-        entry["remark"] = json!(remark);
-    }
-    if let Some(request) = request {
-        entry["request_code"] = json!(request.header.code);
+    if let Some(fields) = entry.as_object_mut() {
+        fields.extend(
+            h.remark
+                .iter()
+                .map(|remark| ("remark".to_owned(), json!(remark))),
+        );
+        fields.extend(request.map(|r| ("request_code".to_owned(), json!(r.header.code))));
     }
     entry
 }

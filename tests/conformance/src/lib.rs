@@ -14,3 +14,4 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod standalone;
+pub mod stores;

@@ -24,19 +24,20 @@ final class Filling {
 
     static void register(Map<String, Driver.Scenario> all) {
         all.put("store_fill", Filling::fill);
+        all.put("store_fill_plain", Filling::fillPlain);
         all.put("store_load", Filling::load);
         all.put("store_read", Filling::read);
     }
 
-    /** Several topics and queues, with and without tags and keys, a batch, a delayed message, a half one, stored offsets. */
-    private static void fill(Driver driver, Facts facts) throws Exception {
+    /** Several topics and queues, with and without tags and keys, a batch, stored offsets. */
+    private static void fillPlain(Driver driver, Facts facts) throws Exception {
         String orders = driver.createTopic("orders", 2);
         String events = driver.createTopic("events", 3);
         String batches = driver.createTopic("batches", 1);
         List<MessageQueue> two = driver.queues(orders);
         List<MessageQueue> three = driver.queues(events);
-        for (int i = 0; i < 150; i++) {
-            Message order = new Message(orders, "tag" + i % 3, "order" + i + " customer" + i % 10, body("order", i, 2500));
+        for (int i = 0; i < 300; i++) {
+            Message order = new Message(orders, "tag" + i % 3, "order" + i + " customer" + i % 10, body("order", i, 3600));
             order.putUserProperty("region", i % 2 == 0 ? "north" : "s\u00fcd");
             sent(facts, driver.producer.send(order, two.get(i % 2)));
             sent(facts, driver.producer.send(new Message(events, body("event", i, 40)), three.get(i % 3)));
@@ -46,10 +47,6 @@ final class Filling {
             batch.add(new Message(batches, "tag", "batch" + i, body("batch", i, 40)));
         }
         sent(facts, driver.producer.send(batch));
-        Message delayed = new Message(orders, "tag0", "delayed", body("delayed", 0, 40));
-        delayed.setDelayTimeLevel(18);
-        sent(facts, driver.producer.send(delayed));
-        half(driver, facts, orders);
         DefaultMQPullConsumer c = puller(driver, "progress");
         for (MessageQueue q : two) {
             c.pull(q, "*", 0, 1); // makes the group known: offsets of unknown ones are refused
@@ -57,6 +54,16 @@ final class Filling {
             facts.say("committed", "group", c.getConsumerGroup(), "topic", orders, "queue", q.getQueueId(), "offset", 30 + q.getQueueId());
         }
         c.shutdown();
+    }
+
+    /** The same, and a delayed message and three of transactions: one committed, one rolled back, one undecided. */
+    private static void fill(Driver driver, Facts facts) throws Exception {
+        fillPlain(driver, facts);
+        String orders = driver.topic("orders");
+        Message delayed = new Message(orders, "tag0", "delayed", body("delayed", 0, 40));
+        delayed.setDelayTimeLevel(18);
+        sent(facts, driver.producer.send(delayed));
+        half(driver, facts, orders);
     }
 
     private static void half(Driver driver, Facts facts, String topic) throws Exception {
@@ -93,7 +100,7 @@ final class Filling {
             Thread thread = new Thread(() -> {
                 try {
                     for (int i = 0;; i++) {
-                        Message m = new Message(topic, "tag" + i % 3, "load" + me + "-" + i, body("load" + me, i, 900));
+                        Message m = new Message(topic, "tag" + i % 3, "load" + me + "-" + i, body("load" + me, i, 3600));
                         sent(facts, driver.producer.send(m, queues.get(me)));
                     }
                 } catch (Exception theEnd) {

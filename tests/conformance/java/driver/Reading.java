@@ -10,6 +10,7 @@ import org.apache.rocketmq.client.consumer.PullResult;
 import org.apache.rocketmq.client.consumer.PullStatus;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.SendResult;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
 
@@ -103,7 +104,7 @@ final class Reading {
         }
     }
 
-    /** Assigned queues, a seek into the middle, a commit. */
+    /** Assigned queues, a seek back into the middle, a commit. */
     private static void litePull(Driver driver, Facts facts) throws Exception {
         String topic = driver.createTopic("lite", 1);
         for (int i = 0; i < 10; i++) {
@@ -113,23 +114,28 @@ final class Reading {
         c.setNamesrvAddr(driver.ns);
         c.setInstanceName(Driver.instance());
         c.setAutoCommit(false);
+        c.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         c.start();
         List<MessageQueue> queues = new ArrayList<>(c.fetchMessageQueues(topic));
         c.assign(queues);
-        c.seek(queues.get(0), 3);
-        List<MessageExt> seen = new ArrayList<>();
-        Driver.await("seven messages", () -> {
-            seen.addAll(c.poll(200));
-            return seen.size() >= 7;
-        });
-        seen.addAll(c.poll(500));
-        for (MessageExt m : seen) {
-            facts.message("got", "lite", m);
-        }
+        polled(facts, "from_start", c, 10);
+        c.seek(queues.get(0), 3); // back, when nothing is under way any more: a seek does not recall a pull
+        polled(facts, "from_three", c, 7);
         c.commitSync();
         Driver.await("the commit", () -> c.committed(queues.get(0)) >= 10);
         facts.say("offset", "what", "committed", "value", c.committed(queues.get(0)));
         c.shutdown();
+    }
+
+    private static void polled(Facts facts, String how, DefaultLitePullConsumer c, int expected) throws Exception {
+        List<MessageExt> seen = new ArrayList<>();
+        Driver.await(expected + " messages " + how, () -> {
+            seen.addAll(c.poll(200));
+            return seen.size() >= expected;
+        });
+        for (MessageExt m : seen) {
+            facts.message("got", how, m);
+        }
     }
 
     /** Five messages, a moment, five more: a time names the first message stored at or after it. */

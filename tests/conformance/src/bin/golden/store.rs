@@ -12,22 +12,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use conformance::apache::{Broker, BrokerOptions, NameServer};
-use conformance::facts::Facts;
 use conformance::process::scratch;
-use conformance::programs::{Programs, java};
+use conformance::programs::Programs;
+use conformance::stores::{acknowledged, drive};
 use serde_json::{Value, json};
 
 use crate::say;
 
-const PATIENCE: Duration = Duration::from_secs(120);
-const COMMIT_LOG_FILE_BYTES: u64 = 262_144;
-/// The writer is killed as soon as the commit log has this many files.
-const FILES_BEFORE_KILL: usize = 4;
+const PATIENCE: Duration = Duration::from_mins(2);
+const COMMIT_LOG_FILE_BYTES: u64 = 1_048_576;
+/// The writer is killed as soon as it has begun this many further files.
+const FILES_BEFORE_KILL: usize = 2;
 const STOPPED: &str = "filled, then stopped in order";
 /// Small files, so that the log, the consume queues and the index all have more than one.
 const SETTINGS: [(&str, &str); 7] = [
-    ("mappedFileSizeCommitLog", "262144"),
-    ("mappedFileSizeConsumeQueue", "1000"),
+    ("mappedFileSizeCommitLog", "1048576"),
+    ("mappedFileSizeConsumeQueue", "2000"),
     ("maxHashSlotNum", "128"),
     ("maxIndexNum", "512"),
     ("timerWheelEnable", "false"),
@@ -99,20 +99,7 @@ impl Recording<'_> {
     }
 
     fn drive(&self, scenario: &str) -> Result<Vec<Value>> {
-        let mut command = java(
-            &self.programs.client_5,
-            256,
-            &scratch("store-driver")?,
-            &BTreeMap::new(),
-        );
-        command.args([
-            "Driver",
-            &format!("ns={}", self.namesrv.addr),
-            "prefix=fixture",
-            &format!("scenarios={scenario}"),
-        ]);
-        let facts = Facts::of(&mut command, "", PATIENCE)?;
-        Ok(facts.scenario(scenario)?.into_iter().cloned().collect())
+        drive(self.programs, self.namesrv.addr, scenario)
     }
 
     /// Packs the store, then lets Apache's broker say what a copy of it holds.
@@ -165,17 +152,6 @@ impl Recording<'_> {
             std::fs::metadata(&tar)?.len()
         ))
     }
-}
-
-/// The unique keys of all acknowledged sends that a reader can see: not the two transactions that were not committed.
-fn acknowledged(said: &[Value]) -> Vec<String> {
-    let sent = said
-        .iter()
-        .filter(|f| f["fact"] == "sent" && f["status"] == "SEND_OK")
-        .filter_map(|f| f["id"].as_str());
-    sent.flat_map(|ids| ids.split(','))
-        .map(str::to_owned)
-        .collect()
 }
 
 fn manifest(

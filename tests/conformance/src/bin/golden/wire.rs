@@ -18,7 +18,7 @@ use conformance::proxy::{Passed, Recorder};
 use crate::say;
 
 const BROKER_LINK: &str = "broker-to-namesrv";
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Runs every scenario against a fresh pair of Apache's servers.
 pub(crate) fn record(programs: &Programs, out: &Path) -> Result<()> {
@@ -181,12 +181,12 @@ impl Session<'_> {
             &format!("ns={}", self.namesrv),
             &format!("prefix={}", scenario.replace('.', "_")),
         ]);
-        self.drive(&mut command)?;
+        drive(&mut command)?;
         self.keep(scenario, client, per_kind, |link| link != BROKER_LINK)
     }
 
     fn go(&self) -> Result<()> {
-        self.drive(
+        drive(
             Command::new(&self.programs.go)
                 .arg(format!("ns={}", self.namesrv))
                 .arg("prefix=go"),
@@ -194,17 +194,6 @@ impl Session<'_> {
         self.keep("go-2.1.2", "rocketmq-client-go v2.1.2", 1, |link| {
             link != BROKER_LINK
         })
-    }
-
-    fn drive(&self, command: &mut Command) -> Result<()> {
-        let facts = Facts::of(command, "", PATIENCE)?;
-        if let Some(failed) = facts.all().iter().find(|f| f["fact"] == "failed") {
-            bail!("{failed}");
-        }
-        if facts.all().is_empty() {
-            bail!("no facts: {}", facts.complaint());
-        }
-        Ok(())
     }
 
     fn admin(&self, broker_port: u16) -> Result<()> {
@@ -309,6 +298,18 @@ impl Session<'_> {
         slave.stop()?;
         self.write("slave-5.4.0", "rocketmq-broker 5.4.0 as SLAVE", 1, &passed)
     }
+}
+
+/// Runs a driver to its end; a failed scenario ends the recording.
+fn drive(command: &mut Command) -> Result<()> {
+    let facts = Facts::of(command, "", PATIENCE)?;
+    if let Some(failed) = facts.all().iter().find(|f| f["fact"] == "failed") {
+        bail!("{failed}");
+    }
+    if facts.all().is_empty() {
+        bail!("no facts: {}", facts.complaint());
+    }
+    Ok(())
 }
 
 /// The same port on loopback address 127.0.0.`last`.
