@@ -107,7 +107,10 @@ impl State {
             new.master = mutations.has(Mutant::M2).then_some(heir);
             new.handover = None;
         }
-        let entitled = who.evidence.is_entitled(recorded.durable) || mutations.has(Mutant::M7);
+        let entitled = who
+            .evidence
+            .is_entitled(recorded.incarnation, recorded.durable, mutations)
+            || mutations.has(Mutant::M7);
         for set in [&mut new.in_sync, &mut new.eligible] {
             if set.remove(&old) && entitled {
                 set.insert(heir);

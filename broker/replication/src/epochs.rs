@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Epoch;
 
-/// The most entries that a list holds: one an election, and an election a minute for a week stays below it.
-pub const EPOCHS_MAX: usize = 10_000;
+/// The most entries that a list holds, so that it fits a control frame: one an election, less those that retention passed.
+/// A replica whose list is full refuses to lead.
+pub const EPOCHS_MAX: usize = 4_000;
 
 /// One epoch of a log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -44,7 +45,7 @@ pub struct Epochs(Vec<EpochStart>);
 /// What a slave must do to its log before it may copy from the master (§8.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Alignment {
-    /// The log is a prefix of the master's.
+    /// The log is a prefix of the master's. Entries at its very end that the master lacks are dropped all the same.
     Keep,
     /// Everything from here on parts from the master's log.
     Cut {
@@ -120,6 +121,15 @@ impl Epochs {
     /// Drops what a recovered log no longer has: entries that start beyond its end (§8.2.6).
     pub fn drop_beyond(&mut self, log_end: PhysicalOffset) {
         self.0.retain(|e| e.start <= log_end);
+    }
+
+    /// Drops the epochs of which retention left no byte.
+    pub fn forget_before(&mut self, log_min: PhysicalOffset) {
+        let first = self
+            .0
+            .partition_point(|e| e.start <= log_min)
+            .saturating_sub(1);
+        self.0.drain(..first);
     }
 
     /// Drops what a cut to `to` removes: entries beyond it, and one at it unless the master has that too (§8.5, step 5).

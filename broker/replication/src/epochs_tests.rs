@@ -136,3 +136,14 @@ fn recovery_drops_entries_beyond_the_end_but_not_at_it() {
     epochs.drop_beyond(PhysicalOffset(5));
     assert_eq!(epochs, list(&[(1, 0), (2, 5)]));
 }
+
+#[test]
+fn retention_drops_epochs_without_a_byte_left() {
+    let mut epochs = list(&[(1, 0), (2, 5), (3, 7)]);
+    epochs.forget_before(PhysicalOffset(4));
+    assert_eq!(epochs, list(&[(1, 0), (2, 5), (3, 7)]));
+    epochs.forget_before(PhysicalOffset(5));
+    assert_eq!(epochs, list(&[(2, 5), (3, 7)]));
+    epochs.forget_before(PhysicalOffset(100));
+    assert_eq!(epochs, list(&[(3, 7)]));
+}

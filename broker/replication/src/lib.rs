@@ -11,6 +11,7 @@ pub mod coordinator;
 pub mod effect;
 pub mod elector;
 pub mod epochs;
+pub mod frame;
 pub mod identity;
 pub mod master;
 pub mod memory;

@@ -301,7 +301,8 @@ impl Master {
             .into_iter()
             .filter(|m| Some(*m) != member && state.in_sync.contains(m))
             .collect();
-        Some(state.shrunk(core.proposals.fresh(), member?, core.mutations))
+        let member = member?;
+        Some(state.shrunk(core.proposals.fresh(), member, core.mutations))
     }
 
     /// §8.8: a learner with everything committed, and everything below the start of this epoch.

@@ -1,4 +1,4 @@
-//! The messages of a replication link (§7) as types. Their bytes are drawn in `frame`.
+//! The messages of a replication link (§7) as types. Their bytes are drawn in [`crate::frame`].
 
 use bytes::Bytes;
 use rocket_protocol::ids::PhysicalOffset;

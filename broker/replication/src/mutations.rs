@@ -55,6 +55,8 @@ pub enum Mutant {
     M35,
     /// A learner grows into S before it has the start of the epoch.
     M36,
+    /// A proof of a run that never registered speaks for the one before it.
+    M37,
 }
 
 /// The broken rules of one run.

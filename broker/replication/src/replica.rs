@@ -270,7 +270,12 @@ impl Replica {
                 self.work(out);
             }
             Input::Retained(min) => {
-                self.core.log.min = min.max(self.core.log.min).min(self.core.log.end)
+                self.core.log.min = min.max(self.core.log.min).min(self.core.log.end);
+                let entries = self.core.log.epochs.entries().len();
+                self.core.log.epochs.forget_before(self.core.log.min);
+                if self.core.log.epochs.entries().len() < entries {
+                    out.push(Effect::SaveEpochs(self.core.log.epochs.clone()));
+                }
             }
             Input::Received(link, message) => self.received(link, message, out),
             other => match &mut self.role {
@@ -384,7 +389,7 @@ impl Replica {
             incarnation: self.core.incarnation,
             address: self.core.settings.address.clone(),
             durable,
-            evidence: self.core.evidence,
+            evidence: self.core.evidence.clone(),
             max_epoch: self.core.max_epoch,
             max_version: self.core.max_version,
         };

@@ -168,7 +168,14 @@ impl Slave {
             log_end: welcome.log_end,
         };
         match align(core.log.extent(), theirs) {
-            Alignment::Keep => {}
+            Alignment::Keep => {
+                // Epochs that began at our end and left no byte here: what the master sends next may be of an older one.
+                let before = core.log.epochs.clone();
+                core.log.epochs.cut(core.log.end, &welcome.epochs);
+                if core.log.epochs != before {
+                    out.push(Effect::SaveEpochs(core.log.epochs.clone()));
+                }
+            }
             Alignment::Cut { to } => {
                 let Some(report) = self.may_cut(core, to, &welcome.epochs, out) else {
                     return;
