@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// RocketMQ's `messageDelayLevel`, in seconds.
+const DELAY_LEVELS_S: [u64; 18] = [
+    1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200,
+];
+
 /// When an append counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
@@ -84,6 +89,12 @@ pub struct StoreConfig {
     pub watermarks: Watermarks,
     /// How log files are made.
     pub preallocate: Preallocate,
+    /// Delays of the levels 1, 2, … in milliseconds (`messageDelayLevel`, default RocketMQ's 18 from 1 s to 2 h): the
+    /// queue entry of a waiting message holds its time of delivery.
+    pub delay_levels_ms: Vec<u64>,
+    /// The newest part of the log that is taken to be in memory (`accessMessageInMemoryMaxRatio` 40 % of RAM). Default
+    /// 1 GiB; whoever knows the machine's memory sets it.
+    pub memory_bytes: u64,
     /// How often the position of queues and index is secured; recovery re-reads at most what came after. Default 5 s.
     pub checkpoint_interval: Duration,
 }
@@ -117,6 +128,11 @@ impl Default for StoreConfig {
                 refuse: 90,
             },
             preallocate: Preallocate::Reserve,
+            delay_levels_ms: DELAY_LEVELS_S
+                .iter()
+                .map(|seconds| seconds * 1000)
+                .collect(),
+            memory_bytes: 1 << 30,
             checkpoint_interval: Duration::from_secs(5),
         }
     }

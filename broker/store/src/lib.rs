@@ -1,14 +1,49 @@
-//! The message store of one broker.
+//! The message store of one broker: RocketMQ's CommitLog, consume queues and index, in RocketMQ's own formats and
+//! layout, so that a folder written by Apache's broker opens here and ours opens there.
+//!
+//! What must stay true:
+//! - *appended*, *durable*, *committed* and *dispatched* are four positions, never one; an answer waits for the one that
+//!   the mode promises.
+//! - A failed write or flush is final: nothing is acknowledged after it.
+//! - Recovery cuts a torn tail and never more; damage below what was flushed is told, never cut.
+//! - Queues and index follow from the log; they may be behind it after a crash, never ahead.
+//!
+//! [`Engine`] is everything but the threads; [`Store`] is the engine with threads.
+//!
+//! ```text
+//! commitlog/ consumequeue/ index/ checkpoint abort lock      as Apache's broker has them
+//! rocket/checkpoint rocket/deleted-topics.json rocket/flush-failed      ours, lower bounds and notes
+//! ```
 #![forbid(unsafe_code)]
 
 mod api;
+mod appender;
+mod checkpoint;
+mod commit_log;
 mod config;
+mod consume_queue;
+mod deleted;
+mod dispatch;
+mod engine;
+mod error;
+mod index;
+mod progress;
+mod queues;
+mod read;
+mod recovery;
+mod retention;
 mod store;
+mod upkeep;
 
-mod consume_queue {
-    pub(crate) const UNIT_BYTES: u64 = 20;
-}
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod mutant;
+#[cfg(test)]
+mod test_support;
 
 pub use api::*;
 pub use config::*;
-pub use store::{CloseError, OpenError, RecoveryReport, Store};
+pub use engine::{Engine, FlushJob, Step};
+pub use error::{CloseError, OpenError, RecoveryReport};
+pub use store::Store;

@@ -1,231 +1,355 @@
-//! The store with its threads.
+//! The store with its threads: one appends, one to eight flush, one dispatches, one keeps house. Each runs steps of the
+//! [`Engine`] until there is nothing to do and then waits for a signal.
 
 use std::io;
-use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use rocket_mapped_file::Directory;
+use rocket_mapped_file::disk::DiskDirectory;
 use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
-use thiserror::Error;
 
 use crate::api::{
-    Append, Boundary, Clock, CommitPolicy, Completion, DiskUsage, Filter, GetResult, GetStatus,
-    Health, Positions, QueryResult, QueueRange, ReadLimits, Refused, Stats, StoreEvents,
+    Append, Boundary, Clock, CommitPolicy, Completion, DiskUsage, Filter, GetResult, Health,
+    Positions, QueryResult, QueueRange, ReadLimits, Refused, Stats, StoreEvents,
 };
-use crate::config::{ConfigError, StoreConfig};
+use crate::config::StoreConfig;
+use crate::engine::{Engine, Step};
+use crate::error::{CloseError, OpenError, RecoveryReport};
 
-/// Why a store does not open.
-#[derive(Debug, Error)]
-pub enum OpenError {
-    /// The settings contradict themselves; give up until they are changed.
-    #[error("store settings")]
-    Config(#[from] ConfigError),
-    /// Another process, or another store of this one, has the folder.
-    #[error("the folder is locked by another broker")]
-    Locked,
-    /// Bytes below what was known to be flushed are not what was written. Nothing was changed. Needs another replica, or a human.
-    #[error("damage in {file} at {offset}, below the flushed position {floor}: {reason}")]
-    Damaged {
-        /// The file, relative to the store's folder.
-        file: String,
-        /// First byte that is not good.
-        offset: PhysicalOffset,
-        /// All below this was flushed once.
-        floor: PhysicalOffset,
-        /// What is wrong there.
-        reason: String,
-    },
-    /// The system failed a call.
-    #[error("{action} {file}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file or folder, relative to the store's folder.
-        file: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+/// How often the house is kept.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Wakes a thread; a signal that comes while nobody waits is kept.
+#[derive(Default)]
+struct Signal {
+    is_set: Mutex<bool>,
+    woken: Condvar,
 }
 
-/// What opening a store found and did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct RecoveryReport {
-    /// The last process closed the store in order.
-    pub clean: bool,
-    /// First byte of the log.
-    pub min: PhysicalOffset,
-    /// All below this was known to be flushed.
-    pub floor: PhysicalOffset,
-    /// Scanning began here.
-    pub scanned_from: PhysicalOffset,
-    /// End of the log as it is now.
-    pub log_end: PhysicalOffset,
-    /// Records that were scanned.
-    pub records_scanned: u64,
-    /// Whether something followed the last good record and was made zero.
-    pub tail_cut: bool,
+impl Signal {
+    fn set(&self) {
+        let mut is_set = self.is_set.lock();
+        if !*is_set {
+            *is_set = true;
+            self.woken.notify_one();
+        }
+    }
+
+    fn wait(&self) {
+        let mut is_set = self.is_set.lock();
+        while !*is_set {
+            self.woken.wait(&mut is_set);
+        }
+        *is_set = false;
+    }
+
+    /// Waits at most so long. For what is to be done at intervals.
+    fn wait_for(&self, time: Duration) {
+        let mut is_set = self.is_set.lock();
+        if !*is_set {
+            let _timed_out = self.woken.wait_for(&mut is_set, time);
+        }
+        *is_set = false;
+    }
 }
 
-/// Why a store did not close in order. It is safe to open again: that recovers.
-#[derive(Debug, Error)]
-pub enum CloseError {
-    /// A write or flush failed, now or earlier.
-    #[error("the store failed: {0}")]
-    Failed(Arc<str>),
+struct Shared<C: Completion> {
+    engine: Engine<C>,
+    stopping: AtomicBool,
+    append: Signal,
+    flush: Signal,
+    dispatch: Signal,
+    house: Signal,
 }
 
-/// The message store of one broker.
+impl<C: Completion> Shared<C> {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    fn append_loop(&self) {
+        while !self.is_stopping() {
+            while self.engine.append_step() == Step::Worked {
+                if self.engine.flushes_at_once() {
+                    self.flush.set();
+                }
+                self.dispatch.set();
+            }
+            self.append.wait();
+        }
+    }
+
+    fn flush_loop(&self, lane: usize) {
+        while !self.is_stopping() {
+            while self.engine.flush_step(lane) == Step::Worked {
+                self.dispatch.set();
+            }
+            if self.engine.flushes_at_once() {
+                self.flush.wait();
+            } else {
+                self.flush.wait_for(self.engine.config.flush_interval);
+            }
+        }
+        // The next lane waits for the same signal.
+        self.flush.set();
+    }
+
+    fn dispatch_loop(&self) {
+        while !self.is_stopping() {
+            while self.engine.dispatch_step() == Step::Worked {}
+            self.dispatch.wait();
+        }
+    }
+
+    fn house_loop(&self) {
+        let ticks = |interval: Duration| (interval.as_millis() / TICK.as_millis()).max(1);
+        let (checkpoint, retention) = (
+            ticks(self.engine.config.checkpoint_interval),
+            ticks(self.engine.config.retention.interval),
+        );
+        let mut tick: u128 = 0;
+        while !self.is_stopping() {
+            self.house.wait_for(TICK);
+            tick += 1;
+            self.engine.expire();
+            self.engine.prepare_step();
+            if tick.is_multiple_of(checkpoint) {
+                self.engine.checkpoint_step();
+            }
+            if tick.is_multiple_of(retention) {
+                self.engine.retention_step();
+            }
+        }
+    }
+}
+
+/// The message store of one broker. All methods may be called from any thread; none waits for the disk but
+/// [`Store::delete_topic`] and [`Store::close`], and reads that find nothing in the page cache.
 pub struct Store<C: Completion> {
-    appends: PhantomData<fn(C)>,
+    shared: Arc<Shared<C>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// What [`Store::is_in_memory`] takes for the part of the log that the page cache holds.
+    memory_bytes: u64,
 }
 
 impl<C: Completion> Store<C> {
     /// Opens or makes the store in `config.dir`, recovers it, and starts its threads.
     pub fn open(
         config: StoreConfig,
-        _clock: Arc<dyn Clock>,
-        _policy: Arc<dyn CommitPolicy>,
-        _events: Arc<dyn StoreEvents>,
+        clock: Arc<dyn Clock>,
+        policy: Arc<dyn CommitPolicy>,
+        events: Arc<dyn StoreEvents>,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         config.check()?;
-        Err(OpenError::Io {
-            action: "open",
-            file: String::new(),
-            source: io::ErrorKind::Unsupported.into(),
-        })
+        let dir = DiskDirectory::open(&config.dir)
+            .map_err(OpenError::io("open", &config.dir.to_string_lossy()))?;
+        Self::open_in(Arc::new(dir), config, clock, policy, events)
+    }
+
+    /// As [`Store::open`], in a folder of any kind; `config.dir` is not looked at.
+    pub fn open_in(
+        dir: Arc<dyn Directory>,
+        config: StoreConfig,
+        clock: Arc<dyn Clock>,
+        policy: Arc<dyn CommitPolicy>,
+        events: Arc<dyn StoreEvents>,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let lanes = if config.flush == crate::Flush::Sync {
+            config.flush_flights
+        } else {
+            1
+        };
+        let memory_bytes = config.memory_bytes;
+        let (engine, report) = Engine::open(config, dir, clock, policy, events)?;
+        let shared = Arc::new(Shared {
+            engine,
+            stopping: AtomicBool::new(false),
+            append: Signal::default(),
+            flush: Signal::default(),
+            dispatch: Signal::default(),
+            house: Signal::default(),
+        });
+        let store = Self {
+            shared,
+            threads: Mutex::new(Vec::new()),
+            memory_bytes,
+        };
+        store.start("store-append", Shared::append_loop)?;
+        for lane in 0..lanes {
+            store.start("store-flush", move |shared| shared.flush_loop(lane))?;
+        }
+        store.start("store-dispatch", Shared::dispatch_loop)?;
+        store.start("store-house", Shared::house_loop)?;
+        Ok((store, report))
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        run: impl FnOnce(&Shared<C>) + Send + 'static,
+    ) -> Result<(), OpenError> {
+        let shared = Arc::clone(&self.shared);
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        let thread = builder
+            .spawn(move || run(&shared))
+            .map_err(OpenError::io("start thread", name))?;
+        self.threads.lock().push(thread);
+        Ok(())
+    }
+
+    fn engine(&self) -> &Engine<C> {
+        &self.shared.engine
     }
 
     /// Hands an append to the store. Never blocks; the completion is called later, exactly once, unless it comes back here.
     pub fn append(&self, append: Append<C>) -> Result<(), Refused<C>> {
-        Err(Refused::Closing(append.completion))
+        self.engine().append(append)?;
+        self.shared.append.set();
+        Ok(())
     }
 
     /// Reads visible messages of a queue from `from` on, with RocketMQ's answers for every kind of offset.
     pub fn get(
         &self,
-        _topic: &TopicName,
-        _queue_id: QueueId,
+        topic: &TopicName,
+        queue_id: QueueId,
         from: i64,
-        _limits: ReadLimits,
-        _filter: &Filter<'_>,
+        limits: ReadLimits,
+        filter: &Filter<'_>,
     ) -> GetResult {
-        GetResult {
-            status: GetStatus::NoMatchedLogicQueue,
-            next_begin: from,
-            min: 0,
-            max: 0,
-            chunks: Vec::new(),
-            messages: 0,
-            bytes: 0,
-            first_store_timestamp: None,
-        }
+        self.engine().get(topic, queue_id, from, limits, filter)
     }
 
     /// What of a queue is visible; `None` if the queue never had a visible message.
-    pub fn queue_range(&self, _topic: &TopicName, _queue_id: QueueId) -> Option<QueueRange> {
-        None
+    pub fn queue_range(&self, topic: &TopicName, queue_id: QueueId) -> Option<QueueRange> {
+        self.engine().queue_range(topic, queue_id)
     }
 
-    /// All queues that have or had messages.
+    /// All queues that have or had messages, sorted.
     pub fn queues(&self) -> Vec<(TopicName, QueueId)> {
-        Vec::new()
+        self.engine().queues()
     }
 
-    /// The queue offset at a time; RocketMQ's `getOffsetInQueueByTime`.
+    /// The queue offset at a time; see [`Engine::offset_by_time`].
     pub fn offset_by_time(
         &self,
-        _topic: &TopicName,
-        _queue_id: QueueId,
-        _time: UnixMillis,
-        _boundary: Boundary,
+        topic: &TopicName,
+        queue_id: QueueId,
+        time: UnixMillis,
+        boundary: Boundary,
     ) -> i64 {
-        0
+        self.engine()
+            .offset_by_time(topic, queue_id, time, boundary)
     }
 
     /// When the message at a queue offset was stored.
     pub fn store_time_at(
         &self,
-        _topic: &TopicName,
-        _queue_id: QueueId,
-        _offset: QueueOffset,
+        topic: &TopicName,
+        queue_id: QueueId,
+        offset: QueueOffset,
     ) -> Option<UnixMillis> {
-        None
+        self.engine().store_time_at(topic, queue_id, offset)
     }
 
     /// When the first message of a queue that is still there was stored.
-    pub fn earliest_store_time(
-        &self,
-        _topic: &TopicName,
-        _queue_id: QueueId,
-    ) -> Option<UnixMillis> {
-        None
+    pub fn earliest_store_time(&self, topic: &TopicName, queue_id: QueueId) -> Option<UnixMillis> {
+        self.engine().earliest_store_time(topic, queue_id)
     }
 
     /// The visible record that begins at `offset`; `None` if none begins there.
-    pub fn record_at(&self, _offset: PhysicalOffset) -> Option<Bytes> {
-        None
+    pub fn record_at(&self, offset: PhysicalOffset) -> Option<Bytes> {
+        self.engine().record_at(offset)
     }
 
     /// Messages of `topic` that carry `key` as KEYS word or unique key, stored within `begin..=end`, newest first.
     pub fn query(
         &self,
-        _topic: &TopicName,
-        _key: &str,
-        _max: usize,
-        _begin: UnixMillis,
-        _end: UnixMillis,
+        topic: &TopicName,
+        key: &str,
+        max: usize,
+        begin: UnixMillis,
+        end: UnixMillis,
     ) -> QueryResult {
-        QueryResult::default()
+        self.engine().query(topic, key, max, begin, end)
     }
 
-    /// Whether the message at a queue offset is likely in memory (RocketMQ's `checkInMemByConsumeOffset`, 40 % of RAM).
-    pub fn is_in_memory(
-        &self,
-        _topic: &TopicName,
-        _queue_id: QueueId,
-        _offset: QueueOffset,
-    ) -> bool {
-        false
+    /// Whether the message at a queue offset is likely in memory: no further from the end of the log than
+    /// [`StoreConfig::memory_bytes`] (RocketMQ's `checkInMemByConsumeOffset`).
+    pub fn is_in_memory(&self, topic: &TopicName, queue_id: QueueId, offset: QueueOffset) -> bool {
+        self.engine()
+            .is_within(topic, queue_id, offset, self.memory_bytes)
     }
 
     /// Forgets a topic: its queues vanish at once and the next message starts at queue offset 0 again. The records stay in
     /// the log until retention takes them.
-    pub fn delete_topic(&self, _topic: &TopicName) -> io::Result<()> {
-        Ok(())
+    pub fn delete_topic(&self, topic: &TopicName) -> io::Result<()> {
+        self.engine().delete_topic(topic)
     }
 
     /// The positions of the log.
     pub fn positions(&self) -> Positions {
-        Positions::default()
+        self.engine().positions()
     }
 
     /// Whether the store takes messages.
     pub fn health(&self) -> Health {
-        Health::Closing
+        self.engine().health()
     }
 
     /// How full the file system is, as last looked at.
     pub fn disk(&self) -> DiskUsage {
-        DiskUsage {
-            used: 0,
-            capacity: 0,
-            ratio: 0.0,
-            refused: false,
-        }
+        *self.engine().disk.read()
     }
 
     /// Counts since the store was opened.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        self.engine().stats()
     }
 
-    /// The commit policy's inputs changed: ask it again and answer who waits. Does not block.
-    pub fn re_evaluate(&self) {}
+    /// The commit policy's inputs changed: ask it again and answer who waits. Does not wait for the disk; answers are
+    /// given on the calling thread.
+    pub fn re_evaluate(&self) {
+        self.engine().settle();
+        self.shared.dispatch.set();
+    }
 
     /// Finishes what was taken, flushes everything, writes the checkpoints, removes the abort file. Later appends are
     /// refused; reads go on working. Dropping the store without closing is like a crash of the process.
     pub fn close(&self) -> Result<(), CloseError> {
-        Ok(())
+        self.engine().begin_close();
+        self.stop();
+        self.engine().finish().map_err(CloseError::Failed)
+    }
+
+    fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        let shared = &self.shared;
+        [
+            &shared.append,
+            &shared.flush,
+            &shared.dispatch,
+            &shared.house,
+        ]
+        .into_iter()
+        .for_each(Signal::set);
+        for thread in std::mem::take(&mut *self.threads.lock()) {
+            // A thread that drops the last store must not wait for itself.
+            if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
+            }
+        }
+    }
+}
+
+impl<C: Completion> Drop for Store<C> {
+    fn drop(&mut self) {
+        self.stop();
+        self.engine().abandon();
     }
 }

@@ -1,0 +1,291 @@
+//! Gives every message its place and writes its record into the buffer of the next write. Pure: the files that it may
+//! fill are told to it.
+//!
+//! Queue offsets follow all records of the log, also those that nobody may see yet (replication protocol D1). Prepared
+//! and rolled-back messages get queue offset 0 and no place in a queue, as in RocketMQ. Store times never fall within
+//! the log, so that a search by time works after a clock was set back.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use rocket_protocol::message::TransactionState;
+use rocket_protocol::message::record::BLANK_HEAD_BYTES;
+use rocket_protocol::message::write_blank;
+use rocket_protocol::{
+    Message, PhysicalOffset, QueueId, QueueOffset, SysFlag, TopicName, UnixMillis,
+};
+
+use crate::api::Appended;
+
+/// The next queue offset of every queue.
+#[derive(Debug, Default)]
+pub(crate) struct NextOffsets(HashMap<TopicName, HashMap<QueueId, u64>>);
+
+impl NextOffsets {
+    /// The next one; 0 for a queue that never had a message.
+    pub(crate) fn get(&self, topic: &TopicName, queue_id: QueueId) -> u64 {
+        self.0
+            .get(topic)
+            .and_then(|queues| queues.get(&queue_id))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Raises the next one to at least `next`.
+    pub(crate) fn raise(&mut self, topic: &TopicName, queue_id: QueueId, next: u64) {
+        let queues = match self.0.get_mut(topic) {
+            Some(queues) => queues,
+            None => self.0.entry(topic.clone()).or_default(),
+        };
+        let known = queues.entry(queue_id).or_default();
+        *known = next.max(*known);
+    }
+
+    /// Starts the topic's queues at 0 again.
+    pub(crate) fn forget(&mut self, topic: &TopicName) {
+        self.0.remove(topic);
+    }
+}
+
+/// Whether a record has a place in a queue.
+pub(crate) fn is_queued(sys_flag: SysFlag) -> bool {
+    matches!(
+        sys_flag.transaction(),
+        TransactionState::None | TransactionState::Commit
+    )
+}
+
+/// A part of the buffer and where it goes: within one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Offset in the log.
+    pub(crate) at: u64,
+    /// Part of [`Appender::buffer`].
+    pub(crate) range: Range<usize>,
+}
+
+/// See the module.
+pub(crate) struct Appender {
+    /// End of all that was placed.
+    end: u64,
+    /// End of the file that is being filled.
+    file_end: u64,
+    /// Begin of that file.
+    file_start: u64,
+    /// Next queue offsets, those of placed messages included.
+    pub(crate) next: NextOffsets,
+    timestamp: UnixMillis,
+    buffer: Vec<u8>,
+    pieces: Vec<Piece>,
+}
+
+impl Appender {
+    /// Goes on at `end` in a file that ends at `file_end`.
+    pub(crate) fn new(end: u64, file_end: u64, next: NextOffsets, timestamp: UnixMillis) -> Self {
+        Self {
+            end,
+            file_end,
+            file_start: end,
+            next,
+            timestamp,
+            buffer: Vec::new(),
+            pieces: Vec::new(),
+        }
+    }
+
+    /// End of all that was placed.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// End of the file that is being filled.
+    pub(crate) fn file_end(&self) -> u64 {
+        self.file_end
+    }
+
+    /// The bytes to write, and where.
+    pub(crate) fn pieces(&self) -> (&[u8], &[Piece]) {
+        (&self.buffer, &self.pieces)
+    }
+
+    /// The pieces were written.
+    pub(crate) fn written(&mut self) {
+        self.buffer.clear();
+        self.pieces.clear();
+        // One huge message must not hold its memory for ever.
+        self.buffer.shrink_to(8 << 20);
+    }
+
+    /// Ends of the files that are needed for records of these lengths, beyond the one being filled; `file_len` tells the
+    /// length that the file beginning at an offset has or will have.
+    pub(crate) fn files_needed(
+        &self,
+        lens: impl Iterator<Item = usize>,
+        file_len: impl Fn(u64) -> u64,
+    ) -> Vec<u64> {
+        let (mut end, mut file_end) = (self.end, self.file_end);
+        let mut starts = Vec::new();
+        for len in lens {
+            while end + (len + BLANK_HEAD_BYTES) as u64 > file_end {
+                starts.push(file_end);
+                end = file_end;
+                file_end += file_len(end);
+            }
+            end += len as u64;
+        }
+        starts
+    }
+
+    /// Places messages of one topic and queue and writes their records into the buffer. Every file that
+    /// [`Appender::files_needed`] named exists; `file_len` is the same.
+    pub(crate) fn place(
+        &mut self,
+        messages: &[Message],
+        now: UnixMillis,
+        file_len: impl Fn(u64) -> u64,
+    ) -> Appended {
+        self.timestamp = self.timestamp.max(now);
+        let first_queue_offset = messages
+            .first()
+            .map_or(0, |message| self.queue_offset(message));
+        let mut physical_offsets = Vec::with_capacity(messages.len());
+        let mut len = 0;
+        for message in messages {
+            let record_len = message.encoded_len();
+            self.make_room(record_len, &file_len);
+            let queue_offset = self.queue_offset(message);
+            let physical_offset = PhysicalOffset(self.end);
+            let from = self.buffer.len();
+            message.encode(
+                QueueOffset(queue_offset),
+                physical_offset,
+                self.timestamp,
+                &mut self.buffer,
+            );
+            self.extend_piece(from);
+            if is_queued(message.sys_flag) {
+                self.next
+                    .raise(&message.topic, message.queue_id, queue_offset + 1);
+            }
+            physical_offsets.push(physical_offset);
+            len += record_len as u64;
+        }
+        let physical_offset = physical_offsets
+            .first()
+            .copied()
+            .unwrap_or(PhysicalOffset(self.end));
+        if messages.len() == 1 {
+            physical_offsets = Vec::new();
+        }
+        Appended {
+            physical_offset,
+            queue_offset: QueueOffset(first_queue_offset),
+            len,
+            store_timestamp: self.timestamp,
+            count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
+            physical_offsets,
+        }
+    }
+
+    fn queue_offset(&self, message: &Message) -> u64 {
+        if is_queued(message.sys_flag) {
+            self.next.get(&message.topic, message.queue_id)
+        } else {
+            0
+        }
+    }
+
+    /// Fills up the file if a record of `len` bytes and the head of a filler do not fit any more.
+    fn make_room(&mut self, len: usize, file_len: &impl Fn(u64) -> u64) {
+        while self.end + (len + BLANK_HEAD_BYTES) as u64 > self.file_end {
+            let remaining = usize::try_from(self.file_end - self.end).unwrap_or(usize::MAX);
+            if remaining > 0 {
+                let from = self.buffer.len();
+                write_blank(remaining, &mut self.buffer);
+                self.extend_piece(from);
+            }
+            self.end = self.file_end;
+            self.file_start = self.end;
+            self.file_end += file_len(self.end);
+        }
+    }
+
+    /// The buffer grew from `from`: these bytes go to `end`.
+    fn extend_piece(&mut self, from: usize) {
+        let to = self.buffer.len();
+        let at = self.end;
+        self.end += (to - from) as u64;
+        match self.pieces.last_mut() {
+            Some(last) if last.at >= self.file_start && last.at + last.range.len() as u64 == at => {
+                last.range.end = to
+            }
+            _ => self.pieces.push(Piece {
+                at,
+                range: from..to,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::message;
+
+    fn appender() -> Appender {
+        Appender::new(0, 4096, NextOffsets::default(), UnixMillis(0))
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_leaves_a_filler_and_goes_to_the_next_file() {
+        let mut appender = appender();
+        let big = message("t", 0, 2500);
+        let file_len = |_| 4096;
+        appender.place(std::slice::from_ref(&big), UnixMillis(1), file_len);
+        let first = appender.end();
+        assert_eq!(
+            appender.files_needed([big.encoded_len()].into_iter(), file_len),
+            [4096]
+        );
+        let second = appender.place(std::slice::from_ref(&big), UnixMillis(1), file_len);
+        assert_eq!(second.physical_offset, PhysicalOffset(4096));
+        let (buffer, pieces) = appender.pieces();
+        let places: Vec<_> = pieces
+            .iter()
+            .map(|piece| (piece.at, piece.range.len() as u64))
+            .collect();
+        assert_eq!(places, [(0, first + 8), (4096, first)]);
+        assert_eq!(buffer.len() as u64, 2 * first + 8);
+    }
+
+    #[test]
+    fn prepared_messages_take_no_queue_offset() {
+        let mut appender = appender();
+        let plain = message("t", 0, 10);
+        let mut prepared = plain.clone();
+        prepared.sys_flag = SysFlag(SysFlag::TRANSACTION_PREPARED);
+        let offsets: Vec<u64> = [&plain, &prepared, &plain]
+            .into_iter()
+            .map(|message| {
+                appender
+                    .place(std::slice::from_ref(message), UnixMillis(1), |_| 4096)
+                    .queue_offset
+                    .0
+            })
+            .collect();
+        assert_eq!(offsets, [0, 0, 1]);
+    }
+
+    #[test]
+    fn store_times_do_not_fall_when_the_clock_does() {
+        let mut appender = appender();
+        let one = message("t", 0, 10);
+        let mut time = |now| {
+            appender
+                .place(std::slice::from_ref(&one), UnixMillis(now), |_| 4096)
+                .store_timestamp
+                .0
+        };
+        assert_eq!([time(5), time(3), time(7)], [5, 5, 7]);
+    }
+}

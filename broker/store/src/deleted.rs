@@ -1,0 +1,73 @@
+//! Topics that were deleted: their records below a position are no longer theirs. Without this note a rebuilt queue
+//! would bring a deleted topic back, and the new messages of one that was made again would be taken for old ones.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use rocket_mapped_file::Directory;
+use rocket_protocol::TopicName;
+
+const PATH: &str = "rocket/deleted-topics.json";
+
+/// See the module.
+pub(crate) struct Deleted {
+    dir: Arc<dyn Directory>,
+    before: RwLock<BTreeMap<String, u64>>,
+}
+
+impl Deleted {
+    /// Reads the note.
+    pub(crate) fn open(dir: Arc<dyn Directory>) -> io::Result<Self> {
+        let before = match dir.read(PATH)? {
+            Some(text) => serde_json::from_slice(&text)?,
+            None => BTreeMap::new(),
+        };
+        Ok(Self {
+            dir,
+            before: RwLock::new(before),
+        })
+    }
+
+    /// Whether the record at `offset` belongs to a deleted life of its topic.
+    pub(crate) fn covers(&self, topic: &str, offset: u64) -> bool {
+        let before = self.before.read();
+        !before.is_empty() && before.get(topic).is_some_and(|&end| offset < end)
+    }
+
+    /// The topics, each with the end of its deleted records.
+    pub(crate) fn topics(&self) -> Vec<(String, u64)> {
+        self.before
+            .read()
+            .iter()
+            .map(|(topic, end)| (topic.clone(), *end))
+            .collect()
+    }
+
+    /// Notes durably that records of `topic` below `end` are deleted.
+    pub(crate) fn note(&self, topic: &TopicName, end: u64) -> io::Result<()> {
+        let mut before = self.before.write();
+        let mut next = before.clone();
+        next.insert(topic.as_str().to_owned(), end);
+        self.write(&next)?;
+        *before = next;
+        Ok(())
+    }
+
+    /// Forgets what lies before the log.
+    pub(crate) fn forget_before(&self, log_min: u64) -> io::Result<()> {
+        let mut before = self.before.write();
+        let mut next = before.clone();
+        next.retain(|_, end| *end > log_min);
+        if next.len() != before.len() {
+            self.write(&next)?;
+            *before = next;
+        }
+        Ok(())
+    }
+
+    fn write(&self, next: &BTreeMap<String, u64>) -> io::Result<()> {
+        self.dir.replace(PATH, &serde_json::to_vec(next)?)
+    }
+}

@@ -1,0 +1,94 @@
+//! Why a store does not open or close. Failures while it runs are no errors of calls: they make it read-only and are
+//! told through [`crate::StoreEvents`] and [`crate::Health`].
+
+use std::io;
+use std::sync::Arc;
+
+use rocket_protocol::PhysicalOffset;
+use thiserror::Error;
+
+use crate::config::ConfigError;
+
+/// Why a store does not open.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The settings contradict themselves; give up until they are changed.
+    #[error("store settings: {0}")]
+    Config(#[from] ConfigError),
+    /// Another process, or another store of this one, has the folder.
+    #[error("the folder is locked by another broker")]
+    Locked,
+    /// Bytes below what was known to be flushed are not what was written. Nothing was changed. Needs another replica, or
+    /// a human.
+    #[error("damage in {file} at {offset}, below the flushed position {floor}: {reason}")]
+    Damaged {
+        /// The file, relative to the store's folder.
+        file: String,
+        /// First byte that is not good.
+        offset: PhysicalOffset,
+        /// All below this was flushed once.
+        floor: PhysicalOffset,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The system failed a call.
+    #[error("cannot {action} {file}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder, relative to the store's folder.
+        file: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
+        let file = file.to_owned();
+        move |source| Self::Io {
+            action,
+            file,
+            source,
+        }
+    }
+
+    pub(crate) fn damaged(file: &str, offset: u64, floor: u64, reason: &str) -> Self {
+        Self::Damaged {
+            file: file.to_owned(),
+            offset: PhysicalOffset(offset),
+            floor: PhysicalOffset(floor),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// What opening a store found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RecoveryReport {
+    /// The last process closed the store in order.
+    pub clean: bool,
+    /// First byte of the log.
+    pub min: PhysicalOffset,
+    /// All below this was known to be flushed.
+    pub floor: PhysicalOffset,
+    /// A lower bound of what was committed when the store was last open.
+    pub confirm: PhysicalOffset,
+    /// Scanning began here.
+    pub scanned_from: PhysicalOffset,
+    /// End of the log as it is now.
+    pub log_end: PhysicalOffset,
+    /// Records that were scanned.
+    pub records_scanned: u64,
+    /// Whether something followed the last good record and was made zero.
+    pub tail_cut: bool,
+}
+
+/// Why a store did not close in order. It is safe to open again: that recovers.
+#[derive(Debug, Error)]
+pub enum CloseError {
+    /// A write or flush failed, now or earlier.
+    #[error("the store failed: {0}")]
+    Failed(Arc<str>),
+}
