@@ -23,7 +23,11 @@ impl CommitPolicy for SingleCopy {
             Flush::Sync => local.durable,
             Flush::Async => local.appended,
         };
-        Ends { committed: end, answered: end, visible: end }
+        Ends {
+            committed: end,
+            answered: end,
+            visible: end,
+        }
     }
 
     fn may_append(&self) -> Result<(), PutStatus> {
@@ -41,23 +45,46 @@ mod tests {
 
     use super::*;
 
-    const LOCAL: LocalEnds = LocalEnds { appended: PhysicalOffset(100), durable: PhysicalOffset(60) };
+    const LOCAL: LocalEnds = LocalEnds {
+        appended: PhysicalOffset(100),
+        durable: PhysicalOffset(60),
+    };
 
     fn policy(flush: Flush, mode: ReplicationMode, in_sync_min: u32) -> SingleCopy {
-        SingleCopy { flush, replication: Replication { mode, in_sync_min } }
+        SingleCopy {
+            flush,
+            replication: Replication { mode, in_sync_min },
+        }
     }
 
     #[test]
     fn with_synchronous_flush_only_what_is_durable_counts() {
         let ends = policy(Flush::Sync, ReplicationMode::Sync, 1).ends(LOCAL);
-        assert_eq!((ends.committed, ends.answered, ends.visible), (LOCAL.durable, LOCAL.durable, LOCAL.durable));
-        assert_eq!(policy(Flush::Async, ReplicationMode::Sync, 1).ends(LOCAL).committed, LOCAL.appended);
+        assert_eq!(
+            (ends.committed, ends.answered, ends.visible),
+            (LOCAL.durable, LOCAL.durable, LOCAL.durable)
+        );
+        assert_eq!(
+            policy(Flush::Async, ReplicationMode::Sync, 1)
+                .ends(LOCAL)
+                .committed,
+            LOCAL.appended
+        );
     }
 
     #[test]
     fn one_copy_is_too_few_where_two_are_demanded() {
-        assert_eq!(policy(Flush::Sync, ReplicationMode::Sync, 2).may_append(), Err(PutStatus::InSyncReplicasNotEnough));
-        assert_eq!(policy(Flush::Sync, ReplicationMode::Async, 2).may_append(), Ok(()));
-        assert_eq!(policy(Flush::Sync, ReplicationMode::Sync, 1).may_append(), Ok(()));
+        assert_eq!(
+            policy(Flush::Sync, ReplicationMode::Sync, 2).may_append(),
+            Err(PutStatus::InSyncReplicasNotEnough)
+        );
+        assert_eq!(
+            policy(Flush::Sync, ReplicationMode::Async, 2).may_append(),
+            Ok(())
+        );
+        assert_eq!(
+            policy(Flush::Sync, ReplicationMode::Sync, 1).may_append(),
+            Ok(())
+        );
     }
 }

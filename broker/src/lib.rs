@@ -1,14 +1,25 @@
 //! The broker and name server processes: configuration, sockets, request processors, metrics, registration, start and stop.
 #![forbid(unsafe_code)]
 
+pub mod announcement;
+pub mod broker;
 pub mod cli;
 pub mod clients;
 pub mod clock;
+pub mod commit_policy;
 pub mod config;
+pub mod crew;
+pub mod gate;
+pub mod gauges;
+pub mod health;
 pub mod http;
 pub mod identity;
 pub mod logging;
 pub mod long_polling;
 pub mod metadata;
 pub mod metrics;
+pub mod name_server;
 pub mod process;
+pub mod refuser;
+pub mod registration;
+pub mod store_settings;

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rocket_protocol::code::{RequestCode, ResponseCode};
-use rocket_protocol::command::Command;
-use rocket_remoting::Client;
+use rocket_protocol::{Command, ResponseCode};
+use rocket_remoting::{Client, ClientConfig, Connection, NoRequests, Processor, Reply};
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -78,7 +77,12 @@ struct Shared {
 
 impl Registration {
     /// Starts telling, as tasks of `tasks`. Ends, with a farewell to everyone who was told, when `stop` is cancelled.
-    pub fn start(plan: Plan, announcement: Arc<dyn Announcement>, tasks: &TaskTracker, stop: CancellationToken) -> Self {
+    pub fn start(
+        plan: Plan,
+        announcement: Arc<dyn Announcement>,
+        tasks: &TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let shared = Arc::new(Shared {
             changed: watch::Sender::new(0),
             reached: watch::Sender::new(Reached::default()),
@@ -86,7 +90,13 @@ impl Registration {
             suspicious: tokio::sync::Notify::new(),
         });
         if !plan.targets.is_empty() {
-            let supervisor = Supervisor { plan: Arc::new(plan), announcement, shared: Arc::clone(&shared), tasks: tasks.clone(), stop };
+            let supervisor = Supervisor {
+                plan: Arc::new(plan),
+                announcement,
+                shared: Arc::clone(&shared),
+                tasks: tasks.clone(),
+                stop,
+            };
             tasks.spawn(supervisor.run());
         }
         Self { shared }
@@ -94,7 +104,9 @@ impl Registration {
 
     /// The topic table changed: tells everyone at once.
     pub fn topics_changed(&self) {
-        self.shared.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.shared
+            .changed
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// How far it has come.
@@ -113,9 +125,14 @@ impl Registration {
 impl Shared {
     fn set_registered(&self, address: SocketAddr, registered: bool) {
         let mut set = self.registered.lock();
-        if registered { set.insert(address) } else { set.remove(&address) };
+        if registered {
+            set.insert(address)
+        } else {
+            set.remove(&address)
+        };
         let count = set.len();
-        self.reached.send_modify(|reached| reached.registered = count);
+        self.reached
+            .send_modify(|reached| reached.registered = count);
     }
 }
 
@@ -146,10 +163,14 @@ impl Supervisor {
                     stays
                 });
                 for address in found {
-                    running.entry(address).or_insert_with(|| self.spawn(address));
+                    running
+                        .entry(address)
+                        .or_insert_with(|| self.spawn(address));
                 }
             }
-            self.shared.reached.send_modify(|reached| reached.known = running.len());
+            self.shared
+                .reached
+                .send_modify(|reached| reached.known = running.len());
             tokio::select! {
                 () = tokio::time::sleep(LOOKUP_PERIOD) => {}
                 () = self.shared.suspicious.notified() => tokio::time::sleep(RETRY_MIN).await,
@@ -163,7 +184,12 @@ impl Supervisor {
         let mut found = BTreeSet::new();
         let mut complete = true;
         for target in &self.plan.targets {
-            match timeout(LOOKUP_TIMEOUT, lookup_host((target.host.as_str(), target.port))).await {
+            match timeout(
+                LOOKUP_TIMEOUT,
+                lookup_host((target.host.as_str(), target.port)),
+            )
+            .await
+            {
                 Ok(Ok(addresses)) => found.extend(addresses),
                 Ok(Err(error)) => {
                     complete = false;
@@ -219,7 +245,7 @@ impl Teller {
     async fn run(self, stop: CancellationToken) {
         let mut changed = self.shared.changed.subscribe();
         let mut complaints = Complaints::default();
-        let mut client = None;
+        let mut client: Option<Told> = None;
         let mut pause = RETRY_MIN;
         loop {
             changed.mark_unchanged();
@@ -245,10 +271,10 @@ impl Teller {
                     wait
                 }
             };
-            let connection = client.as_ref();
+            let closed = client.as_ref().map(|told| told.closed.clone());
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = closed(connection) => self.shared.set_registered(self.address, false),
+                () = until_closed(closed) => self.shared.set_registered(self.address, false),
                 // The sender lives in `shared`, so it cannot be gone.
                 _ = changed.changed() => {}
                 () = stop.cancelled() => break,
@@ -257,26 +283,87 @@ impl Teller {
         self.say_farewell(client).await;
     }
 
-    async fn tell(&self, client: &mut Option<Client>) -> Result<(), String> {
-        if client.as_ref().is_none_or(|client| !client.is_open()) {
-            *client = None;
-            let connecting = timeout(self.plan.timeout, crate::registration::connect(self.address));
-            *client = Some(connecting.await.map_err(|_| "connecting timed out".to_owned())??);
-        }
-        let Some(client) = client else { return Ok(()) };
-        let answer = client.call(self.announcement.register(), self.plan.timeout).await.map_err(|error| error.to_string())?;
+    async fn tell(&self, told: &mut Option<Told>) -> Result<(), String> {
+        let told = match told {
+            Some(open) if open.client.is_open() => open,
+            slot => slot.insert(self.connect().await?),
+        };
+        let answer = told
+            .client
+            .call(self.announcement.register(), self.plan.timeout)
+            .await
+            .map_err(|error| error.to_string())?;
         if answer.response_code() == ResponseCode::SUCCESS {
             Ok(())
         } else {
-            Err(format!("{}: {}", answer.response_code(), answer.remark.as_deref().unwrap_or("no reason given")))
+            Err(format!(
+                "{}: {}",
+                answer.response_code(),
+                answer.remark.as_deref().unwrap_or("no reason given")
+            ))
         }
     }
 
-    async fn say_farewell(&self, client: Option<Client>) {
+    async fn connect(&self) -> Result<Told, String> {
+        let closed = CancellationToken::new();
+        let config = ClientConfig {
+            connect_timeout: self.plan.timeout,
+            ..ClientConfig::default()
+        };
+        let client = Client::connect(
+            &self.address.to_string(),
+            config,
+            Arc::new(NoticeClose(closed.clone())),
+        )
+        .await
+        .map_err(|error| with_source(&error))?;
+        Ok(Told { client, closed })
+    }
+
+    async fn say_farewell(&self, told: Option<Told>) {
         self.shared.set_registered(self.address, false);
-        let Some(client) = client.filter(Client::is_open) else { return };
-        if let Err(error) = client.call(self.announcement.unregister(), UNREGISTER_TIMEOUT).await {
+        let Some(told) = told.filter(|told| told.client.is_open()) else {
+            return;
+        };
+        if let Err(error) = told
+            .client
+            .call(self.announcement.unregister(), UNREGISTER_TIMEOUT)
+            .await
+        {
             tracing::debug!(name_server = %self.address, %error, "a farewell was not answered");
         }
+        told.client.close().await;
     }
+}
+
+/// A connection over which a name server was told.
+struct Told {
+    client: Client,
+    closed: CancellationToken,
+}
+
+/// Serves nothing, and says when its connection is gone.
+struct NoticeClose(CancellationToken);
+
+impl Processor for NoticeClose {
+    fn process(&self, connection: &Connection, request: Command, reply: Reply) {
+        NoRequests.process(connection, request, reply);
+    }
+
+    fn closed(&self, _connection: &Connection) {
+        self.0.cancel();
+    }
+}
+
+async fn until_closed(closed: Option<CancellationToken>) {
+    match closed {
+        Some(closed) => closed.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn with_source(error: &dyn std::error::Error) -> String {
+    error
+        .source()
+        .map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -7,8 +7,10 @@
 
 pub mod kv;
 mod processor;
+mod server;
 pub mod table;
 
 pub use kv::KvConfig;
 pub use processor::{Namesrv, Settings};
+pub use server::NamesrvProcessor;
 pub use table::RouteTable;

@@ -62,18 +62,6 @@ Example:
         #[arg(long, conflicts_with = "markdown")]
         metrics: bool,
     },
-    /// Write a stopped broker's data in the layout of Apache's broker.
-    #[command(after_help = "\
-Example:
-  rocket-broker export --data ./rocket-data --out ./store")]
-    Export {
-        /// Data folder of a broker that is stopped; it is only read.
-        #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// Folder to write; it must not exist or be empty.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
 }
 
 /// What every server takes.
@@ -129,19 +117,19 @@ pub(super) struct NamesrvArgs {
 pub(super) struct StandaloneArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Folder of all data.
-    #[arg(long, value_name = "DIR", default_value = "rocket-data")]
-    pub(super) data: PathBuf,
-    /// Address to listen on and to tell clients.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    pub(super) bind: IpAddr,
+    /// Folder of all data [default: rocket-data].
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Address to listen on and to tell clients [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) bind: Option<IpAddr>,
     /// Port of the name server; 0 takes a free one.
     #[arg(long, value_name = "PORT", default_value_t = 9876)]
     pub(super) namesrv_port: u16,
-    /// Port of the broker; 0 takes a free one.
-    #[arg(long, value_name = "PORT", default_value_t = 10911)]
-    pub(super) broker_port: u16,
-    /// Port of /metrics, /livez and /readyz; 0 takes a free one.
-    #[arg(long, value_name = "PORT", default_value_t = 5557)]
-    pub(super) metrics_port: u16,
+    /// Port of the broker; 0 takes a free one [default: 10911].
+    #[arg(long, value_name = "PORT")]
+    pub(super) broker_port: Option<u16>,
+    /// Port of /metrics, /livez and /readyz; 0 takes a free one [default: 5557].
+    #[arg(long, value_name = "PORT")]
+    pub(super) metrics_port: Option<u16>,
 }

@@ -8,38 +8,80 @@
 //! | 3 | the store failed (a flush that did not succeed, a damaged log): do not restart blindly |
 
 mod args;
+mod configure;
+mod serve;
 
+use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::config::page;
-use args::{Args, Command};
+use args::{Args, Command, Common};
 
+/// Stopped in good order.
+pub const EXIT_OK: u8 = 0;
+/// Could not start or stop.
+pub const EXIT_FAILURE: u8 = 1;
 /// The configuration or the command line is wrong.
 pub const EXIT_USAGE: u8 = 2;
 /// The store failed.
 pub const EXIT_STORE: u8 = 3;
 
-/// Parses the command line, runs, and returns the status.
-pub fn main() -> ExitCode {
-    let args = Args::parse();
-    match args.command {
-        Command::Broker(_)
-        | Command::Namesrv(_)
-        | Command::Standalone(_)
-        | Command::Export { .. } => ExitCode::FAILURE,
-        Command::Config { metrics: true, .. } => print(&crate::metrics::markdown()),
-        Command::Config { markdown: true, .. } => print(&page::markdown()),
-        Command::Config { .. } => print(&page::text()),
+/// Why the process leaves before it served, with its status.
+#[derive(Debug)]
+pub(crate) struct Exit {
+    pub(crate) status: u8,
+    pub(crate) reason: String,
+}
+
+impl Exit {
+    fn failure(reason: impl fmt::Display) -> Self {
+        Self {
+            status: EXIT_FAILURE,
+            reason: reason.to_string(),
+        }
+    }
+
+    fn usage(reason: impl fmt::Display) -> Self {
+        Self {
+            status: EXIT_USAGE,
+            reason: reason.to_string(),
+        }
     }
 }
 
+/// Parses the command line, runs, and returns the status.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let done = match args.command {
+        Command::Config { metrics: true, .. } => print(&crate::metrics::markdown()),
+        Command::Config { markdown: true, .. } => print(&page::markdown()),
+        Command::Config { .. } => print(&page::text()),
+        Command::Broker(args) => prepare(&args.common).and_then(|()| serve::broker(&args)),
+        Command::Namesrv(args) => prepare(&args.common).and_then(|()| serve::namesrv(&args)),
+        Command::Standalone(args) => prepare(&args.common).and_then(|()| serve::standalone(&args)),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(exit) => {
+            // Not a log line: a person made a mistake at a terminal, or a supervisor shows the last line.
+            let _ = writeln!(std::io::stderr(), "rocket-broker: {}", exit.reason);
+            ExitCode::from(exit.status)
+        }
+    }
+}
+
+fn prepare(common: &Common) -> Result<(), Exit> {
+    crate::logging::start(common.log_format, &common.log_level).map_err(Exit::usage)
+}
+
 /// Writes to standard output; a reader that went away (`| head`) is not an error.
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
+fn print(text: &str) -> Result<u8, Exit> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Exit::failure(error)),
+        _ => Ok(EXIT_OK),
     }
 }

@@ -10,7 +10,7 @@ use super::ignored;
 use super::table::{Rule, settings};
 use super::value::{
     BrokerRole, ByteSize, DelayLevels, FlushDiskType, HostPort, Hours, Name, Replication,
-    ReplicationMode,
+    ReplicationMode, SegmentPreallocate,
 };
 
 const ANY: Rule = Rule::Any;
@@ -88,8 +88,8 @@ settings! {
         mapped_file_size_commit_log: ByteSize, "mappedFileSizeCommitLog" = "1073741824", between(MIB, 2_147_483_647), "bytes", Restart, RocketMQ;
         /// Size of a consume queue file; rounded down to whole entries of 20 bytes.
         mapped_file_size_consume_queue: ByteSize, "mappedFileSizeConsumeQueue" = "6000000", between(2_000, 2_147_483_647), "bytes", Restart, RocketMQ;
-        /// Whether the next commit log file is allotted on the disk before it is needed.
-        segment_preallocate: bool, "segmentPreallocate" = "true", ANY, "", Restart, Ours;
+        /// How a commit log file gets its blocks before it is needed: reserve asks the file system for them, zeros writes them.
+        segment_preallocate: SegmentPreallocate, "segmentPreallocate" = "reserve", ANY, "", Restart, Ours;
         /// With ASYNC_FLUSH: how often the log is flushed.
         flush_interval_commit_log: Duration, "flushIntervalCommitLog" = "200", between(1, 60_000), "ms", Restart, RocketMQ;
         /// Messages that may wait for the appender; above it a send is answered SYSTEM_BUSY.
@@ -190,10 +190,12 @@ settings! {
         connections_max: usize, "connectionsMax" = "20000", between(1, 1_000_000), "", Restart, Ours;
         /// How long a frame that has begun may take to end.
         frame_timeout: Duration, "frameTimeoutMillis" = "30000", between(100, 600_000), "ms", Restart, Ours;
-        /// Bytes that may wait to be written to one connection; above it nothing more is read from it.
-        outbound_bytes_max: ByteSize, "outboundBytesMax" = "33554432", between(MIB, 1024 * MIB), "bytes", Restart, Ours;
-        /// Requests of one connection that may be unanswered; above it nothing more is read from it.
-        inflight_max: usize, "inflightMax" = "4096", between(1, 1_000_000), "", Restart, Ours;
+        /// Bytes that may wait to be written to one connection; a peer that lets more pile up is closed.
+        outbound_bytes_max: ByteSize, "outboundBytesMax" = "67108864", between(MIB, 1024 * MIB), "bytes", Restart, Ours;
+        /// Requests of one connection that may be unanswered; those beyond are answered SYSTEM_BUSY.
+        inflight_max: usize, "inflightMax" = "16384", between(1, 1_000_000), "", Restart, Ours;
+        /// Bytes of unanswered requests of one connection; beyond it nothing more is read from it until some are answered.
+        inflight_bytes_max: ByteSize, "inflightBytesMax" = "67108864", between(16 * MIB, 1024 * MIB), "bytes", Restart, Ours;
     }
 }
 

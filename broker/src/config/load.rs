@@ -16,13 +16,17 @@ pub struct Loaded<S> {
     pub warnings: Vec<String>,
 }
 
-/// Reads `file` (none: defaults only) and then `overrides`; a later entry wins over an earlier one.
+/// Takes `defaults` that differ from the table's, then `file` (none: nothing), then `overrides`; a later entry wins over an earlier one.
 ///
 /// # Errors
 /// All problems at once, so that a file is repaired in one go.
-pub fn load<S: Settings>(file: Option<&Path>, overrides: Vec<Entry>) -> Result<Loaded<S>, Error> {
+pub fn load<S: Settings>(
+    defaults: Vec<Entry>,
+    file: Option<&Path>,
+    overrides: Vec<Entry>,
+) -> Result<Loaded<S>, Error> {
     let entries = file.map(source::read).transpose()?.unwrap_or_default();
-    from_entries(entries.into_iter().chain(overrides))
+    from_entries(defaults.into_iter().chain(entries).chain(overrides))
 }
 
 /// As [`load`], from entries that were read already.

@@ -28,7 +28,7 @@ pub use source::Entry;
 pub use table::{Apply, Key, Origin, Rule, Settings};
 pub use value::{
     BrokerRole, ByteSize, DelayLevels, FlushDiskType, HostPort, Hours, Name, Replication,
-    ReplicationMode,
+    ReplicationMode, SegmentPreallocate,
 };
 
 #[cfg(test)]

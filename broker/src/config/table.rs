@@ -1,8 +1,6 @@
 //! The form of a key table, and the macro that makes a checked struct from one.
 
-use std::path::Path;
-
-use super::error::{Error, Place, Problem};
+use super::error::{Place, Problem};
 use super::ignored::Ignored;
 use super::source::Entry;
 
@@ -106,11 +104,6 @@ pub trait Settings: Default + Clone {
             text.push('\n');
             text
         })
-    }
-
-    /// Reads a file and overrides, see [`super::load`].
-    fn load(file: Option<&Path>, overrides: Vec<Entry>) -> Result<super::Loaded<Self>, Error> {
-        super::load(file, overrides)
     }
 }
 

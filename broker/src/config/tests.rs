@@ -181,9 +181,13 @@ fn broken_text_names_its_line() {
 
 #[test]
 fn an_unreadable_file_is_named() {
-    let error = load::<BrokerConfig>(Some(Path::new("/nowhere/broker.conf")), Vec::new())
-        .unwrap_err()
-        .to_string();
+    let error = load::<BrokerConfig>(
+        Vec::new(),
+        Some(Path::new("/nowhere/broker.conf")),
+        Vec::new(),
+    )
+    .unwrap_err()
+    .to_string();
     assert!(
         error.starts_with("/nowhere/broker.conf: cannot be read: "),
         "{error}"
@@ -216,13 +220,13 @@ fn set_overrides_the_file_and_names_itself_when_wrong() {
     std::fs::write(&file, "listenPort=1\n").unwrap();
     let set = |text| vec![Entry::from_flag(text).unwrap()];
     assert_eq!(
-        load::<BrokerConfig>(Some(&file), set("listenPort=7"))
+        load::<BrokerConfig>(Vec::new(), Some(&file), set("listenPort=7"))
             .unwrap()
             .config
             .listen_port,
         7
     );
-    let error = load::<BrokerConfig>(Some(&file), set("listenPort=a")).unwrap_err();
+    let error = load::<BrokerConfig>(Vec::new(), Some(&file), set("listenPort=a")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "--set: listenPort = `a`: must be an integer from 0 to 65535"

@@ -393,6 +393,16 @@ choices! {
     }
 }
 
+choices! {
+    /// How the bytes of a commit log file are reserved ahead.
+    SegmentPreallocate {
+        /// The file system is asked for the blocks: quick.
+        Reserve = "reserve",
+        /// Zeros are written: slower, but later flushes need no journal commit of the file system.
+        Zeros = "zeros",
+    }
+}
+
 /// What an acknowledgement promises about replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replication {

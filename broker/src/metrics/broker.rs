@@ -34,7 +34,7 @@ metrics! {
         consumer_connections: IntGaugeVec = "rocketmq_consumer_connections" ["consumer_group", "language", "version", "consume_mode", "is_system"] [];
         /// Messages between a group's position and the end of its queues.
         consumer_lag_messages: IntGaugeVec = "rocketmq_consumer_lag_messages" ["topic", "consumer_group", "is_retry", "is_system"] [];
-        /// Bytes of all files of the store.
+        /// Bytes of the commit log that are kept.
         storage_size: IntGaugeVec = "rocketmq_storage_size" ["storage_type", "storage_medium"] [];
         /// Bytes of the commit log that are not flushed.
         storage_flush_behind_bytes: IntGaugeVec = "rocketmq_storage_flush_behind_bytes" ["storage_type", "storage_medium"] [];
@@ -62,8 +62,6 @@ metrics! {
         store_writable: IntGauge = "rocket_store_writable" [] [];
         /// 1 after a flush failed. The process then ends by itself with status 3.
         store_failed: IntGauge = "rocket_store_failed" [] [];
-        /// Time of a flush, seconds.
-        flush_latency: Histogram = "rocket_flush_latency_seconds" [] [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
         /// Position after the last appended byte of the commit log.
         log_appended_bytes: IntGauge = "rocket_log_appended_bytes" [] [];
         /// Position up to which the commit log is flushed.

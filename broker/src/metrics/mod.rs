@@ -46,6 +46,8 @@ type Refresh = Box<dyn Fn() + Send + Sync>;
 pub struct Scrape {
     registry: Registry,
     refreshes: Mutex<Vec<Refresh>>,
+    /// Another node of the same process.
+    included: Mutex<Vec<Scrape>>,
 }
 
 impl Scrape {
@@ -53,13 +55,19 @@ impl Scrape {
     pub fn new(registry: Registry) -> Self {
         Self {
             registry,
-            refreshes: Mutex::new(Vec::new()),
+            refreshes: Mutex::default(),
+            included: Mutex::default(),
         }
     }
 
     /// Has `refresh` called before each print. It must not block.
     pub fn on_scrape(&self, refresh: impl Fn() + Send + Sync + 'static) {
         self.refreshes.lock().push(Box::new(refresh));
+    }
+
+    /// Prints `other` after this one. Their series must differ in name.
+    pub fn include(&self, other: Self) {
+        self.included.lock().push(other);
     }
 
     /// Everything in Prometheus' text format.
@@ -70,7 +78,11 @@ impl Scrape {
         for refresh in self.refreshes.lock().iter() {
             refresh();
         }
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        let mut text = TextEncoder::new().encode_to_string(&self.registry.gather())?;
+        for included in self.included.lock().iter() {
+            text.push_str(&included.text()?);
+        }
+        Ok(text)
     }
 }
 

@@ -1,0 +1,360 @@
+//! A broker process: how its parts come up, and in which order they go down.
+//!
+//! Up: probes and metrics (so that a long recovery is visible), the store and what is kept beside it, the port, the processors, registration.
+//! Down: farewell to the name servers (clients go elsewhere), the port with all that is in flight, background work, metadata, the store with a
+//! last flush, probes and metrics.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use prometheus::Registry;
+use rocket_remoting::{ConnectionLimits, Processor, Server, ServerConfig};
+use rocket_store::{
+    Arrival, Clock, CloseError, FlushFailure, OpenError, PutOutcome, Removed, Store, StoreEvents,
+};
+
+use crate::announcement::BrokerAnnouncement;
+use crate::commit_policy::SingleCopy;
+use crate::config::{BrokerConfig, LiveConfig};
+use crate::crew::Crew;
+use crate::gate::Gate;
+use crate::gauges::{self, Sources};
+use crate::health::{BrokerHealth, Phase};
+use crate::identity::Identity;
+use crate::metadata::{FileError, Metadata};
+use crate::metrics::{Metrics, Scrape};
+use crate::refuser::Refuser;
+use crate::registration::{Plan, Registration};
+use crate::{clock, http, store_settings};
+
+/// Why a broker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The store cannot be opened; a person must look at it.
+    #[error("the store in {}: {source}", dir.display())]
+    Store {
+        /// Its folder.
+        dir: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
+    /// Topics, groups or positions cannot be read.
+    #[error(transparent)]
+    Metadata(#[from] FileError),
+    /// The store could not be closed in order.
+    #[error("closing the store: {0}")]
+    Close(#[source] CloseError),
+    /// Two series of one name: a fault of this program.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A thread of this process panicked.
+    #[error("a thread of the store: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// The wall clock, for the store.
+struct WallClock;
+
+impl Clock for WallClock {
+    fn now(&self) -> rocket_protocol::UnixMillis {
+        clock::now()
+    }
+}
+
+/// What the store tells the broker.
+struct Events {
+    health: Arc<BrokerHealth>,
+}
+
+impl StoreEvents for Events {
+    fn arrived(&self, _arrivals: &[Arrival]) {}
+
+    fn failed(&self, failure: &FlushFailure) {
+        tracing::error!(
+            file = failure.file,
+            error = failure.error,
+            "the store failed and takes nothing any more; this broker will stop"
+        );
+        self.health
+            .fail(format!("{}: {}", failure.file, failure.error));
+    }
+
+    fn removed(&self, removed: &Removed) {
+        let messages: u64 = removed.messages.iter().map(|(_, _, count)| count).sum();
+        tracing::info!(from = %removed.from, to = %removed.to, bytes = removed.bytes, messages, reason = ?removed.reason, "retention removed a part of the log");
+    }
+}
+
+/// The store of this broker.
+pub type BrokerStore = Store<Box<dyn FnOnce(PutOutcome) + Send>>;
+
+/// A running broker.
+pub struct Broker {
+    probes: Probes,
+    port: Port,
+    identity: Arc<Identity>,
+    store: Arc<BrokerStore>,
+    registration: Registration,
+    registering: Crew,
+}
+
+/// `/readyz` and its kin: first up, last down.
+struct Probes {
+    health: Arc<BrokerHealth>,
+    /// Set when it has been recovered.
+    store: Arc<OnceLock<Arc<BrokerStore>>>,
+    crew: Crew,
+    address: SocketAddr,
+}
+
+/// The port for clients.
+struct Port {
+    gate: Arc<Gate>,
+    server: Server,
+    crew: Crew,
+}
+
+impl Broker {
+    /// Brings a broker up. Its metrics go to `registry`, which `scrape` prints.
+    ///
+    /// # Errors
+    /// See [`enum@Error`]. What was started is stopped again.
+    pub async fn start(
+        config: BrokerConfig,
+        registry: &Registry,
+        scrape: Arc<Scrape>,
+    ) -> Result<Self, Error> {
+        let metrics = Arc::new(Metrics::new(registry)?);
+        let probes = Probes::start(&config, Arc::clone(&scrape)).await?;
+        let port = match Port::bind(&config) {
+            Ok(port) => port,
+            Err(error) => {
+                probes.crew.dismiss().await;
+                return Err(error);
+            }
+        };
+        let (health, store_cell) = (Arc::clone(&probes.health), Arc::clone(&probes.store));
+        match Kept::open(&config, health).await {
+            Ok(kept) => {
+                // Set once, here.
+                let _ = store_cell.set(Arc::clone(&kept.store));
+                Ok(Self::serve(config, metrics, &scrape, probes, port, kept).await)
+            }
+            Err(error) => {
+                port.crew.dismiss().await;
+                probes.crew.dismiss().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn serve(
+        config: BrokerConfig,
+        metrics: Arc<Metrics>,
+        scrape: &Scrape,
+        probes: Probes,
+        port: Port,
+        kept: Kept,
+    ) -> Self {
+        let Kept { store, metadata } = kept;
+        let identity =
+            Arc::new(Identity::of(&config, port.server.local_addr().port(), clock::now()).await);
+        let standby = config.is_standby();
+        let plan = Plan {
+            targets: if standby {
+                Vec::new()
+            } else {
+                config.namesrv_addr.clone()
+            },
+            period: config.register_name_server_period,
+            timeout: config.register_broker_timeout,
+        };
+        let config = Arc::new(LiveConfig::new(config));
+        let topics = {
+            let metadata = Arc::clone(&metadata);
+            move || metadata.topics.to_body()
+        };
+        let announcement = BrokerAnnouncement {
+            identity: Arc::clone(&identity),
+            config: Arc::clone(&config),
+            topics: Arc::new(topics),
+        };
+        let registering = Crew::default();
+        let processor: Arc<dyn Processor> = if standby {
+            let master = config.load().fixed_master.as_ref().map(ToString::to_string);
+            Arc::new(Refuser::standby(&identity.broker_name, master.as_deref()))
+        } else {
+            Arc::new(Refuser::standby(&identity.broker_name, None))
+        };
+        port.gate.open(processor);
+        probes.health.enter(Phase::Serving);
+        let registration = Registration::start(
+            plan,
+            Arc::new(announcement),
+            &registering.tasks,
+            registering.stop.clone(),
+        );
+        gauges::watch(
+            scrape,
+            Sources {
+                metrics,
+                store: Arc::clone(&store),
+                remoting: port.server.stats(),
+                registration: registration.clone(),
+                health: Arc::clone(&probes.health),
+                config,
+                started: identity.started,
+            },
+        );
+        Self {
+            probes,
+            port,
+            identity,
+            store,
+            registration,
+            registering,
+        }
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.port.server.local_addr()
+    }
+
+    /// Where /metrics is.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.probes.address
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Its registration with name servers.
+    pub fn registration(&self) -> &Registration {
+        &self.registration
+    }
+
+    /// Waits until the store fails, and returns why. The broker must be stopped then.
+    pub async fn failed(&self) -> String {
+        self.probes.health.failed().await
+    }
+
+    /// Goes down in order; see the module.
+    ///
+    /// # Errors
+    /// When the store could not be closed in order: what it says is not on disk.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.probes.health.enter(Phase::Stopping);
+        self.registering.dismiss().await;
+        self.port.crew.dismiss().await;
+        let store = Arc::clone(&self.store);
+        let closed = tokio::task::spawn_blocking(move || store.close()).await?;
+        self.probes.crew.dismiss().await;
+        closed.map_err(Error::Close)
+    }
+}
+
+impl Probes {
+    async fn start(config: &BrokerConfig, scrape: Arc<Scrape>) -> Result<Self, Error> {
+        let health = Arc::new(BrokerHealth::new(if config.is_standby() {
+            "standby"
+        } else {
+            "master"
+        }));
+        let store: Arc<OnceLock<Arc<BrokerStore>>> = Arc::default();
+        let crew = Crew::default();
+        let address = SocketAddr::new(config.bind_address, config.metrics_port);
+        let readiness = {
+            let (health, store) = (Arc::clone(&health), Arc::clone(&store));
+            move || health.readiness(store.get().map(|store| (store.health(), store.disk())))
+        };
+        let address = http::serve(address, scrape, readiness, &crew.tasks, crew.stop.clone())
+            .await
+            .map_err(|source| Error::Bind { address, source })?;
+        Ok(Self {
+            health,
+            store,
+            crew,
+            address,
+        })
+    }
+}
+
+impl Port {
+    fn bind(config: &BrokerConfig) -> Result<Self, Error> {
+        let gate = Arc::new(Gate::default());
+        let crew = Crew::default();
+        let address = SocketAddr::new(config.bind_address, config.listen_port);
+        let limits = ConnectionLimits {
+            idle_timeout: config.server_channel_max_idle_time,
+            frame_timeout: config.frame_timeout,
+            outbound_bytes_max: config.outbound_bytes_max.as_usize(),
+            inflight_max: config.inflight_max,
+            inflight_bytes_max: config.inflight_bytes_max.as_usize(),
+            ..ConnectionLimits::default()
+        };
+        let remoting = ServerConfig {
+            limits,
+            connections_max: config.connections_max,
+            ..ServerConfig::default()
+        };
+        let server = Server::bind(
+            address,
+            remoting,
+            Arc::clone(&gate) as _,
+            &crew.tasks,
+            crew.stop.clone(),
+        )
+        .map_err(|source| Error::Bind { address, source })?;
+        Ok(Self { gate, server, crew })
+    }
+}
+
+/// What is on disk.
+struct Kept {
+    store: Arc<BrokerStore>,
+    metadata: Arc<Metadata>,
+}
+
+impl Kept {
+    /// Opens and recovers, on a thread that may block.
+    async fn open(config: &BrokerConfig, health: Arc<BrokerHealth>) -> Result<Self, Error> {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || {
+            let dir = config.store_path_root_dir.clone();
+            let policy = SingleCopy {
+                flush: store_settings::flush(&config),
+                replication: config.replication(),
+            };
+            let events = Events { health };
+            let (store, report) = Store::open(
+                store_settings::of(&config),
+                Arc::new(WallClock),
+                Arc::new(policy),
+                Arc::new(events),
+            )
+            .map_err(|source| Error::Store {
+                dir: dir.clone(),
+                source,
+            })?;
+            tracing::info!(dir = %dir.display(), ?report, "the store is open");
+            let metadata = Metadata::open(&dir, &config, clock::now())?;
+            Ok(Self {
+                store: Arc::new(store),
+                metadata: Arc::new(metadata),
+            })
+        })
+        .await?
+    }
+}

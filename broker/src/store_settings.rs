@@ -1,0 +1,96 @@
+//! From the broker's configuration to the store's settings.
+
+use rocket_store::{Flush, Preallocate, Retention, StoreConfig, Watermarks};
+
+use crate::config::{BrokerConfig, FlushDiskType, ReplicationMode, SegmentPreallocate};
+
+/// Bytes of a consume queue entry.
+const QUEUE_UNIT_BYTES: u64 = 20;
+
+/// When a message counts as durable.
+pub fn flush(config: &BrokerConfig) -> Flush {
+    match config.flush_disk_type {
+        FlushDiskType::Sync => Flush::Sync,
+        FlushDiskType::Async => Flush::Async,
+    }
+}
+
+/// The store's settings. Ranges were checked with the configuration, so every number fits.
+pub fn of(config: &BrokerConfig) -> StoreConfig {
+    let defaults = StoreConfig::default();
+    let percent = |ratio: u32| u8::try_from(ratio).unwrap_or(100);
+    let queue_bytes = config.mapped_file_size_consume_queue.0;
+    let force = if config.clean_file_forcibly_enable {
+        config.disk_space_clean_forcibly_ratio
+    } else {
+        config.disk_space_warning_level_ratio
+    };
+    StoreConfig {
+        dir: config.store_path_root_dir.clone(),
+        segment_bytes: config.mapped_file_size_commit_log.0,
+        consume_queue_file_bytes: queue_bytes - queue_bytes % QUEUE_UNIT_BYTES,
+        index_slots: config.max_hash_slot_num,
+        index_entries: config.max_index_num,
+        index_enabled: config.message_index_enable,
+        flush: flush(config),
+        flush_interval: config.flush_interval_commit_log,
+        promise_timeout: match config.replication().mode {
+            ReplicationMode::Sync => config.sync_flush_timeout.max(config.slave_timeout),
+            ReplicationMode::Async => config.sync_flush_timeout,
+        },
+        message_bytes_max: config.max_message_size.as_usize(),
+        append_queue_max: config.append_queue_max,
+        retention: Retention {
+            reserved: config.file_reserved_time,
+            delete_when: config.delete_when.0.clone(),
+            interval: config.clean_resource_interval,
+            ..defaults.retention
+        },
+        watermarks: Watermarks {
+            clean: percent(config.disk_max_used_space_ratio),
+            force: percent(force),
+            refuse: percent(config.disk_space_warning_level_ratio),
+        },
+        preallocate: match config.segment_preallocate {
+            SegmentPreallocate::Reserve => Preallocate::Reserve,
+            SegmentPreallocate::Zeros => Preallocate::Zeros,
+        },
+        ..defaults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings as _;
+
+    #[test]
+    fn what_every_checked_configuration_says_the_store_can_take() {
+        of(&BrokerConfig::default()).check().unwrap();
+        for (key, value) in [
+            ("mappedFileSizeConsumeQueue", "2147483647"),
+            ("mappedFileSizeCommitLog", "2147483647"),
+            ("maxHashSlotNum", "100000000"),
+            ("maxIndexNum", "400000000"),
+            ("diskSpaceWarningLevelRatio", "99"),
+            ("cleanFileForciblyEnable", "false"),
+        ] {
+            let mut config = BrokerConfig::default();
+            config.set(key, value).unwrap().unwrap();
+            of(&config)
+                .check()
+                .unwrap_or_else(|error| panic!("{key} = {value}: {error}"));
+        }
+    }
+
+    #[test]
+    fn without_forced_cleaning_nothing_is_deleted_before_writes_are_refused() {
+        let mut config = BrokerConfig::default();
+        config
+            .set("cleanFileForciblyEnable", "false")
+            .unwrap()
+            .unwrap();
+        let marks = of(&config).watermarks;
+        assert_eq!(marks.force, marks.refuse);
+    }
+}
