@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rocket_protocol::frame::{self, FrameError};
 use rocket_protocol::{Command, ResponseCode};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -22,6 +22,9 @@ use crate::stats::count;
 /// the piece grows only while the peer fills it.
 const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 256 << 10;
+
+/// How long a peer that was told the end may go on sending.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Why reading ended.
 enum End {
@@ -54,32 +57,42 @@ pub(crate) async fn run(
     count(&inner.shared.stats.connections_open, 1);
     processor.opened(&connection);
     let (read_half, mut write_half) = stream.split();
+    let written = CancellationToken::new();
     let reading = async {
-        let end = Reader::new(read_half, &connection, &*processor)
-            .read(&draining)
-            .await;
-        finish(inner, end).await;
+        let mut reader = Reader::new(read_half, &connection, &*processor);
+        let end = reader.read(&draining).await;
+        if finish(inner, end).await == Rest::Written {
+            reader.discard(&written).await;
+        }
+        inner.closing.cancel();
     };
     let writing = async {
         let stats = &inner.shared.stats;
-        let written =
-            inner
-                .outbox
-                .write_all(&mut write_half, inner.limits.write_timeout, stats, || {
-                    inner.wrote();
-                });
-        match written.await {
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                count(&stats.slow_readers, 1);
-                if let Some(suppressed) = inner.shared.slow_reader_log.admit() {
-                    tracing::warn!(peer = %inner.peer, suppressed, "closed a connection whose peer took nothing in time");
+        let result = inner
+            .outbox
+            .write_all(&mut write_half, inner.limits.write_timeout, stats, || {
+                inner.wrote();
+            })
+            .await;
+        match result {
+            // The peer may still be sending: were the socket closed now, that would make the kernel reset the
+            // connection and take the last answers away. So it is told the end, and its bytes are read into nothing.
+            Ok(()) if write_half.shutdown().await.is_ok() => written.cancel(),
+            Ok(()) => inner.closing.cancel(),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    count(&stats.slow_readers, 1);
+                    if let Some(suppressed) = inner.shared.slow_reader_log.admit() {
+                        let peer = inner.peer;
+                        tracing::warn!(%peer, suppressed, "closed a connection whose peer took nothing in time");
+                    }
+                } else {
+                    tracing::debug!(peer = %inner.peer, %error, "cannot write");
                 }
+                // Nothing can be said any more, so nothing needs to be heard.
+                inner.closing.cancel();
             }
-            Err(error) => tracing::debug!(peer = %inner.peer, %error, "cannot write"),
-            Ok(()) => {}
         }
-        // Nothing can be said any more, so nothing needs to be heard.
-        inner.closing.cancel();
     };
     let both = async { tokio::join!(reading, writing) };
     inner.closing.run_until_cancelled(both).await;
@@ -106,25 +119,32 @@ impl Drop for Closed<'_> {
     }
 }
 
-/// After the last frame was read: whatever the end allows is still written.
-async fn finish(inner: &Inner, end: End) {
+/// What becomes of the answers that wait when reading has ended.
+#[derive(PartialEq, Eq)]
+enum Rest {
+    Written,
+    Lost,
+}
+
+/// After the last frame was read: decides what is still written.
+async fn finish(inner: &Inner, end: End) -> Rest {
     let shared = &inner.shared;
     match end {
         End::Gone(error) => {
             if let Some(error) = error {
                 tracing::debug!(peer = %inner.peer, %error, "cannot read");
             }
-            inner.closing.cancel();
+            Rest::Lost
         }
         End::Idle => {
             tracing::debug!(peer = %inner.peer, "closed an idle connection");
-            inner.closing.cancel();
+            Rest::Lost
         }
         End::HalfFrame => {
             if let Some(suppressed) = shared.timeout_log.admit() {
                 tracing::warn!(peer = %inner.peer, suppressed, "closed a connection that did not end its frame in time");
             }
-            inner.closing.cancel();
+            Rest::Lost
         }
         End::BadFrame(error) => {
             count(&shared.stats.bad_frames, 1);
@@ -133,6 +153,7 @@ async fn finish(inner: &Inner, end: End) {
             }
             answer_bad_frame(inner, &error);
             inner.outbox.finish();
+            Rest::Written
         }
         End::Draining => {
             let answered = async {
@@ -144,6 +165,7 @@ async fn finish(inner: &Inner, end: End) {
                 tracing::debug!(peer = %inner.peer, open = inner.open_requests(), "closed with requests unanswered");
             }
             inner.outbox.finish();
+            Rest::Written
         }
     }
 }
@@ -186,7 +208,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    async fn read(mut self, draining: &CancellationToken) -> End {
+    async fn read(&mut self, draining: &CancellationToken) -> End {
         // One timer for the connection's life: it is moved when it fires too early, not at each read.
         let timer = sleep_until(self.deadline());
         tokio::pin!(timer);
@@ -218,6 +240,32 @@ impl<'a> Reader<'a> {
                     }
                     timer.as_mut().reset(deadline);
                 }
+            }
+        }
+    }
+
+    /// Reads into nothing until the peer has taken note of the end, but not for long.
+    async fn discard(&mut self, written: &CancellationToken) {
+        let lingered = async {
+            let writing = written.cancelled();
+            if timeout(self.connection.0.limits.drain_timeout, writing)
+                .await
+                .is_ok()
+            {
+                tokio::time::sleep(LINGER).await;
+            }
+        };
+        tokio::pin!(lingered);
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(READ_BYTES_MIN);
+            tokio::select! {
+                () = &mut lingered => return,
+                read = self.socket.read_buf(&mut self.buffer) => if read.unwrap_or(0) == 0 {
+                    // The peer has closed its side and may still read ours.
+                    let _ = timeout(self.connection.0.limits.drain_timeout, written.cancelled()).await;
+                    return;
+                },
             }
         }
     }
