@@ -20,6 +20,7 @@ pub mod metadata;
 pub mod metrics;
 pub mod name_server;
 pub mod process;
+pub mod processor;
 pub mod refuser;
 pub mod registration;
 pub mod store_settings;

@@ -10,12 +10,13 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use rocket_protocol::{QueueId, TopicName, UnixMillis};
+use rocket_store::Arrival;
 
 const SHARDS: usize = 16;
 
@@ -171,31 +172,57 @@ pub struct Ticket {
     id: u64,
 }
 
-/// The waiters of all queues. Woken ones come out of the receiver that [`LongPolling::new`] returns; what is in that channel
-/// came out of the bounded table, so the channel needs no bound of its own.
+/// Where woken waiters come out.
+pub type Woken<T> = mpsc::UnboundedReceiver<(T, Wake)>;
+
+/// The waiters of all queues. What is in the channel of woken ones came out of the bounded table, so it needs no bound of its
+/// own.
 pub struct LongPolling<T> {
     shards: Box<[Mutex<Waiters<T>>]>,
     hasher: RandomState,
     waiting: AtomicUsize,
     waiting_max: usize,
+    is_closed: AtomicBool,
     woken: mpsc::UnboundedSender<(T, Wake)>,
+    receiver: Mutex<Option<Woken<T>>>,
 }
 
 impl<T: Waiting> LongPolling<T> {
-    /// An empty table for at most `waiting_max` waiters, and where the woken ones come out.
-    pub fn new(waiting_max: usize) -> (Self, mpsc::UnboundedReceiver<(T, Wake)>) {
+    /// An empty table for at most `waiting_max` waiters.
+    pub fn new(waiting_max: usize) -> Self {
         let (woken, receiver) = mpsc::unbounded_channel();
-        let polling = Self {
+        Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             waiting: AtomicUsize::new(0),
             waiting_max,
+            is_closed: AtomicBool::new(false),
             woken,
-        };
-        (polling, receiver)
+            receiver: Mutex::new(Some(receiver)),
+        }
     }
 
-    /// Parks `item`; gives it back when the table is full, and then it has to be answered at once.
+    /// Where woken waiters come out; there is one such place, so only the first call gets it.
+    pub fn woken(&self) -> Option<Woken<T>> {
+        self.receiver.lock().take()
+    }
+
+    /// [`Self::arrived`] for what a store tells.
+    pub fn arrivals(&self, arrivals: &[Arrival]) {
+        if self.is_empty() {
+            return;
+        }
+        for arrival in arrivals {
+            self.arrived(
+                &arrival.topic,
+                arrival.queue_id,
+                arrival.queue_offset.0,
+                arrival.tags_code,
+            );
+        }
+    }
+
+    /// Parks `item`; gives it back when the table is full or closed, and then it has to be answered at once.
     pub fn park(
         &self,
         topic: &TopicName,
@@ -203,7 +230,8 @@ impl<T: Waiting> LongPolling<T> {
         deadline: UnixMillis,
         item: T,
     ) -> Result<Ticket, T> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max {
+        let is_full = self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max;
+        if is_full || self.is_closed.load(Ordering::SeqCst) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return Err(item);
         }
@@ -244,8 +272,9 @@ impl<T: Waiting> LongPolling<T> {
         }
     }
 
-    /// Wakes all: the broker stops, or is no longer the one to answer.
-    pub fn wake_all(&self) {
+    /// Wakes all and lets nothing wait any more: the broker stops.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
         self.tick(UnixMillis(i64::MAX));
     }
 
@@ -346,7 +375,8 @@ mod tests {
 
     #[test]
     fn a_full_table_gives_the_waiter_back() {
-        let (polling, mut woken) = LongPolling::new(1);
+        let polling = LongPolling::new(1);
+        let mut woken = polling.woken().unwrap();
         assert!(
             polling
                 .park(&topic(), QueueId(0), UnixMillis(1), waiter("a", 0, 0))
@@ -368,13 +398,14 @@ mod tests {
 
     #[test]
     fn a_waiter_is_woken_once() {
-        let (polling, mut woken) = LongPolling::new(10);
+        let polling = LongPolling::new(10);
+        let mut woken = polling.woken().unwrap();
         let ticket = polling
             .park(&topic(), QueueId(0), UnixMillis(1), waiter("a", 0, 0))
             .unwrap();
         polling.arrived(&topic(), QueueId(0), 0, 0);
         polling.recheck(ticket);
-        polling.wake_all();
+        polling.close();
         assert_eq!(
             woken.try_recv().unwrap(),
             (waiter("a", 0, 0), Wake::Arrival)

@@ -3,6 +3,7 @@
 //! Kept in files of Apache's shapes under `config/`. Topics and groups are on disk before a request that changed them is
 //! answered; positions are written every few seconds and at stop, because clients only lose work done twice by that.
 
+mod delay_offsets;
 mod file;
 mod groups;
 mod offsets;
@@ -14,6 +15,7 @@ use std::path::Path;
 use rocket_protocol::UnixMillis;
 use rocket_protocol::body::DataVersion;
 
+pub use delay_offsets::DelayOffsets;
 pub use file::{FileError, JsonFile};
 pub use groups::Groups;
 pub use offsets::{Offsets, Position};
@@ -31,6 +33,8 @@ pub struct Metadata {
     pub groups: Groups,
     /// Positions of groups: `consumerOffset.json`.
     pub offsets: Offsets,
+    /// Positions of delay levels: `delayOffset.json`.
+    pub delay: DelayOffsets,
 }
 
 impl Metadata {
@@ -44,6 +48,7 @@ impl Metadata {
             topics: Topics::open(&dir)?,
             groups: Groups::open(&dir)?,
             offsets: Offsets::open(&dir)?,
+            delay: DelayOffsets::open(&dir)?,
         };
         metadata.topics.ensure_system(config, now)?;
         metadata.groups.ensure_system(now)?;
@@ -52,7 +57,8 @@ impl Metadata {
 
     /// Writes what is not on disk yet: the positions.
     pub fn flush(&self, now: UnixMillis) -> Result<(), FileError> {
-        self.offsets.flush(now)
+        self.offsets.flush(now)?;
+        self.delay.flush(now)
     }
 }
 

@@ -1,0 +1,100 @@
+//! How far the messages of each delay level were delivered: `delayOffset.json`.
+//!
+//! A position advances only after its delivery was promised; it is written every few seconds, so a crash repeats
+//! deliveries and loses none.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use parking_lot::Mutex;
+use rocket_protocol::UnixMillis;
+use rocket_protocol::body::DelayOffsetTable;
+
+use super::file::{FileError, JsonFile};
+use super::next_version;
+
+#[derive(Debug)]
+struct State {
+    table: DelayOffsetTable,
+    is_changed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct DelayOffsets {
+    file: JsonFile,
+    state: Mutex<State>,
+}
+
+impl DelayOffsets {
+    /// Reads `delayOffset.json` in `dir`.
+    pub(super) fn open(dir: &Path) -> Result<Self, FileError> {
+        let file = JsonFile::new(dir, "delayOffset.json")?;
+        let table = file.load(DelayOffsetTable::parse)?.unwrap_or_default();
+        Ok(Self {
+            file,
+            state: Mutex::new(State {
+                table,
+                is_changed: false,
+            }),
+        })
+    }
+
+    /// What is delivered next of a level; levels count from 1.
+    pub fn get(&self, level: i32) -> i64 {
+        let state = self.state.lock();
+        let offset = state.table.offset_table.get(&level);
+        offset.copied().unwrap_or(0).max(0)
+    }
+
+    /// Remembers what is delivered next of a level.
+    pub fn set(&self, level: i32, offset: i64) {
+        let mut state = self.state.lock();
+        if state.table.offset_table.insert(level, offset) != Some(offset) {
+            state.is_changed = true;
+        }
+    }
+
+    /// All positions by level.
+    pub fn positions(&self) -> BTreeMap<i32, i64> {
+        self.state.lock().table.offset_table.clone()
+    }
+
+    /// The file's text and the answer to GET_ALL_DELAY_OFFSET.
+    pub fn to_body(&self) -> DelayOffsetTable {
+        self.state.lock().table.clone()
+    }
+
+    /// Writes the file if a position changed since the last time.
+    pub(super) fn flush(&self, now: UnixMillis) -> Result<(), FileError> {
+        let text = {
+            let mut state = self.state.lock();
+            if !state.is_changed {
+                return Ok(());
+            }
+            state.is_changed = false;
+            state.table.data_version = next_version(state.table.data_version, now);
+            state.table.to_json()
+        };
+        let saved = self.file.save(&text);
+        if saved.is_err() {
+            self.state.lock().is_changed = true;
+        }
+        saved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = DelayOffsets::open(dir.path()).unwrap();
+        assert_eq!(offsets.get(3), 0);
+        offsets.set(3, 17);
+        offsets.flush(UnixMillis(1)).unwrap();
+        assert_eq!(DelayOffsets::open(dir.path()).unwrap().get(3), 17);
+    }
+}

@@ -1,0 +1,258 @@
+//! Membership of clients: 34, 35, 38, 41, 42, 46, 203, 204, 328 (`ClientManageProcessor`).
+
+use std::collections::BTreeMap;
+
+use rocket_filter::{Filter, is_tag_type};
+use rocket_protocol::body::{
+    CheckClientConfig, ClientConnection, ConsumerConnection, ConsumerData, ConsumerList,
+    HeartbeatData, LockBatchRequest, LockBatchResponse, MessageQueue, ProducerConnection,
+    ProducerInfo, ProducerTable,
+};
+use rocket_protocol::header::{ConsumerGroupHeader, ProducerGroupHeader, UnregisterClientHeader};
+use rocket_protocol::{Command, GroupName, QueueId, ResponseCode, TopicName};
+use rocket_remoting::Connection;
+
+use super::BrokerProcessor;
+use super::refusal::{Answer, Refusal, group_name, success};
+use crate::clients::Member;
+
+impl BrokerProcessor {
+    /// Heartbeats of the second form are not offered: without IS_SUPPORT_HEART_BEAT_V2 clients always send in full.
+    pub(super) fn heartbeat(&self, connection: &Connection, request: &Command) -> Answer {
+        let data = HeartbeatData::parse(&request.body.contiguous())?;
+        let member = Member {
+            channel: connection.clone(),
+            client_id: data.client_id,
+            language: request.language,
+            version: request.version,
+            last_seen: self.now(),
+        };
+        for consumer in &data.consumer_data_set {
+            self.consumer_heartbeat(&member, consumer)?;
+        }
+        for producer in &data.producer_data_set {
+            let group = group_name(&producer.group_name)?;
+            self.deps.clients.producers.write().heartbeat(
+                &group,
+                connection.id().0,
+                member.clone(),
+            );
+        }
+        success()
+    }
+
+    fn consumer_heartbeat(
+        &self,
+        member: &Member<Connection>,
+        data: &ConsumerData,
+    ) -> Result<(), Refusal> {
+        let config = self.deps.config.load();
+        let groups = &self.deps.metadata.groups;
+        // As in RocketMQ a group that may not be made is passed over; its pulls are refused.
+        let Some(group_config) = groups.find_or_create(&data.group_name, &config, self.now())?
+        else {
+            return Ok(());
+        };
+        let group = group_name(&data.group_name)?;
+        let is_ordered = data.subscription_data_set.iter().any(|subscription| {
+            let topic = self.deps.metadata.topics.get(&subscription.topic);
+            topic.is_some_and(|topic| topic.order)
+        });
+        let sys_flag = if data.unit_mode { 2 } else { 0 };
+        self.internal_topic(
+            &TopicName::retry_topic(&group),
+            group_config.retry_queue_nums,
+            sys_flag,
+            is_ordered,
+        )?;
+        let notice = self.deps.clients.consumers.write().heartbeat(
+            self.now(),
+            &group,
+            member.channel.id().0,
+            member.clone(),
+            data,
+        );
+        if let Some(notice) = notice {
+            tracing::info!(%group, client = member.client_id, peer = %member.channel.peer(), "consumer group changed");
+            self.notify(&notice);
+        }
+        Ok(())
+    }
+
+    pub(super) fn unregister_client(&self, connection: &Connection, request: &Command) -> Answer {
+        let header: UnregisterClientHeader = request.header()?;
+        let named = |group: &Option<rocket_protocol::ByteStr>| {
+            group
+                .as_deref()
+                .and_then(|group| GroupName::parse(group).ok())
+        };
+        if let Some(group) = named(&header.producer_group) {
+            let mut producers = self.deps.clients.producers.write();
+            producers.unregister(&group, connection.id().0);
+        }
+        if let Some(group) = named(&header.consumer_group) {
+            let notice = self
+                .deps
+                .clients
+                .consumers
+                .write()
+                .unregister(&group, connection.id().0);
+            if let Some(notice) = notice {
+                self.notify(&notice);
+            }
+        }
+        success()
+    }
+
+    pub(super) fn check_client_config(&self, request: &Command) -> Answer {
+        let check = CheckClientConfig::parse(&request.body.contiguous())?;
+        let Some(data) = check.subscription_data else {
+            return success();
+        };
+        let kind = &*data.expression_type;
+        if is_tag_type(Some(kind)) {
+            return success();
+        }
+        if !self.deps.config.load().enable_property_filter {
+            return Err(Refusal::system_error(format!(
+                "The broker does not support consumer to filter message by {kind}"
+            )));
+        }
+        match Filter::parse(Some(kind), Some(&data.sub_string)) {
+            Ok(_) => success(),
+            Err(error) => Err(Refusal::new(
+                ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+                error.to_string(),
+            )),
+        }
+    }
+
+    pub(super) fn consumer_list(&self, request: &Command) -> Answer {
+        let header: ConsumerGroupHeader = request.header()?;
+        let group = &*header.consumer_group;
+        let consumers = self.deps.clients.consumers.read();
+        let members = consumers
+            .group(group)
+            .into_iter()
+            .flat_map(|group| group.members().map(|member| member.client_id.clone()));
+        let list = ConsumerList {
+            consumer_id_list: members.collect(),
+        };
+        if list.consumer_id_list.is_empty() {
+            return Err(Refusal::system_error(format!(
+                "no consumer for this group, {group}"
+            )));
+        }
+        Ok(Command::response(ResponseCode::SUCCESS).with_body(list.to_json()))
+    }
+
+    pub(super) fn lock_queues(&self, request: &Command) -> Answer {
+        let body = LockBatchRequest::parse(&request.body.contiguous())?;
+        let group = group_name(&body.consumer_group)?;
+        let queues = body.mq_set.iter().filter_map(locked_queue);
+        let locked =
+            self.deps
+                .clients
+                .locks
+                .lock()
+                .lock(self.now(), &group, &body.client_id, queues);
+        // The names come back as the client gave them: it looks them up in its own table.
+        let broker_name = body
+            .mq_set
+            .first()
+            .map_or_else(String::new, |queue| queue.broker_name.clone());
+        let response = LockBatchResponse {
+            lock_ok_mq_set: locked
+                .into_iter()
+                .map(|(topic, queue)| MessageQueue {
+                    broker_name: broker_name.clone(),
+                    queue_id: queue.to_wire(),
+                    topic: topic.as_str().to_owned(),
+                })
+                .collect(),
+        };
+        Ok(Command::response(ResponseCode::SUCCESS).with_body(response.to_json()))
+    }
+
+    pub(super) fn unlock_queues(&self, request: &Command) -> Answer {
+        let body = LockBatchRequest::parse(&request.body.contiguous())?;
+        let group = group_name(&body.consumer_group)?;
+        let queues = body.mq_set.iter().filter_map(locked_queue);
+        self.deps
+            .clients
+            .locks
+            .lock()
+            .unlock(&group, &body.client_id, queues);
+        success()
+    }
+
+    pub(super) fn consumer_connections(&self, request: &Command) -> Answer {
+        let header: ConsumerGroupHeader = request.header()?;
+        let name = &*header.consumer_group;
+        let consumers = self.deps.clients.consumers.read();
+        let Some(group) = consumers.group(name) else {
+            return Err(Refusal::new(
+                ResponseCode::CONSUMER_NOT_ONLINE,
+                format!("the consumer group[{name}] not online"),
+            ));
+        };
+        let body = ConsumerConnection {
+            connection_set: group.members().map(connection_row).collect(),
+            consume_from_where: group.consume_from_where,
+            consume_type: group.consume_type,
+            message_model: group.message_model,
+            subscription_table: group
+                .subscriptions()
+                .map(|(topic, subscription)| (topic.as_str().to_owned(), subscription.data.clone()))
+                .collect(),
+        };
+        Ok(Command::response(ResponseCode::SUCCESS).with_body(body.to_json()))
+    }
+
+    pub(super) fn producer_connections(&self, request: &Command) -> Answer {
+        let header: ProducerGroupHeader = request.header()?;
+        let group = &*header.producer_group;
+        let producers = self.deps.clients.producers.read();
+        let body = ProducerConnection {
+            connection_set: producers.members(group).map(connection_row).collect(),
+        };
+        if body.connection_set.is_empty() {
+            return Err(Refusal::system_error(format!(
+                "the producer group[{group}] not exist"
+            )));
+        }
+        Ok(Command::response(ResponseCode::SUCCESS).with_body(body.to_json()))
+    }
+
+    pub(super) fn all_producers(&self) -> Command {
+        let producers = self.deps.clients.producers.read();
+        let data: BTreeMap<String, Vec<ProducerInfo>> = producers
+            .groups()
+            .map(|(group, members)| {
+                let rows = members.map(|member| ProducerInfo {
+                    client_id: member.client_id.clone(),
+                    language: member.language.name().to_owned(),
+                    last_update_timestamp: member.last_seen.0,
+                    remote_ip: member.channel.peer().to_string(),
+                    version: member.version,
+                });
+                (group.as_str().to_owned(), rows.collect())
+            })
+            .collect();
+        Command::response(ResponseCode::SUCCESS).with_body(ProducerTable { data }.to_json())
+    }
+}
+
+fn locked_queue(queue: &MessageQueue) -> Option<(TopicName, QueueId)> {
+    let topic = TopicName::parse(&queue.topic).ok()?;
+    Some((topic, QueueId::from_wire(queue.queue_id)?))
+}
+
+fn connection_row(member: &Member<Connection>) -> ClientConnection {
+    ClientConnection {
+        client_addr: member.channel.peer().to_string(),
+        client_id: member.client_id.clone(),
+        language: member.language.name().to_owned(),
+        version: member.version,
+    }
+}

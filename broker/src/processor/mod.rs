@@ -1,0 +1,232 @@
+//! Serves the requests of clients, tools and other brokers: one file per family, one `match` over the request codes.
+//!
+//! Handlers run on the connection's task and never wait: an append is answered from the store's thread through
+//! [`PendingSend`], a pull that finds nothing becomes a value in the table of long polls. What a handler cannot serve is a
+//! [`refusal`] with RocketMQ's code and remark.
+
+mod admin;
+mod client;
+mod consume_stats;
+mod delay;
+mod forward;
+mod offsets;
+mod pending;
+mod periodic;
+mod pull;
+mod query;
+mod refusal;
+mod runtime;
+mod send;
+mod send_back;
+mod stats;
+mod unique_key;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rocket_protocol::name::system_topic;
+use rocket_protocol::{
+    ByteStr, Command, QueueId, RequestCode, ResponseCode, TopicName, UnixMillis,
+};
+use rocket_remoting::{Connection, Processor, Reply};
+use rocket_store::{Clock, Store};
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::clients::{self, Clients};
+use crate::config::LiveConfig;
+use crate::identity::Identity;
+use crate::long_polling::LongPolling;
+use crate::metadata::Metadata;
+use crate::metrics::Metrics;
+
+pub use pending::PendingSend;
+pub use pull::ParkedPull;
+
+use refusal::{Answer, Refusal};
+use stats::BrokerStats;
+use unique_key::UniqueKeys;
+
+/// The store of a broker: its appends are answered through [`PendingSend`].
+pub type BrokerStore = Store<PendingSend>;
+/// The table of pulls that wait for messages.
+pub type PullPolling = LongPolling<ParkedPull>;
+
+/// What the processor stands on.
+pub struct Deps {
+    /// The configuration as it is now.
+    pub config: Arc<LiveConfig>,
+    /// The messages.
+    pub store: Arc<BrokerStore>,
+    /// Topics, groups and positions.
+    pub metadata: Arc<Metadata>,
+    /// Who is connected.
+    pub clients: Arc<Clients>,
+    /// Pulls that wait.
+    pub long_polling: Arc<PullPolling>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// To be called when the table of topics changed, so that name servers hear of it at once.
+    pub topics_changed: Arc<dyn Fn() + Send + Sync>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Who this broker is to others.
+    pub identity: Arc<Identity>,
+}
+
+/// See the module.
+pub struct BrokerProcessor {
+    deps: Deps,
+    stats: Arc<BrokerStats>,
+    unique_keys: UniqueKeys,
+    /// The region of new messages, in every answer to a send.
+    region: ByteStr,
+    schedule_topic: TopicName,
+    tasks: TaskTracker,
+    /// Bounds the requests that are being forwarded to clients.
+    forwards: Arc<Semaphore>,
+}
+
+impl BrokerProcessor {
+    /// A processor on `deps`.
+    ///
+    /// # Panics
+    /// Never: RocketMQ's name of the schedule topic is a topic name.
+    #[expect(
+        clippy::expect_used,
+        reason = "the name is a constant and a unit test parses it"
+    )]
+    pub fn new(deps: Deps) -> Arc<Self> {
+        let stats = Arc::new(BrokerStats::new(deps.clock.now()));
+        let unique_keys = UniqueKeys::new(deps.identity.store_host.ip());
+        let region = deps.identity.region_id.clone().into();
+        let schedule_topic =
+            TopicName::parse(system_topic::SCHEDULE).expect("a constant topic name");
+        Arc::new(Self {
+            deps,
+            stats,
+            unique_keys,
+            region,
+            schedule_topic,
+            tasks: TaskTracker::new(),
+            forwards: Arc::new(Semaphore::new(forward::CONCURRENT_MAX)),
+        })
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.deps.clock.now()
+    }
+
+    /// The visible end of a queue: one behind its last message.
+    fn queue_end(&self, topic: &TopicName, queue: QueueId) -> i64 {
+        let range = self.deps.store.queue_range(topic, queue);
+        range.map_or(0, |range| range.max.to_wire())
+    }
+
+    /// The first message of a queue that is still there.
+    fn queue_start(&self, topic: &TopicName, queue: QueueId) -> i64 {
+        let range = self.deps.store.queue_range(topic, queue);
+        range.map_or(0, |range| range.min.to_wire())
+    }
+
+    /// Requests whose answer is known at once.
+    fn answer(&self, connection: &Connection, request: &Command) -> Answer {
+        match request.request_code() {
+            RequestCode::HEART_BEAT => self.heartbeat(connection, request),
+            RequestCode::UNREGISTER_CLIENT => self.unregister_client(connection, request),
+            RequestCode::CHECK_CLIENT_CONFIG => self.check_client_config(request),
+            RequestCode::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(request),
+            RequestCode::LOCK_BATCH_MQ => self.lock_queues(request),
+            RequestCode::UNLOCK_BATCH_MQ => self.unlock_queues(request),
+            RequestCode::GET_CONSUMER_CONNECTION_LIST => self.consumer_connections(request),
+            RequestCode::GET_PRODUCER_CONNECTION_LIST => self.producer_connections(request),
+            RequestCode::GET_ALL_PRODUCER_INFO => Ok(self.all_producers()),
+            RequestCode::QUERY_CONSUMER_OFFSET => self.query_consumer_offset(request),
+            RequestCode::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(request),
+            RequestCode::GET_MAX_OFFSET => self.max_offset(request),
+            RequestCode::GET_MIN_OFFSET => self.min_offset(request),
+            RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => self.search_offset(request),
+            RequestCode::GET_EARLIEST_MSG_STORETIME => self.earliest_store_time(request),
+            RequestCode::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_offset(request),
+            RequestCode::CLONE_GROUP_OFFSET => self.clone_group_offset(request),
+            RequestCode::GET_ALL_CONSUMER_OFFSET => Ok(self.all_consumer_offsets()),
+            RequestCode::GET_ALL_DELAY_OFFSET => Ok(self.all_delay_offsets()),
+            RequestCode::VIEW_MESSAGE_BY_ID => self.view_message(request),
+            RequestCode::QUERY_MESSAGE => self.query_message(request),
+            RequestCode::UPDATE_AND_CREATE_TOPIC => self.update_topic(request),
+            RequestCode::UPDATE_AND_CREATE_TOPIC_LIST => self.update_topics(request),
+            RequestCode::DELETE_TOPIC_IN_BROKER => self.delete_topic(request),
+            RequestCode::GET_TOPIC_CONFIG => self.topic_config(request),
+            RequestCode::GET_ALL_TOPIC_CONFIG => Ok(self.all_topics()),
+            RequestCode::GET_SYSTEM_TOPIC_LIST_FROM_BROKER => Ok(self.system_topics()),
+            RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP => self.update_group(request),
+            RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => self.update_groups(request),
+            RequestCode::DELETE_SUBSCRIPTIONGROUP => self.delete_group(request),
+            RequestCode::GET_SUBSCRIPTIONGROUP_CONFIG => self.group_config(request),
+            RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.all_groups()),
+            RequestCode::UPDATE_BROKER_CONFIG => self.update_config(request),
+            RequestCode::GET_BROKER_CONFIG => Ok(self.broker_config()),
+            RequestCode::GET_BROKER_RUNTIME_INFO => Ok(self.runtime_info()),
+            RequestCode::GET_TOPIC_STATS_INFO => self.topic_stats(request),
+            RequestCode::GET_CONSUME_STATS => self.consume_stats(request),
+            RequestCode::GET_BROKER_CONSUME_STATS => self.broker_consume_stats(request),
+            RequestCode::QUERY_CONSUME_TIME_SPAN => self.consume_time_span(request),
+            RequestCode::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(request),
+            RequestCode::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(request),
+            RequestCode::VIEW_BROKER_STATS_DATA => self.view_stats(request),
+            _ => Err(Refusal::new(
+                ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+                format!(" request type {} not supported", request.code),
+            )),
+        }
+    }
+}
+
+impl Processor for BrokerProcessor {
+    fn process(&self, connection: &Connection, request: Command, reply: Reply) {
+        let begun = Instant::now();
+        match request.request_code() {
+            RequestCode::SEND_MESSAGE
+            | RequestCode::SEND_MESSAGE_V2
+            | RequestCode::SEND_BATCH_MESSAGE => self.send(connection, &request, reply, begun),
+            RequestCode::PULL_MESSAGE | RequestCode::LITE_PULL_MESSAGE => {
+                self.pull(connection, &request, reply, begun);
+            }
+            RequestCode::CONSUMER_SEND_MSG_BACK => self.send_back(&request, reply, begun),
+            RequestCode::GET_CONSUMER_RUNNING_INFO | RequestCode::CONSUME_MESSAGE_DIRECTLY => {
+                self.forward(request, reply);
+            }
+            code => {
+                let response = self
+                    .answer(connection, &request)
+                    .unwrap_or_else(Refusal::into_command);
+                let result = response.response_code().name();
+                reply.send(response);
+                self.deps
+                    .metrics
+                    .answered(code.name(), result, false, begun.elapsed());
+            }
+        }
+    }
+
+    fn closed(&self, connection: &Connection) {
+        for notice in self.deps.clients.closed(connection.id().0) {
+            self.notify(&notice);
+        }
+    }
+}
+
+impl BrokerProcessor {
+    /// Tells a group's members of a change, unless the group or the broker does not want that.
+    fn notify(&self, notice: &clients::Notice<Connection>) {
+        let is_wanted = self
+            .deps
+            .metadata
+            .groups
+            .get(notice.group.as_str())
+            .is_none_or(|group| group.notify_consumer_ids_changed_enable);
+        if is_wanted && self.deps.config.load().notify_consumer_ids_changed_enable {
+            clients::notify(notice);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What the broker does by itself: serve woken pulls, let waits and clients expire, write positions, deliver what was
+//! delayed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::delay::Delivery;
+use super::{BrokerProcessor, ParkedPull};
+use crate::long_polling::{Wake, Woken};
+
+/// How exactly pulls expire and delayed messages are delivered; 100 ms as in `ScheduleMessageService`.
+const TICK: Duration = Duration::from_millis(100);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often silent clients are looked for (`ClientHousekeepingService`).
+const CLIENT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
+/// Woken pulls that are served before the task lets others run.
+const WOKEN_BATCH: usize = 64;
+/// How long a delay level rests after a failed delivery, at first and at most.
+const REST_MIN: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(60);
+
+impl BrokerProcessor {
+    /// Runs everything periodic until `stop`, then answers all pulls that wait, so that the server's end does not wait for
+    /// them. To be called once.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let Some(woken) = self.deps.long_polling.woken() else {
+            return;
+        };
+        self.tasks
+            .spawn(Arc::clone(&self).serve_woken(woken, stop.clone()));
+        self.tasks
+            .spawn(Arc::clone(&self).deliver_delayed(stop.clone()));
+        self.tasks.spawn(Arc::clone(&self).keep_house(stop));
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Writes what is not on disk yet. To be called after the server has ended.
+    pub fn close(&self) {
+        if let Err(error) = self.deps.metadata.flush(self.now()) {
+            tracing::error!(%error, "positions were not written at the stop");
+        }
+    }
+
+    async fn serve_woken(self: Arc<Self>, mut woken: Woken<ParkedPull>, stop: CancellationToken) {
+        let mut batch = Vec::with_capacity(WOKEN_BATCH);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                count = woken.recv_many(&mut batch, WOKEN_BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    for (parked, why) in batch.drain(..) {
+                        self.wake(parked, why);
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        self.deps.long_polling.close();
+        while let Ok((parked, _)) = woken.try_recv() {
+            self.wake(parked, Wake::Deadline);
+        }
+    }
+
+    async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let start = Instant::now();
+        let (mut sample, mut scan, mut flush) = (start, start, start);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            self.deps.long_polling.tick(self.now());
+            let now = Instant::now();
+            if now.duration_since(sample) >= SAMPLE_INTERVAL {
+                sample = now;
+                self.stats.tick(self.now());
+            }
+            if now.duration_since(scan) >= CLIENT_SCAN_INTERVAL {
+                scan = now;
+                self.scan_clients();
+            }
+            let flush_interval = self.deps.config.load().flush_consumer_offset_interval;
+            if now.duration_since(flush) >= flush_interval {
+                flush = now;
+                self.flush_metadata().await;
+            }
+        }
+    }
+
+    fn scan_clients(&self) {
+        let silence = self.deps.config.load().channel_expired_timeout;
+        let silence_ms = i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
+        for notice in self.deps.clients.expire(self.now(), silence_ms) {
+            self.notify(&notice);
+        }
+    }
+
+    /// A flush syncs a file, so it runs beside the tasks that serve sockets; one at a time.
+    async fn flush_metadata(&self) {
+        let metadata = Arc::clone(&self.deps.metadata);
+        let now = self.now();
+        let flushed = tokio::task::spawn_blocking(move || metadata.flush(now)).await;
+        if let Ok(Err(error)) = flushed {
+            tracing::error!(%error, "positions were not written, they will be tried again");
+        }
+    }
+
+    async fn deliver_delayed(self: Arc<Self>, stop: CancellationToken) {
+        let delays = self.deps.config.load().message_delay_level.0.clone();
+        let mut rests = vec![(Instant::now(), REST_MIN); delays.len()];
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            if self.deps.config.load().is_standby() {
+                continue;
+            }
+            for (index, (delay, (until, rest))) in delays.iter().zip(&mut rests).enumerate() {
+                if Instant::now() < *until {
+                    continue;
+                }
+                let level = index + 1;
+                let delivery = tokio::select! {
+                    () = stop.cancelled() => return,
+                    delivery = self.deliver_level(level, *delay) => delivery,
+                };
+                match delivery {
+                    Delivery::Done => *rest = REST_MIN,
+                    Delivery::Failed => {
+                        tracing::warn!(level, rest = ?rest, "a delayed message was not promised, it will be tried again");
+                        *until = Instant::now() + *rest;
+                        *rest = (*rest * 2).min(REST_MAX);
+                    }
+                }
+            }
+        }
+    }
+}

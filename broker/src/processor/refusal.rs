@@ -1,0 +1,102 @@
+//! Why a request is not served: a response code and a remark, with RocketMQ's words where it has some.
+
+use rocket_protocol::json::JsonError;
+use rocket_protocol::{Command, GroupName, HeaderError, NameError, ResponseCode, TopicName};
+
+use crate::metadata::FileError;
+
+/// What a handler answers: a response, or why there is none.
+pub(super) type Answer = Result<Command, Refusal>;
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: ResponseCode,
+    pub(super) remark: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: ResponseCode, remark: impl Into<String>) -> Self {
+        Self {
+            code,
+            remark: remark.into(),
+        }
+    }
+
+    pub(super) fn into_command(self) -> Command {
+        Command::response(self.code).with_remark(self.remark)
+    }
+
+    pub(super) fn system_error(remark: impl Into<String>) -> Self {
+        Self::new(ResponseCode::SYSTEM_ERROR, remark)
+    }
+
+    pub(super) fn no_topic(topic: &str) -> Self {
+        Self::new(
+            ResponseCode::TOPIC_NOT_EXIST,
+            format!("topic[{topic}] not exist, apply first please!{SEE_FAQ}"),
+        )
+    }
+
+    pub(super) fn no_group(group: &str) -> Self {
+        Self::new(
+            ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+            format!("subscription group not exist, {group} {SEE_FAQ}"),
+        )
+    }
+}
+
+/// What RocketMQ adds to remarks that newcomers meet (`FAQUrl`).
+pub(super) const SEE_FAQ: &str =
+    "\nSee https://rocketmq.apache.org/docs/bestPractice/06FAQ for further details.";
+
+impl From<HeaderError> for Refusal {
+    fn from(error: HeaderError) -> Self {
+        Self::system_error(error.to_string())
+    }
+}
+
+impl From<JsonError> for Refusal {
+    fn from(error: JsonError) -> Self {
+        Self::system_error(error.to_string())
+    }
+}
+
+impl From<FileError> for Refusal {
+    fn from(error: FileError) -> Self {
+        tracing::error!(error = %error, source = ?std::error::Error::source(&error), "metadata was not written");
+        Self::system_error(format!("metadata was not written: {error}"))
+    }
+}
+
+/// A success without body or fields.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "it stands where handlers return their answer"
+)]
+pub(super) fn success() -> Answer {
+    Ok(Command::response(ResponseCode::SUCCESS))
+}
+
+/// The topic that a request names, or `TopicValidator`'s words about it.
+pub(super) fn topic_name(text: &str) -> Result<TopicName, Refusal> {
+    TopicName::parse(text).map_err(|error| invalid_name("topic", text, &error))
+}
+
+/// The group that a request names.
+pub(super) fn group_name(text: &str) -> Result<GroupName, Refusal> {
+    GroupName::parse(text).map_err(|error| invalid_name("group", text, &error))
+}
+
+fn invalid_name(kind: &str, text: &str, error: &NameError) -> Refusal {
+    let remark = match error {
+        NameError::Blank => format!("The specified {kind} is blank."),
+        NameError::TooLong { max, .. } => {
+            format!("The specified {kind}: {text}, is longer than {kind} max length: {max}")
+        }
+        NameError::IllegalLetter(_) => format!(
+            "The specified {kind}: {text}, contains illegal characters, allowing only ^[%|a-zA-Z0-9_-]+$"
+        ),
+    };
+    Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
+}
