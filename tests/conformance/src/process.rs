@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+/// How long the folders of an ended run stay.
+const KEPT: Duration = Duration::from_hours(1);
+
 /// A running child whose output goes to a log file.
 #[derive(Debug)]
 pub struct Process {
@@ -141,7 +144,7 @@ fn watchdog(pid: u32) -> Result<Child> {
         .context("watchdog")
 }
 
-/// A fresh folder for one server or driver. It stays for whoever looks into a failure; those of ended runs are removed here.
+/// A fresh folder for one server or driver. It stays for whoever looks into a failure; those of old ended runs are removed here.
 ///
 /// # Errors
 /// When the folder can't be made.
@@ -149,8 +152,13 @@ pub fn scratch(name: &str) -> Result<PathBuf> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let root = std::env::temp_dir().join("rocket-conformance");
     for run in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-        let owner = run.file_name();
-        if !Path::new("/proc").join(&owner).exists() {
+        let ended = !Path::new("/proc").join(run.file_name()).exists();
+        let age = run
+            .metadata()
+            .and_then(|m| m.modified())
+            .ok()
+            .and_then(|m| m.elapsed().ok());
+        if ended && age.is_some_and(|a| a > KEPT) {
             let _ = std::fs::remove_dir_all(run.path());
         }
     }

@@ -1,6 +1,7 @@
 //! Folders of data between versions and makers: ours survives a kill, opens what Apache wrote, and Apache opens ours.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -27,10 +28,13 @@ const ENOUGH: usize = 500;
 /// The programs, unless Apache's servers are the target: these tests are about ours.
 fn ours(not_shown: &str) -> Option<&'static Programs> {
     if target_is_apache() {
-        None
-    } else {
-        programs_or_skip(not_shown)
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED, NOT SHOWN: {not_shown}: the target is Apache's"
+        );
+        return None;
     }
+    programs_or_skip(not_shown)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
