@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use bench::{check, history, produce, verify};
+use bench::{check, history, produce, route, verify};
 use clap::{Args, Parser, Subcommand};
 
 /// Load on any RocketMQ cluster, and a checker of what it acknowledged.
@@ -50,6 +50,9 @@ struct Target {
 struct Produce {
     #[command(flatten)]
     target: Target,
+    /// Create the topic first, with this many queues on every master
+    #[arg(long, value_name = "QUEUES")]
+    create_topic: Option<u32>,
     /// TCP connections
     #[arg(long, default_value_t = 4)]
     connections: u32,
@@ -100,6 +103,9 @@ async fn run_produce(args: Produce) -> anyhow::Result<ExitCode> {
     let seconds = args
         .seconds
         .or_else(|| args.count.is_none().then_some(10.0));
+    if let Some(queues) = args.create_topic {
+        route::create(&args.target.namesrv, &args.target.topic, queues).await?;
+    }
     let options = produce::Options {
         namesrv: args.target.namesrv,
         topic: args.target.topic,

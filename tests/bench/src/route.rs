@@ -1,16 +1,19 @@
 //! Where a topic's queues are: asked of a name server once, as any client does.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rocket_protocol::body::RouteData;
+use rocket_protocol::body::{ClusterInfo, RouteData};
 use rocket_protocol::code::{RequestCode, ResponseCode};
 use rocket_protocol::command::Command;
 use rocket_remoting::{Client, ClientConfig, NoRequests};
 
 /// A request that is not answered in this time has failed.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Brokers register a new topic at once; a master that is just being restarted needs longer.
+const ROUTE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One queue and the address of the broker that takes writes for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +68,58 @@ pub async fn queues(namesrv: &str, topic: &str) -> anyhow::Result<Vec<Queue>> {
         bail!("topic {topic} has no queue with a living master");
     }
     Ok(queues)
+}
+
+/// Creates `topic` with `queues` queues on every master and waits until the name server routes to all of them.
+///
+/// # Errors
+/// A master refuses, or the route does not come within the time of a few registrations.
+pub async fn create(namesrv: &str, topic: &str, queues: u32) -> anyhow::Result<()> {
+    let client = connect(namesrv).await?;
+    let answer = client
+        .call(
+            Command::request(RequestCode::GET_BROKER_CLUSTER_INFO),
+            TIMEOUT,
+        )
+        .await
+        .with_context(|| format!("asking {namesrv} for its brokers"))?;
+    let info = ClusterInfo::parse(&answer.body.contiguous()).context("the cluster info's body")?;
+    let masters: Vec<&String> = info
+        .broker_addr_table
+        .values()
+        .filter_map(|broker| broker.broker_addrs.get(&0))
+        .collect();
+    for addr in &masters {
+        let request = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC)
+            .with_ext("topic", topic.to_owned())
+            .with_ext("defaultTopic", "TBW102")
+            .with_ext("readQueueNums", queues.to_string())
+            .with_ext("writeQueueNums", queues.to_string())
+            .with_ext("perm", "6")
+            .with_ext("topicFilterType", "SINGLE_TAG")
+            .with_ext("topicSysFlag", "0")
+            .with_ext("order", "false");
+        let answer = connect(addr).await?.call(request, TIMEOUT).await?;
+        if answer.response_code() != ResponseCode::SUCCESS {
+            bail!(
+                "creating {topic} on {addr}: {} {}",
+                answer.response_code(),
+                remark(&answer)
+            );
+        }
+    }
+    let wanted = masters.len() * queues as usize;
+    let end = Instant::now() + ROUTE_PATIENCE;
+    while Instant::now() < end {
+        if self::queues(namesrv, topic)
+            .await
+            .is_ok_and(|found| found.len() >= wanted)
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    bail!("{namesrv} does not route to {topic} after {ROUTE_PATIENCE:?}")
 }
 
 /// Opens one connection.

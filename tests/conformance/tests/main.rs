@@ -8,6 +8,8 @@
 #[cfg(test)]
 mod cluster;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod directories;
 #[cfg(test)]
 mod mqadmin;
