@@ -124,7 +124,9 @@ impl State {
     fn forgot(&self, who: &Registration) -> bool {
         match who.group_uid {
             Some(uid) if uid != self.group_uid => {
-                self.epoch <= who.max_epoch || self.replica_of(who.disk_id).is_none()
+                self.epoch <= who.max_epoch
+                    || self.version <= who.max_version
+                    || self.replica_of(who.disk_id).is_none()
             }
             _ => self.epoch < who.max_epoch || self.version < who.max_version,
         }

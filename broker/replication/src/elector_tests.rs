@@ -1,1 +1,251 @@
+use super::*;
+use crate::epochs::EpochStart;
+use crate::identity::{DiskId, GroupUid, Incarnation, Version};
+use crate::messages::RoleName;
+use crate::state::Replica;
 
+fn member(id: u32) -> Member {
+    Member {
+        replica_id: ReplicaId(id),
+        incarnation: Incarnation(u128::from(id)),
+    }
+}
+
+fn ids(ids: &[u32]) -> BTreeSet<ReplicaId> {
+    ids.iter().map(|id| ReplicaId(*id)).collect()
+}
+
+fn group(in_sync: &[u32], eligible: &[u32], min_in_sync: u8) -> State {
+    let mut state = State::new(GroupUid(9), min_in_sync, Proposal(1));
+    for id in 1..=3 {
+        let replica = Replica {
+            disk_id: DiskId(u128::from(id)),
+            incarnation: Incarnation(u128::from(id)),
+            address: String::new(),
+            durable: true,
+            cordoned: false,
+            lost: false,
+        };
+        state.replicas.insert(ReplicaId(id), replica);
+    }
+    state.epoch = Epoch(4);
+    state.master = in_sync.first().map(|id| member(*id));
+    state.in_sync = in_sync.iter().map(|id| member(*id)).collect();
+    state.eligible = eligible.iter().map(|id| member(*id)).collect();
+    state.last_complete = state.complete().map(|m| m.replica_id).collect();
+    state
+}
+
+fn report(id: u32, last: u64, end: u64) -> Report {
+    let last = Some(EpochStart {
+        epoch: Epoch(last),
+        start: PhysicalOffset(0),
+    });
+    Report {
+        member: member(id),
+        role: RoleName::InSync,
+        max_epoch: Epoch(4),
+        last,
+        log_end: PhysicalOffset(end),
+        durable_end: PhysicalOffset(end),
+        confirm: PhysicalOffset(0),
+        version: Version(1),
+        master_linked: false,
+    }
+}
+
+fn suspected(state: &State, reports: &[Report]) -> Decision {
+    let seen = Circumstances {
+        reports,
+        master_suspected: true,
+        waited: true,
+        ..Circumstances::default()
+    };
+    decide(state, &seen, Proposal(2), Mutations::default())
+}
+
+fn elected(decision: Decision) -> Box<State> {
+    match decision {
+        Decision::Elect(state) => state,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn master_that_nobody_suspects_is_left_alone() {
+    let seen = Circumstances {
+        waited: true,
+        ..Circumstances::default()
+    };
+    let decision = decide(
+        &group(&[1, 2], &[], 1),
+        &seen,
+        Proposal(2),
+        Mutations::default(),
+    );
+    assert_eq!(decision, Decision::Leave);
+}
+
+#[test]
+fn greatest_last_epoch_then_log_end_is_elected_and_the_silent_are_dropped() {
+    let state = group(&[1, 2, 3], &[], 2);
+    let new = elected(suspected(&state, &[report(2, 3, 90), report(3, 4, 50)]));
+    assert_eq!(new.master, Some(member(3)));
+    assert_eq!(new.epoch, Epoch(5));
+    assert_eq!(new.in_sync, BTreeSet::from([member(2), member(3)]));
+    assert!(new.eligible.is_empty());
+    assert_eq!(State::check_transition(&state, &new), Ok(()));
+    let new = elected(suspected(&state, &[report(2, 4, 90), report(3, 4, 50)]));
+    assert_eq!(new.master, Some(member(2)));
+}
+
+#[test]
+fn equals_are_chosen_by_preference_then_by_the_lowest_id() {
+    let state = group(&[1, 2, 3], &[], 2);
+    let reports = [report(2, 4, 50), report(3, 4, 50)];
+    assert_eq!(elected(suspected(&state, &reports)).master, Some(member(2)));
+    let preference = [ReplicaId(3)];
+    let seen = Circumstances {
+        reports: &reports,
+        master_suspected: true,
+        waited: true,
+        preference: &preference,
+        ..Circumstances::default()
+    };
+    let decision = decide(&state, &seen, Proposal(2), Mutations::default());
+    assert_eq!(elected(decision).master, Some(member(3)));
+}
+
+#[test]
+fn eligible_member_is_elected_when_no_member_of_s_reports_and_s_stays_electable() {
+    let state = group(&[1], &[2], 2);
+    let new = elected(suspected(&state, &[report(2, 4, 50), report(3, 9, 99)]));
+    assert_eq!(new.master, Some(member(2)));
+    assert_eq!(new.in_sync, BTreeSet::from([member(2)]));
+    assert_eq!(new.eligible, BTreeSet::from([member(1)]));
+}
+
+/// M27: the longest log of all is not electable when it is in neither set.
+#[test]
+fn nobody_outside_s_and_e_is_elected_however_slow_they_are() {
+    assert_eq!(
+        suspected(&group(&[1, 2], &[], 1), &[report(3, 9, 99)]),
+        Decision::Wait
+    );
+}
+
+#[test]
+fn report_of_another_incarnation_or_of_a_cordoned_replica_does_not_stand() {
+    let mut state = group(&[1, 2], &[], 1);
+    let mut stale = report(2, 4, 50);
+    stale.member.incarnation = Incarnation(77);
+    assert_eq!(suspected(&state, &[stale]), Decision::Wait);
+    state.replicas.get_mut(&ReplicaId(2)).unwrap().cordoned = true;
+    assert_eq!(suspected(&state, &[report(2, 4, 50)]), Decision::Wait);
+}
+
+#[test]
+fn reporter_that_saw_a_newer_object_sends_the_elector_back() {
+    let newer = Report {
+        version: Version(2),
+        ..report(2, 4, 50)
+    };
+    assert_eq!(
+        suspected(&group(&[1, 2], &[], 1), &[newer]),
+        Decision::StartAgain
+    );
+}
+
+#[test]
+fn all_electable_members_are_waited_for_until_the_wait_is_over() {
+    let reports = [report(2, 4, 50)];
+    let seen = Circumstances {
+        reports: &reports,
+        master_suspected: true,
+        ..Circumstances::default()
+    };
+    let decision = decide(
+        &group(&[1, 2, 3], &[], 1),
+        &seen,
+        Proposal(2),
+        Mutations::default(),
+    );
+    assert_eq!(decision, Decision::Wait);
+}
+
+/// §8.14.
+#[test]
+fn outside_both_sets_all_that_were_complete_must_report_and_the_best_is_recorded() {
+    let mut state = group(&[], &[], 1);
+    state.last_complete = ids(&[1, 2]);
+    assert_eq!(
+        suspected(&state, &[report(2, 4, 50)]),
+        Decision::NeedsHuman { missing: ids(&[1]) }
+    );
+    let new = elected(suspected(
+        &state,
+        &[report(1, 4, 40), report(2, 4, 50), report(3, 4, 99)],
+    ));
+    assert_eq!(
+        new.master,
+        Some(member(2)),
+        "the longest among those that were complete"
+    );
+    let entry = new.unclean.last().unwrap();
+    assert_eq!(
+        (entry.epoch, entry.chosen, entry.kept_end),
+        (Epoch(5), member(2), PhysicalOffset(50))
+    );
+    assert_eq!(State::check_transition(&state, &new), Ok(()));
+}
+
+#[test]
+fn replica_that_a_human_gave_up_is_not_waited_for() {
+    let mut state = group(&[], &[], 1);
+    state.last_complete = ids(&[1, 2]);
+    let state = state.given_up(Proposal(3), ReplicaId(1));
+    let reports = [Report {
+        version: Version(2),
+        ..report(2, 4, 50)
+    }];
+    assert_eq!(elected(suspected(&state, &reports)).master, Some(member(2)));
+}
+
+#[test]
+fn forced_choice_counts_only_for_the_epoch_at_which_it_was_made() {
+    let state = group(&[1], &[], 1);
+    let reports = [report(3, 4, 30)];
+    let forced = |at| Circumstances {
+        reports: &reports,
+        forced: Some((ReplicaId(3), at)),
+        ..Circumstances::default()
+    };
+    let late = decide(&state, &forced(Epoch(3)), Proposal(2), Mutations::default());
+    assert_eq!(late, Decision::NeedsHuman { missing: ids(&[3]) });
+    let new = elected(decide(
+        &state,
+        &forced(Epoch(4)),
+        Proposal(2),
+        Mutations::default(),
+    ));
+    assert_eq!((new.master, new.unclean.len()), (Some(member(3)), 1));
+}
+
+#[test]
+fn new_group_elects_the_fullest_and_records_no_loss() {
+    let mut state = group(&[], &[], 2);
+    state.epoch = Epoch(0);
+    state.last_complete.clear();
+    let reports = [report(1, 0, 0), report(2, 0, 70)];
+    let seen = Circumstances {
+        reports: &reports,
+        expected_replicas: 3,
+        ..Circumstances::default()
+    };
+    assert_eq!(
+        decide(&state, &seen, Proposal(2), Mutations::default()),
+        Decision::Wait
+    );
+    let new = elected(suspected(&state, &reports));
+    assert_eq!((new.master, new.unclean.len()), (Some(member(2)), 0));
+}

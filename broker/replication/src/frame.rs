@@ -98,9 +98,12 @@ pub fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameError> {
     head[4] = kind;
     let payload = out.get(at + HEAD_BYTES..).unwrap_or_default();
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&head), payload);
-    if let Some(place) = out.get_mut(at..at + HEAD_BYTES) {
-        place[..8].copy_from_slice(&head);
-        place[8..].copy_from_slice(&checksum.to_be_bytes());
+    if let Some((front, back)) = out
+        .get_mut(at..at + HEAD_BYTES)
+        .and_then(|head| head.split_at_mut_checked(8))
+    {
+        front.copy_from_slice(&head);
+        back.copy_from_slice(&checksum.to_be_bytes());
     }
     Ok(())
 }
@@ -250,7 +253,9 @@ fn put_entry(entry: EpochStart, out: &mut BytesMut) {
 }
 
 fn put_offsets(offsets: &[PhysicalOffset], out: &mut BytesMut) {
-    offsets.iter().for_each(|o| out.put_u64(o.0));
+    for offset in offsets {
+        out.put_u64(offset.0);
+    }
 }
 
 fn put_epochs(epochs: &Epochs, out: &mut BytesMut) {

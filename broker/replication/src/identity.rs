@@ -102,9 +102,11 @@ macro_rules! number {
             /// # Panics
             /// At the end of the number range, which no real group reaches.
             #[must_use]
-            #[expect(clippy::expect_used, reason = "2^32 replicas or 2^64 elections of one group do not happen")]
             pub fn next(self) -> Self {
-                Self(self.0.checked_add(1).expect("number range of the group is not used up"))
+                match self.0.checked_add(1) {
+                    Some(next) => Self(next),
+                    None => unreachable!("2^32 replicas or 2^64 elections of one group do not happen"),
+                }
             }
         }
 

@@ -11,6 +11,7 @@ pub mod coordinator;
 pub mod effect;
 pub mod elector;
 pub mod epochs;
+pub mod fixed;
 pub mod frame;
 pub mod identity;
 pub mod master;
@@ -21,6 +22,7 @@ pub mod recovery;
 pub mod replica;
 pub mod slave;
 pub mod state;
+pub mod timers;
 
 pub use identity::{
     DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, Proposals, ReplicaId, Version,

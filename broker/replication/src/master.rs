@@ -126,8 +126,8 @@ impl Master {
         }
     }
 
-    pub(crate) fn take(&mut self, core: &mut Core, input: Input, out: &mut Vec<Effect>) {
-        match input {
+    pub(crate) fn take(&mut self, core: &mut Core, input: &Input, out: &mut Vec<Effect>) {
+        match *input {
             Input::Disconnected(link) => self.forget(link),
             Input::Lagging(member) => {
                 self.lagging.insert(member);

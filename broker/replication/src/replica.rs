@@ -10,7 +10,7 @@
 //!                       Halted
 //! ```
 //!
-//! There is no time in here: suspicion and pauses are inputs (the shell makes them), and every rule would hold if
+//! There is no time in here: suspicion and pauses are inputs ([`crate::timers`] makes them), and every rule would hold if
 //! they came at any moment.
 
 use std::sync::Arc;
@@ -279,8 +279,8 @@ impl Replica {
             }
             Input::Received(link, message) => self.received(link, message, out),
             other => match &mut self.role {
-                Role::Following(slave) => slave.take(&mut self.core, other, out),
-                Role::Leading(master) => master.take(&mut self.core, other, out),
+                Role::Following(slave) => slave.take(&mut self.core, &other, out),
+                Role::Leading(master) => master.take(&mut self.core, &other, out),
                 Role::Booting | Role::Idle | Role::Halted(_) => {
                     if let Input::Connected(link) = other {
                         out.push(Effect::Disconnect(link));
@@ -517,7 +517,7 @@ impl Replica {
             Message::Nudge => out.push(Effect::Read),
             message => match &mut self.role {
                 Role::Following(slave) if slave.link() == Some(link) => {
-                    slave.received(&mut self.core, link, message, out)
+                    slave.received(&mut self.core, link, message, out);
                 }
                 Role::Leading(master) => master.received(&mut self.core, link, message, out),
                 _ => {

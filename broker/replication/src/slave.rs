@@ -78,10 +78,10 @@ impl Slave {
         }
     }
 
-    pub(crate) fn take(&mut self, core: &mut Core, input: Input, out: &mut Vec<Effect>) {
-        match input {
+    pub(crate) fn take(&mut self, core: &mut Core, input: &Input, out: &mut Vec<Effect>) {
+        match *input {
             Input::Connected(link) if self.stage == Stage::Connecting => {
-                self.greet(core, link, out)
+                self.greet(core, link, out);
             }
             Input::Connected(link) => out.push(Effect::Disconnect(link)),
             Input::ConnectFailed if self.stage == Stage::Connecting => self.stage = Stage::Apart,
@@ -133,11 +133,11 @@ impl Slave {
     ) {
         match (message, self.stage) {
             (Message::Welcome(welcome), Stage::Greeting(_)) => {
-                self.welcome(core, link, &welcome, out)
+                self.welcome(core, link, &welcome, out);
             }
             (Message::Data(data), Stage::Streaming { .. }) => self.data(core, link, &data, out),
             (Message::Beat(beat), Stage::Streaming { .. }) if beat.epoch == self.epoch => {
-                core.confirm(beat.offset, out)
+                core.confirm(beat.offset, out);
             }
             (Message::Refuse(refuse), _) => {
                 self.close(link, out);

@@ -5,7 +5,16 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "test code: a broken expectation is a failed test"
+    clippy::cast_possible_truncation,
+    clippy::maybe_infinite_iter,
+    clippy::struct_excessive_bools,
+    clippy::too_many_lines,
+    clippy::wildcard_imports,
+    reason = "test code over tiny worlds: a broken expectation is a failed test"
+)]
+#![cfg_attr(
+    not(feature = "model"),
+    allow(dead_code, reason = "parts of the world serve the search alone")
 )]
 
 mod scenarios;

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use rocket_replication::master::Phase;
 use rocket_replication::memory::Fate;
@@ -44,7 +43,7 @@ impl Search {
             Action::Cas(_, Fate::AnswerLost) if new.version > old.version => yes(&met.answer_lost),
             Action::Cas(..) if new.epoch > old.epoch => yes(&met.handed_over),
             Action::Elect(chosen, _) if old.eligible.contains(chosen) => {
-                yes(&met.elected_from_eligible)
+                yes(&met.elected_from_eligible);
             }
             _ => {}
         }
@@ -97,9 +96,8 @@ impl Model for Search {
     }
 }
 
-fn search(name: &str, bounds: Bounds) -> (Arc<Met>, usize) {
+fn search(name: &str, bounds: Bounds) -> Arc<Met> {
     let met = Arc::new(Met::default());
-    let started = Instant::now();
     let checker = Search {
         bounds,
         met: Arc::clone(&met),
@@ -108,10 +106,9 @@ fn search(name: &str, bounds: Bounds) -> (Arc<Met>, usize) {
     .threads(1)
     .spawn_dfs()
     .join();
-    let seconds = started.elapsed().as_secs();
     let (unique, all) = (checker.unique_state_count(), checker.state_count());
     println!(
-        "model: {name}: {unique} states ({all} steps), depth {}, {seconds} s",
+        "model: {name}: {unique} states ({all} steps), depth {}",
         checker.max_depth()
     );
     if let Some(path) = checker.discovery("all invariants of §12") {
@@ -123,7 +120,7 @@ fn search(name: &str, bounds: Bounds) -> (Arc<Met>, usize) {
             .collect();
         panic!("{name}: {last:?} after\n{}", actions.join("\n"));
     }
-    (met, unique)
+    met
 }
 
 fn assert_met(flags: &[(&str, &AtomicBool)]) {
@@ -141,120 +138,129 @@ fn small(replicas: usize, m: u8, flush: Flush) -> Bounds {
 }
 
 #[test]
-fn probe_a() {
-    let base = |m, flush| small(2, m, flush);
-    search(
-        "2 replicas, 2 epochs, 1 kill",
-        Bounds {
-            kills: 1,
-            ..base(1, Flush::Async)
-        },
+fn two_replicas_with_kills_and_strange_writes_keep_every_invariant() {
+    let bounds = Bounds {
+        kills: 2,
+        strange_writes: 1,
+        ..small(2, 1, Flush::Async)
+    };
+    let met = search(
+        "2 replicas, 2 values, 2 epochs, 2 kills, 1 strange write",
+        bounds,
     );
+    assert_met(&[
+        ("a late write landed", &met.late_write_landed),
+        ("an answer was lost", &met.answer_lost),
+        ("a cut of a record", &met.cut),
+        ("a commit after an election", &met.committed_after_election),
+        (
+            "a master superseded with sends pending",
+            &met.superseded_with_sends_pending,
+        ),
+    ]);
+}
+
+#[test]
+fn power_cuts_under_flush_sync_keep_every_invariant() {
+    let bounds = Bounds {
+        power_cuts: 1,
+        lags: 1,
+        values: 1,
+        ..small(2, 1, Flush::Sync)
+    };
     search(
-        "2 replicas, 2 epochs, 2 kills",
-        Bounds {
-            kills: 2,
-            ..base(1, Flush::Async)
-        },
+        "2 replicas, flush sync, 1 value, 2 epochs, 1 power cut, 1 shrink",
+        bounds,
     );
+    let bounds = Bounds {
+        power_cuts: 1,
+        ..small(2, 1, Flush::Sync)
+    };
     search(
-        "2 replicas, 2 epochs, 1 kill, 1 strange",
-        Bounds {
-            kills: 1,
-            strange_writes: 1,
-            ..base(1, Flush::Async)
-        },
-    );
-    search(
-        "2 replicas, 2 epochs, 2 kills, 1 strange",
-        Bounds {
-            kills: 2,
-            strange_writes: 1,
-            ..base(1, Flush::Async)
-        },
-    );
-    search(
-        "2 replicas, 3 epochs, 2 kills",
-        Bounds {
-            kills: 2,
-            epochs: 3,
-            ..base(1, Flush::Async)
-        },
-    );
-    search(
-        "2 replicas, 3 epochs, 2 kills, 1 strange",
-        Bounds {
-            kills: 2,
-            epochs: 3,
-            strange_writes: 1,
-            ..base(1, Flush::Async)
-        },
+        "2 replicas, flush sync, 2 values, 2 epochs, 1 power cut",
+        bounds,
     );
 }
 
 #[test]
-fn probe_b() {
-    let sync = small(2, 1, Flush::Sync);
-    search(
-        "2 replicas, flush sync, 2 epochs, 1 power cut, 1 value",
-        Bounds {
-            power_cuts: 1,
-            values: 1,
-            ..sync.clone()
-        },
-    );
-    search(
-        "2 replicas, flush sync, 2 epochs, 1 power cut",
-        Bounds {
-            power_cuts: 1,
-            ..sync.clone()
-        },
-    );
-    search(
-        "2 replicas, flush sync, 2 epochs, 1 power cut, 1 lag",
-        Bounds {
-            power_cuts: 1,
-            lags: 1,
-            values: 1,
-            ..sync
-        },
-    );
-    let three = small(3, 2, Flush::Async);
-    search(
-        "3 replicas, 2 epochs, 1 value",
-        Bounds {
-            values: 1,
-            ..three.clone()
-        },
-    );
-    search("3 replicas, 2 epochs, 2 values", three.clone());
-    let e = small(2, 2, Flush::Async);
-    search(
-        "2 replicas, m=2, 2 epochs, 1 kill, 1 lag",
+fn eligible_members_and_changes_of_m_keep_every_invariant() {
+    let two = Bounds {
+        lags: 1,
+        values: 1,
+        ..small(2, 2, Flush::Async)
+    };
+    let met = search(
+        "2 replicas, m = 2, 1 value, 2 epochs, 1 shrink, 1 kill",
         Bounds {
             kills: 1,
-            lags: 1,
-            values: 1,
-            ..e.clone()
+            ..two.clone()
         },
     );
+    assert_met(&[("an election from E", &met.elected_from_eligible)]);
+    let bounds = Bounds {
+        strange_writes: 1,
+        min_changes: 1,
+        ..two
+    };
     search(
-        "2 replicas, m=2, 2 epochs, 1 lag, 1 strange, 1 m",
-        Bounds {
-            lags: 1,
-            values: 1,
-            strange_writes: 1,
-            min_changes: 1,
-            ..e
-        },
+        "2 replicas, m = 2, 1 value, 2 epochs, 1 shrink, 1 strange write, 1 change of m",
+        bounds,
+    );
+}
+
+#[test]
+fn half_open_links_and_handovers_keep_every_invariant() {
+    let bounds = Bounds {
+        link_cuts: 1,
+        handovers: 1,
+        ..small(2, 1, Flush::Async)
+    };
+    let met = search(
+        "2 replicas, 2 values, 2 epochs, 1 link cut, 1 handover",
+        bounds,
+    );
+    assert_met(&[("a handover", &met.handed_over)]);
+}
+
+#[test]
+fn three_replicas_keep_every_invariant() {
+    let bounds = Bounds {
+        values: 1,
+        ..small(3, 2, Flush::Async)
+    };
+    search("3 replicas, m = 2, 1 value, 2 epochs", bounds);
+}
+
+/// Minutes to an hour each, by hand: `--features deep-model`.
+#[cfg(feature = "deep-model")]
+#[test]
+fn deep_searches_keep_every_invariant() {
+    let three_epochs = Bounds {
+        epochs: 3,
+        kills: 2,
+        ..small(2, 1, Flush::Async)
+    };
+    search(
+        "2 replicas, 2 values, 3 epochs, 2 kills",
+        three_epochs.clone(),
     );
     search(
-        "3 replicas, 2 epochs, 1 value, 1 kill",
-        Bounds {
-            values: 1,
-            kills: 1,
-            ..three
-        },
+        "3 replicas, m = 2, 2 values, 2 epochs",
+        small(3, 2, Flush::Async),
+    );
+    let one_kill = Bounds {
+        values: 1,
+        kills: 1,
+        ..small(3, 2, Flush::Async)
+    };
+    search("3 replicas, m = 2, 1 value, 2 epochs, 1 kill", one_kill);
+    let bounds = Bounds {
+        strange_writes: 1,
+        ..three_epochs
+    };
+    search(
+        "2 replicas, 2 values, 3 epochs, 2 kills, 1 strange write",
+        bounds,
     );
 }
 

@@ -7,7 +7,7 @@ use rocket_replication::elector::{self, Circumstances, Decision};
 use rocket_replication::master::Phase;
 use rocket_replication::memory::Fate;
 use rocket_replication::messages::{LinkId, RoleName};
-use rocket_replication::replica::{Flush, Writes};
+use rocket_replication::replica::{Flush, Replica, Writes};
 use rocket_replication::{Member, PhysicalOffset, ReplicaId};
 
 use super::{Bounds, Crash, World};
@@ -278,7 +278,7 @@ impl World {
             Action::CutLink(link) => {
                 self.spent.link_cuts += 1;
                 let wire = self.wires.get_mut(&link).expect("an open wire");
-                (wire.slave_open, wire.to_slave) = (false, Default::default());
+                (wire.slave_open, wire.to_slave) = (false, std::collections::VecDeque::default());
                 let n = wire.slave;
                 self.step(n, Input::Disconnected(link));
                 self.step(n, Input::Retry);
@@ -376,7 +376,7 @@ impl World {
             self.fail("§8.11.5: a send was taken before the barrier");
         }
         if self.ghost.epochs.get(&epoch).map(|(m, _)| *m)
-            != self.nodes[n].replica.as_ref().and_then(|r| r.member())
+            != self.nodes[n].replica.as_ref().and_then(Replica::member)
         {
             self.fail("I4: a member appends in an epoch that another one began");
         }

@@ -1,6 +1,7 @@
 //! The invariants that hold between steps (§12).
 
 use rocket_replication::master::Phase;
+use rocket_replication::replica::Replica;
 
 use super::World;
 
@@ -21,7 +22,7 @@ impl World {
             }
         }
         for node in &self.nodes {
-            let Some(master) = node.replica.as_ref().and_then(|r| r.leading()) else {
+            let Some(master) = node.replica.as_ref().and_then(Replica::leading) else {
                 continue;
             };
             if master.epoch != state.epoch || master.phase() == Phase::Opening {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use rocket_replication::effect::{Effect, Halt, Input, Report};
 use rocket_replication::memory::Fate;
 use rocket_replication::messages::{Data, LinkId, Message};
-use rocket_replication::replica::Flush;
+use rocket_replication::replica::{Flush, Replica};
 use rocket_replication::{Member, PhysicalOffset};
 
 use super::{Wire, World};
@@ -107,10 +107,10 @@ impl World {
             Effect::Confirmed(confirm) => self.confirmed(n, confirm),
             Effect::PauseWrites => inputs.push_back(Input::Paused),
             Effect::StartAnew { .. } => {
-                self.fail("a log was emptied although nothing was retained away")
+                self.fail("a log was emptied although nothing was retained away");
             }
             Effect::Halt(Halt::CommittedCutRefused { .. }) => {
-                self.fail("I6: a committed cut had to be refused")
+                self.fail("I6: a committed cut had to be refused");
             }
             Effect::Halt(_) => self.fail("a replica halted"),
             Effect::Flush | Effect::OpenWrites(_) | Effect::ResumeWrites | Effect::StepDown => {}
@@ -119,7 +119,7 @@ impl World {
 
     /// I4: an epoch has one member that begins it, at one start.
     fn began(&mut self, n: usize) {
-        let Some(master) = self.nodes[n].replica.as_ref().and_then(|r| r.leading()) else {
+        let Some(master) = self.nodes[n].replica.as_ref().and_then(Replica::leading) else {
             return;
         };
         let (epoch, begun) = (master.epoch, (master.member, master.start));
@@ -223,7 +223,7 @@ impl World {
         let same_epoch = master
             .replica
             .as_ref()
-            .and_then(|r| r.leading())
+            .and_then(Replica::leading)
             .is_some_and(|m| m.epoch == epoch);
         if same_epoch && master.disk.log.get(..end) != slave.disk.log.get(..end) {
             self.fail("I12: acknowledged bytes that are not the master's");
@@ -248,7 +248,7 @@ impl World {
             self.fail("P2: two different bytes were committed at one offset");
             return;
         }
-        let master = self.nodes[n].replica.as_ref().and_then(|r| r.leading());
+        let master = self.nodes[n].replica.as_ref().and_then(Replica::leading);
         let Some(master) = master else {
             if confirm > self.ghost.committed.len() {
                 self.fail("a slave takes for committed what no master committed");
