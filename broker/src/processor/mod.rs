@@ -21,6 +21,9 @@ mod send_back;
 mod stats;
 mod unique_key;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -1,0 +1,221 @@
+use rocket_protocol::body::{
+    ConsumeStats, GroupList, KvTable, SubscriptionGroupTable, TopicConfigTable, TopicStats,
+};
+use rocket_protocol::header::{CreateTopicHeader, QueryMessageHeader};
+use rocket_protocol::{Command, RequestCode, ResponseCode};
+
+use super::{World, pull_header};
+use crate::metrics::Metrics;
+
+fn create(topic: &'static str, queues: i32, attributes: Option<&'static str>) -> Command {
+    let header = CreateTopicHeader {
+        topic: topic.into(),
+        default_topic: "TBW102".into(),
+        read_queue_nums: queues,
+        write_queue_nums: queues,
+        perm: 6,
+        topic_filter_type: "SINGLE_TAG".into(),
+        attributes: attributes.map(Into::into),
+        ..CreateTopicHeader::default()
+    };
+    Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC).with_header(&header)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_are_made_told_and_deleted() {
+    let world = World::new().await;
+    let client = world.client().await;
+    for (request, code) in [
+        (
+            create("made", 3, Some("+message.type=FIFO")),
+            ResponseCode::SUCCESS,
+        ),
+        (create("a b", 3, None), ResponseCode::INVALID_PARAMETER),
+        (create("TBW102", 3, None), ResponseCode::INVALID_PARAMETER),
+        (
+            create("DefaultCluster", 3, None),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+        (create("made", -1, None), ResponseCode::INVALID_PARAMETER),
+        (
+            create("made", 3, Some("+cleanup.policy=COMPACTION")),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+    ] {
+        client.expect(request, code).await;
+    }
+    let all = Command::request(RequestCode::GET_ALL_TOPIC_CONFIG);
+    let response = client.expect(all, ResponseCode::SUCCESS).await;
+    let table = TopicConfigTable::parse(&response.body.contiguous()).unwrap();
+    let made = &table.topic_config_table["made"];
+    assert_eq!(made.write_queue_nums, 3);
+    assert_eq!(made.attributes["message.type"], "FIFO");
+    assert!(table.data_version.counter > 0);
+    client.send_ok("made", 0, "x", "").await;
+    let delete = || Command::request(RequestCode::DELETE_TOPIC_IN_BROKER).with_ext("topic", "made");
+    client.expect(delete(), ResponseCode::SUCCESS).await;
+    let get = Command::request(RequestCode::GET_TOPIC_CONFIG).with_ext("topic", "made");
+    client.expect(get, ResponseCode::TOPIC_NOT_EXIST).await;
+    client
+        .expect(create("made", 3, None), ResponseCode::SUCCESS)
+        .await;
+    assert_eq!(client.send_ok("made", 0, "y", "").await.queue_offset, 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_are_made_told_and_deleted() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let put = Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP)
+        .with_body(br#"{"groupName":"made","retryMaxTimes":3}"#.to_vec());
+    client.expect(put, ResponseCode::SUCCESS).await;
+    let all = || Command::request(RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG);
+    let groups = async || {
+        let response = client.expect(all(), ResponseCode::SUCCESS).await;
+        SubscriptionGroupTable::parse(&response.body.contiguous())
+            .unwrap()
+            .subscription_group_table
+    };
+    let table = groups().await;
+    assert_eq!(table["made"].retry_max_times, 3);
+    assert!(table.contains_key("TOOLS_CONSUMER"));
+    let delete = Command::request(RequestCode::DELETE_SUBSCRIPTIONGROUP)
+        .with_ext("groupName", "made")
+        .with_ext("cleanOffset", "true");
+    client.expect(delete, ResponseCode::SUCCESS).await;
+    assert!(!groups().await.contains_key("made"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_and_rates_are_told() {
+    let world = World::new().await;
+    let client = world.client().await;
+    for body in ["a", "b", "c"] {
+        client.send_ok("orders", 1, body, "").await;
+    }
+    let mut header = pull_header("orders", 1, 0, 1 | 4);
+    header.commit_offset = 1;
+    header.max_msg_nums = 2;
+    let pull = Command::request(RequestCode::PULL_MESSAGE).with_header(&header);
+    client.expect(pull, ResponseCode::SUCCESS).await;
+    let request = Command::request(RequestCode::GET_CONSUME_STATS).with_ext("consumerGroup", "g");
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    let stats = ConsumeStats::parse(&response.body.contiguous()).unwrap();
+    assert_eq!(stats.offset_table.0.len(), 4);
+    let (queue, row) = stats
+        .offset_table
+        .0
+        .iter()
+        .find(|(queue, _)| queue.queue_id == 1)
+        .unwrap();
+    assert_eq!(queue.broker_name, "broker-a");
+    assert_eq!(
+        (row.broker_offset, row.consumer_offset, row.pull_offset),
+        (3, 1, 2)
+    );
+    assert_eq!(row.last_timestamp, super::START);
+    let request = Command::request(RequestCode::GET_TOPIC_STATS_INFO).with_ext("topic", "orders");
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    let stats = TopicStats::parse(&response.body.contiguous()).unwrap();
+    let max: i64 = stats
+        .offset_table
+        .0
+        .values()
+        .map(|row| row.max_offset)
+        .sum();
+    assert_eq!(max, 3);
+    let request =
+        Command::request(RequestCode::QUERY_TOPIC_CONSUME_BY_WHO).with_ext("topic", "orders");
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    let groups = GroupList::parse(&response.body.contiguous()).unwrap();
+    assert_eq!(groups.group_list, ["g"]);
+    let registry = prometheus::Registry::new();
+    let series = Metrics::new(&registry).unwrap().series;
+    world.processor.observe(&series);
+    let labels = ["orders", "g", "false", "false"];
+    let lag = series.consumer_lag_messages.with_label_values(&labels);
+    assert_eq!(lag.get(), 2);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_configuration_is_told_and_only_what_may_change_changes() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let update = |text: &str| {
+        Command::request(RequestCode::UPDATE_BROKER_CONFIG).with_body(text.as_bytes().to_vec())
+    };
+    client
+        .expect(
+            update("autoCreateTopicEnable=false\n"),
+            ResponseCode::SUCCESS,
+        )
+        .await;
+    for (text, code) in [
+        ("listenPort=1\n", ResponseCode::SYSTEM_ERROR),
+        ("nothingLikeThis=1\n", ResponseCode::SYSTEM_ERROR),
+        ("brokerConfigPath=/tmp/x\n", ResponseCode::NO_PERMISSION),
+    ] {
+        client.expect(update(text), code).await;
+    }
+    let request = Command::request(RequestCode::GET_BROKER_CONFIG);
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    assert!(response.ext.get("version").unwrap().contains("counter"));
+    let text = String::from_utf8(response.body.contiguous().to_vec()).unwrap();
+    assert!(text.contains("autoCreateTopicEnable=false\n"));
+    assert!(!world.processor.deps.metadata.topics.contains("TBW102"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_runtime_table_has_what_tools_read() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("orders", 0, "x", "").await;
+    let request = Command::request(RequestCode::GET_BROKER_RUNTIME_INFO);
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    let table = KvTable::parse(&response.body.contiguous()).unwrap().table;
+    assert_eq!(table["msgPutTotalTodayNow"], "1");
+    assert_eq!(table["earliestMessageTimeStamp"], super::START.to_string());
+    assert_eq!(table["brokerActive"], "true");
+    for key in ["putTps", "getTransferredTps"] {
+        assert_eq!(table[key].split(' ').count(), 3, "{key}");
+    }
+    assert!(table["commitLogDirCapacity"].starts_with("Total : "));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_found_by_key_and_by_unique_key() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client
+        .send_ok("orders", 0, "x", "KEYS\u{1}k1 k2\u{2}UNIQ_KEY\u{1}u1\u{2}")
+        .await;
+    let query = |key: &'static str, unique| {
+        let header = QueryMessageHeader {
+            topic: "orders".into(),
+            key: key.into(),
+            max_num: 8,
+            begin_timestamp: 0,
+            end_timestamp: i64::MAX,
+            unique_key_query: unique,
+            ..QueryMessageHeader::default()
+        };
+        Command::request(RequestCode::QUERY_MESSAGE).with_header(&header)
+    };
+    // The index is built behind the log; a visible message is in it.
+    for (key, unique) in [("k2", false), ("u1", true)] {
+        let response = client
+            .expect(query(key, unique), ResponseCode::SUCCESS)
+            .await;
+        assert!(!response.body.is_empty());
+        assert!(response.ext.get("indexLastUpdatePhyoffset").is_some());
+    }
+    client
+        .expect(query("k3", false), ResponseCode::QUERY_NOT_FOUND)
+        .await;
+    world.stop().await;
+}

@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use rocket_protocol::body::{
+    ConsumerConnection, ConsumerList, LockBatchRequest, LockBatchResponse, MessageQueue,
+};
+use rocket_protocol::header::{
+    ConsumerGroupHeader, GetConsumerRunningInfoHeader, UnregisterClientHeader,
+};
+use rocket_protocol::{Command, RequestCode, ResponseCode};
+
+use super::{Listener, Peer, World, next};
+
+async fn members(client: &Peer) -> Vec<String> {
+    let header = ConsumerGroupHeader {
+        consumer_group: "g".into(),
+    };
+    let request = Command::request(RequestCode::GET_CONSUMER_LIST_BY_GROUP).with_header(&header);
+    let response = client.call(request).await;
+    if response.response_code() == ResponseCode::SYSTEM_ERROR {
+        return Vec::new();
+    }
+    let body = response.body.contiguous();
+    let mut ids = ConsumerList::parse(&body).unwrap().consumer_id_list;
+    ids.sort();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_hear_of_those_who_come_leave_and_vanish() {
+    let world = World::new().await;
+    let (listener, mut notices) = Listener::new();
+    let first = world.client_with(listener).await;
+    first.heartbeat("c1", "g", "orders", "*").await;
+    let is_notice = |notice: Command| {
+        assert_eq!(
+            notice.request_code(),
+            RequestCode::NOTIFY_CONSUMER_IDS_CHANGED
+        );
+        assert_eq!(notice.ext.get("consumerGroup"), Some("g"));
+        assert!(notice.is_oneway());
+    };
+    is_notice(next(&mut notices).await);
+    let second = world.client().await;
+    second.heartbeat("c2", "g", "orders", "*").await;
+    is_notice(next(&mut notices).await);
+    assert_eq!(members(&first).await, ["c1", "c2"]);
+    let header = UnregisterClientHeader {
+        client_id: "c2".into(),
+        producer_group: None,
+        consumer_group: Some("g".into()),
+    };
+    let request = Command::request(RequestCode::UNREGISTER_CLIENT).with_header(&header);
+    second.expect(request, ResponseCode::SUCCESS).await;
+    is_notice(next(&mut notices).await);
+    assert_eq!(members(&first).await, ["c1"]);
+    let third = world.client().await;
+    third.heartbeat("c3", "g", "orders", "*").await;
+    is_notice(next(&mut notices).await);
+    drop(third);
+    is_notice(next(&mut notices).await);
+    assert_eq!(members(&first).await, ["c1"]);
+    // The heartbeat made the group and its retry topic.
+    assert!(world.processor.deps.metadata.groups.contains("g"));
+    assert!(world.processor.deps.metadata.topics.contains("%RETRY%g"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_without_members_has_no_list_and_is_not_online() {
+    let world = World::new().await;
+    let client = world.client().await;
+    assert!(members(&client).await.is_empty());
+    let request = || {
+        Command::request(RequestCode::GET_CONSUMER_CONNECTION_LIST).with_ext("consumerGroup", "g")
+    };
+    client
+        .expect(request(), ResponseCode::CONSUMER_NOT_ONLINE)
+        .await;
+    client.heartbeat("c1", "g", "orders", "a||b").await;
+    let response = client.expect(request(), ResponseCode::SUCCESS).await;
+    let body = ConsumerConnection::parse(&response.body.contiguous()).unwrap();
+    assert_eq!(body.connection_set.first().unwrap().client_id, "c1");
+    assert_eq!(body.subscription_table["orders"].sub_string, "a||b");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queue_locks_have_one_owner_and_expire() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let lock = async |client_id: &str| {
+        let body = LockBatchRequest {
+            client_id: client_id.to_owned(),
+            consumer_group: "g".to_owned(),
+            mq_set: vec![MessageQueue {
+                broker_name: "broker-a".to_owned(),
+                queue_id: 1,
+                topic: "orders".to_owned(),
+            }],
+            only_this_broker: false,
+        };
+        let request = Command::request(RequestCode::LOCK_BATCH_MQ).with_body(body.to_json());
+        let response = client.expect(request, ResponseCode::SUCCESS).await;
+        LockBatchResponse::parse(&response.body.contiguous())
+            .unwrap()
+            .lock_ok_mq_set
+            .len()
+    };
+    assert_eq!(lock("a").await, 1);
+    assert_eq!(lock("b").await, 0);
+    world.advance(Duration::from_secs(60));
+    assert_eq!(lock("b").await, 0);
+    world.advance(Duration::from_millis(1));
+    assert_eq!(lock("b").await, 1);
+    assert_eq!(lock("a").await, 0);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_for_a_client_is_passed_on_and_its_answer_back() {
+    let world = World::new().await;
+    let (listener, mut asked) = Listener::new();
+    let consumer = world.client_with(listener).await;
+    consumer.heartbeat("c1", "g", "orders", "*").await;
+    next(&mut asked).await;
+    let admin = world.client().await;
+    let header = |client_id: &'static str| GetConsumerRunningInfoHeader {
+        consumer_group: "g".into(),
+        client_id: client_id.into(),
+        jstack_enable: true,
+    };
+    let request = |client_id| {
+        Command::request(RequestCode::GET_CONSUMER_RUNNING_INFO)
+            .with_header(&header(client_id))
+            .with_body(b"echo".to_vec())
+    };
+    let response = admin.expect(request("c1"), ResponseCode::SUCCESS).await;
+    assert_eq!(response.body.contiguous(), "echo");
+    assert_eq!(next(&mut asked).await.ext.get("jstackEnable"), Some("true"));
+    admin
+        .expect(request("c2"), ResponseCode::SYSTEM_ERROR)
+        .await;
+    world.stop().await;
+}

@@ -1,0 +1,121 @@
+use std::time::Duration;
+
+use rocket_protocol::header::{ConsumerSendMsgBackHeader, SendMessageV2Header};
+use rocket_protocol::message::{OffsetMessageId, property};
+use rocket_protocol::{Command, RecordView, RequestCode, ResponseCode};
+
+use super::{Peer, World, pull_request, send_header, until};
+
+fn send_back(msg_id: &str, level: i32, max: Option<i32>) -> Command {
+    let id: OffsetMessageId = msg_id.parse().unwrap();
+    let header = ConsumerSendMsgBackHeader {
+        offset: id.offset.to_wire(),
+        group: "g".into(),
+        delay_level: level,
+        max_reconsume_times: max,
+        ..ConsumerSendMsgBackHeader::default()
+    };
+    Command::request(RequestCode::CONSUMER_SEND_MSG_BACK).with_header(&header)
+}
+
+async fn end_of(client: &Peer, topic: &'static str) -> String {
+    let request = Command::request(RequestCode::GET_MAX_OFFSET)
+        .with_ext("topic", topic)
+        .with_ext("queueId", "0");
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    response.ext.get("offset").unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delayed_message_is_given_after_its_level_and_not_before() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client
+        .send_ok("orders", 2, "later", "DELAY\u{1}3\u{2}TAGS\u{1}a\u{2}")
+        .await;
+    assert_eq!(end_of(&client, "SCHEDULE_TOPIC_XXXX").await, "0");
+    assert_eq!(
+        client.pull("orders", 2, 0).await.code,
+        ResponseCode::PULL_NOT_FOUND
+    );
+    world.advance(Duration::from_millis(9_999));
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    assert_eq!(
+        client.pull("orders", 2, 0).await.code,
+        ResponseCode::PULL_NOT_FOUND
+    );
+    world.advance(Duration::from_millis(1));
+    let waiting = client.call(pull_request("orders", 2, 0, 2 | 4)).await;
+    let bytes = waiting.body.contiguous();
+    let (record, _) = RecordView::parse(&bytes).unwrap();
+    assert_eq!(record.body(), b"later");
+    assert_eq!(record.property(property::TAGS), Some("a"));
+    for gone in [
+        property::DELAY,
+        property::REAL_TOPIC,
+        property::REAL_QUEUE_ID,
+    ] {
+        assert_eq!(record.property(gone), None);
+    }
+    until(|| world.processor.deps.metadata.delay.get(3) == 1).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_sent_back_comes_again_under_the_groups_retry_topic() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let sent = client
+        .send_ok("orders", 0, "hard", "UNIQ_KEY\u{1}key\u{2}")
+        .await;
+    client
+        .expect(send_back(&sent.msg_id, 0, None), ResponseCode::SUCCESS)
+        .await;
+    // Level 3, as it is the first time: 10 s.
+    world.advance(Duration::from_secs(10));
+    let response = client.call(pull_request("%RETRY%g", 0, 0, 2 | 4)).await;
+    let bytes = response.body.contiguous();
+    let (record, _) = RecordView::parse(&bytes).unwrap();
+    assert_eq!((record.body(), record.reconsume_times()), (&b"hard"[..], 1));
+    assert_eq!(record.property(property::RETRY_TOPIC), Some("orders"));
+    assert_eq!(
+        record.property(property::ORIGIN_MESSAGE_ID),
+        Some(sent.msg_id.as_str())
+    );
+    assert_eq!(record.property(property::UNIQ_KEY), Some("key"));
+    client
+        .expect(
+            send_back(
+                &OffsetMessageId {
+                    store_host: ([127, 0, 0, 1], 1).into(),
+                    offset: rocket_protocol::PhysicalOffset(3),
+                }
+                .to_string(),
+                0,
+                None,
+            ),
+            ResponseCode::SYSTEM_ERROR,
+        )
+        .await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_was_tried_too_often_becomes_a_dead_letter_that_can_be_read() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let sent = client.send_ok("orders", 0, "dead", "").await;
+    let mut request = send_back(&sent.msg_id, 0, Some(0));
+    request.version = 401;
+    client.expect(request, ResponseCode::SUCCESS).await;
+    assert_eq!(client.pull("%DLQ%g", 0, 0).await.bodies, ["dead"]);
+    // A retry that the client sends by itself after code 36 failed.
+    let mut header: SendMessageV2Header = send_header("%RETRY%g", 0, "DELAY\u{1}3\u{2}").into();
+    header.reconsume_times = Some(17);
+    let request = Command::request(RequestCode::SEND_MESSAGE_V2)
+        .with_header(&header)
+        .with_body(b"too".to_vec());
+    client.expect(request, ResponseCode::SUCCESS).await;
+    assert_eq!(client.pull("%DLQ%g", 0, 0).await.bodies, ["dead", "too"]);
+    world.stop().await;
+}
