@@ -59,7 +59,7 @@ impl Identity {
 }
 
 async fn resolve(host: &str, port: u16) -> Option<IpAddr> {
-    let found = match tokio::time::timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, lookup_host((host, port))).await {
         Ok(Ok(addresses)) => {
             let addresses: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
             // IPv4 first: records with IPv6 hosts are read by newer clients only.
@@ -80,8 +80,7 @@ async fn resolve(host: &str, port: u16) -> Option<IpAddr> {
             );
             None
         }
-    };
-    found
+    }
 }
 
 /// The address that others likely reach this machine by: the bound one, else the one of the default route, else loopback.

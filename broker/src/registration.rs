@@ -29,7 +29,7 @@ const UNREGISTER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after the first failure; doubled up to the period.
 const RETRY_MIN: Duration = Duration::from_millis(500);
 /// At most one log line per address and this time.
-const LOG_PERIOD: Duration = Duration::from_secs(60);
+const LOG_PERIOD: Duration = Duration::from_mins(1);
 
 /// What is told, made anew for each registration: it carries the topics of the moment.
 pub trait Announcement: Send + Sync + 'static {

@@ -19,7 +19,7 @@ mod tests;
 /// The id of a group's master.
 pub const MASTER_ID: u64 = 0;
 /// Silence after which a broker is forgotten when it does not say otherwise (`DEFAULT_BROKER_CHANNEL_EXPIRED_TIME`).
-pub const EXPIRY_DEFAULT: Duration = Duration::from_secs(120);
+pub const EXPIRY_DEFAULT: Duration = Duration::from_mins(2);
 
 const PERM_WRITE: u32 = 2;
 const PERM_READ: u32 = 4;

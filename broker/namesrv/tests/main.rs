@@ -1,4 +1,11 @@
 //! The name server over real sockets.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on ends by panicking"
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -53,7 +60,7 @@ fn start(now: fn() -> UnixMillis) -> Running {
         tasks,
         stop,
         processor,
-        folder: folder,
+        folder,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs servers from their start to their orderly stop.
 
+use std::fmt::Write as _;
 use std::future::Future;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -151,10 +152,10 @@ async fn serve_namesrv_probes(
 
 /// Prints what listens where, then `ready`.
 fn say(addresses: &[(&str, SocketAddr)]) -> Result<(), Exit> {
-    let lines: String = addresses
-        .iter()
-        .map(|(what, address)| format!("{what} {address}\n"))
-        .collect();
+    let mut lines = String::new();
+    for (what, address) in addresses {
+        let _ = writeln!(lines, "{what} {address}");
+    }
     super::print(&format!("{lines}ready\n")).map(drop)
 }
 

@@ -145,20 +145,18 @@ pub(super) fn toml(text: &str, at: impl Fn(usize) -> Place) -> Result<Vec<Entry>
     let mut entries = Vec::new();
     for (key, value) in table.get_ref() {
         let place = at(line_of(key.span().start));
-        match scalar(value.get_ref()) {
-            Some(value) => entries.push(Entry {
-                key: key.get_ref().to_string(),
-                value,
-                place,
-            }),
-            None => {
-                let why = format!(
-                    "`{}` must be a string, a number, a boolean or an array of them",
-                    key.get_ref()
-                );
-                return Err(Problem::Syntax { place, why }.into());
-            }
-        }
+        let Some(value) = scalar(value.get_ref()) else {
+            let why = format!(
+                "`{}` must be a string, a number, a boolean or an array of them",
+                key.get_ref()
+            );
+            return Err(Problem::Syntax { place, why }.into());
+        };
+        entries.push(Entry {
+            key: key.get_ref().to_string(),
+            value,
+            place,
+        });
     }
     // The parser sorts by key; a later line of the file must win over an earlier one in every format.
     entries.sort_by_key(|entry| match &entry.place {

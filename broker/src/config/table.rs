@@ -226,7 +226,7 @@ macro_rules! settings {
 
         impl Default for $Name {
             fn default() -> Self {
-                #[expect(clippy::expect_used, reason = "a default that breaks its own rule is a fault of the table, and a test reads every default")]
+                // A default that breaks its own rule is a fault of the table; a test reads every default.
                 Self {$($(
                     $field: $crate::config::value::parse::<$ty>($default, $rule, $unit).expect(concat!("default of ", $key)),
                 )+)+}

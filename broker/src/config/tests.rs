@@ -66,7 +66,7 @@ fn a_usual_broker_conf_is_read() {
     assert!(loaded.warnings.is_empty());
     assert_eq!(config.name(), "broker-a");
     assert_eq!(config.delete_when, Hours(vec![4, 16]));
-    assert_eq!(config.file_reserved_time, Duration::from_secs(48 * 3600));
+    assert_eq!(config.file_reserved_time, Duration::from_hours(48));
     assert_eq!(config.flush_disk_type, FlushDiskType::Sync);
     assert_eq!(
         config.replication(),
@@ -79,7 +79,7 @@ fn a_usual_broker_conf_is_read() {
     assert_eq!(config.namesrv_addr[1].to_string(), "ns-1.ns:9876");
     assert_eq!(
         config.message_delay_level.0.last(),
-        Some(&Duration::from_secs(7200))
+        Some(&Duration::from_hours(2))
     );
 }
 
