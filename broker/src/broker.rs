@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use prometheus::Registry;
-use rocket_remoting::{ConnectionLimits, Processor, Server, ServerConfig};
+use rocket_remoting::{ConnectionLimits, Server, ServerConfig};
 use rocket_store::{
-    Arrival, Clock, CloseError, FlushFailure, OpenError, PutOutcome, Removed, Store, StoreEvents,
+    Arrival, Clock, CloseError, FlushFailure, OpenError, Removed, Store, StoreEvents,
 };
 
 use crate::announcement::BrokerAnnouncement;
+use crate::clients::Clients;
 use crate::commit_policy::SingleCopy;
 use crate::config::{BrokerConfig, LiveConfig};
 use crate::crew::Crew;
@@ -24,6 +25,7 @@ use crate::health::{BrokerHealth, Phase};
 use crate::identity::Identity;
 use crate::metadata::{FileError, Metadata};
 use crate::metrics::{Metrics, Scrape};
+use crate::processor::{BrokerProcessor, BrokerStore, Deps, PullPolling};
 use crate::refuser::Refuser;
 use crate::registration::{Plan, Registration};
 use crate::{clock, http, store_settings};
@@ -73,10 +75,13 @@ impl Clock for WallClock {
 /// What the store tells the broker.
 struct Events {
     health: Arc<BrokerHealth>,
+    long_polling: Arc<PullPolling>,
 }
 
 impl StoreEvents for Events {
-    fn arrived(&self, _arrivals: &[Arrival]) {}
+    fn arrived(&self, arrivals: &[Arrival]) {
+        self.long_polling.arrivals(arrivals);
+    }
 
     fn failed(&self, failure: &FlushFailure) {
         tracing::error!(
@@ -94,9 +99,6 @@ impl StoreEvents for Events {
     }
 }
 
-/// The store of this broker.
-pub type BrokerStore = Store<Box<dyn FnOnce(PutOutcome) + Send>>;
-
 /// A running broker.
 pub struct Broker {
     probes: Probes,
@@ -105,6 +107,14 @@ pub struct Broker {
     store: Arc<BrokerStore>,
     registration: Registration,
     registering: Crew,
+    /// None of a standby.
+    serving: Option<Serving>,
+}
+
+/// The request processors and what they do by themselves.
+struct Serving {
+    processor: Arc<BrokerProcessor>,
+    crew: Crew,
 }
 
 /// `/readyz` and its kin: first up, last down.
@@ -165,7 +175,11 @@ impl Broker {
         port: Port,
         kept: Kept,
     ) -> Self {
-        let Kept { store, metadata } = kept;
+        let Kept {
+            store,
+            metadata,
+            long_polling,
+        } = kept;
         let identity =
             Arc::new(Identity::of(&config, port.server.local_addr().port(), clock::now()).await);
         let standby = config.is_standby();
@@ -179,25 +193,40 @@ impl Broker {
             timeout: config.register_broker_timeout,
         };
         let config = Arc::new(LiveConfig::new(config));
-        let topics = {
-            let metadata = Arc::clone(&metadata);
-            move || metadata.topics.to_body()
+        let registration = Registration::default();
+        let serving = if standby {
+            let master = config.load().fixed_master.as_ref().map(ToString::to_string);
+            port.gate.open(Arc::new(Refuser::standby(
+                &identity.broker_name,
+                master.as_deref(),
+            )));
+            None
+        } else {
+            let nudge = registration.clone();
+            let serving = Serving::start(Deps {
+                config: Arc::clone(&config),
+                store: Arc::clone(&store),
+                metadata: Arc::clone(&metadata),
+                clients: Arc::new(Clients::new()),
+                long_polling,
+                metrics: Arc::clone(&metrics),
+                topics_changed: Arc::new(move || nudge.topics_changed()),
+                clock: Arc::new(WallClock),
+                identity: Arc::clone(&identity),
+            });
+            port.gate.open(Arc::clone(&serving.processor) as _);
+            let (processor, metrics) = (Arc::clone(&serving.processor), Arc::clone(&metrics));
+            scrape.on_scrape(move || processor.observe(&metrics.series));
+            Some(serving)
         };
+        probes.health.enter(Phase::Serving);
+        let registering = Crew::default();
         let announcement = BrokerAnnouncement {
             identity: Arc::clone(&identity),
             config: Arc::clone(&config),
-            topics: Arc::new(topics),
+            topics: Arc::new(move || metadata.topics.to_body()),
         };
-        let registering = Crew::default();
-        let processor: Arc<dyn Processor> = if standby {
-            let master = config.load().fixed_master.as_ref().map(ToString::to_string);
-            Arc::new(Refuser::standby(&identity.broker_name, master.as_deref()))
-        } else {
-            Arc::new(Refuser::standby(&identity.broker_name, None))
-        };
-        port.gate.open(processor);
-        probes.health.enter(Phase::Serving);
-        let registration = Registration::start(
+        registration.start(
             plan,
             Arc::new(announcement),
             &registering.tasks,
@@ -222,6 +251,7 @@ impl Broker {
             store,
             registration,
             registering,
+            serving,
         }
     }
 
@@ -257,11 +287,35 @@ impl Broker {
     pub async fn stop(&self) -> Result<(), Error> {
         self.probes.health.enter(Phase::Stopping);
         self.registering.dismiss().await;
+        if let Some(serving) = &self.serving {
+            // Answers the pulls that wait, which the port would otherwise wait for.
+            serving.crew.dismiss().await;
+        }
         self.port.crew.dismiss().await;
         let store = Arc::clone(&self.store);
-        let closed = tokio::task::spawn_blocking(move || store.close()).await?;
+        let processor = self
+            .serving
+            .as_ref()
+            .map(|serving| Arc::clone(&serving.processor));
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(processor) = processor {
+                processor.close();
+            }
+            store.close()
+        })
+        .await?;
         self.probes.crew.dismiss().await;
         closed.map_err(Error::Close)
+    }
+}
+
+impl Serving {
+    fn start(deps: Deps) -> Self {
+        let processor = BrokerProcessor::new(deps);
+        let crew = Crew::default();
+        crew.tasks
+            .spawn(Arc::clone(&processor).run(crew.stop.clone()));
+        Self { processor, crew }
     }
 }
 
@@ -325,6 +379,7 @@ impl Port {
 struct Kept {
     store: Arc<BrokerStore>,
     metadata: Arc<Metadata>,
+    long_polling: Arc<PullPolling>,
 }
 
 impl Kept {
@@ -337,7 +392,12 @@ impl Kept {
                 flush: store_settings::flush(&config),
                 replication: config.replication(),
             };
-            let events = Events { health };
+            let waiting_max = usize::try_from(config.max_pop_polling_size).unwrap_or(usize::MAX);
+            let long_polling = Arc::new(PullPolling::new(waiting_max));
+            let events = Events {
+                health,
+                long_polling: Arc::clone(&long_polling),
+            };
             let (store, report) = Store::open(
                 store_settings::of(&config),
                 Arc::new(WallClock),
@@ -353,6 +413,7 @@ impl Kept {
             Ok(Self {
                 store: Arc::new(store),
                 metadata: Arc::new(metadata),
+                long_polling,
             })
         })
         .await?

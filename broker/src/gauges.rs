@@ -6,11 +6,11 @@ use rocket_protocol::{RecordView, UnixMillis};
 use rocket_remoting::Stats;
 use rocket_store::{Health, Positions};
 
-use crate::broker::BrokerStore;
 use crate::clock;
 use crate::config::LiveConfig;
 use crate::health::BrokerHealth;
 use crate::metrics::{Metrics, Scrape, Series};
+use crate::processor::BrokerStore;
 use crate::registration::Registration;
 
 /// RocketMQ's labels of where the store is: this one has no other place.
@@ -106,10 +106,6 @@ impl Sources {
         series
             .store_failed
             .set(i64::from(self.health.failure().is_some()));
-        series
-            .processor_watermark
-            .with_label_values(&["send"])
-            .set(signed(self.store.stats().pending));
     }
 
     fn refresh_remoting(&self, series: &Series) {

@@ -59,7 +59,7 @@ pub struct Reached {
     pub known: usize,
 }
 
-/// A running registration.
+/// A registration. Clones are the same one.
 #[derive(Debug, Clone)]
 pub struct Registration {
     shared: Arc<Shared>,
@@ -75,31 +75,38 @@ struct Shared {
     suspicious: tokio::sync::Notify,
 }
 
+impl Default for Registration {
+    fn default() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                changed: watch::Sender::new(0),
+                reached: watch::Sender::new(Reached::default()),
+                registered: Mutex::default(),
+                suspicious: tokio::sync::Notify::new(),
+            }),
+        }
+    }
+}
+
 impl Registration {
-    /// Starts telling, as tasks of `tasks`. Ends, with a farewell to everyone who was told, when `stop` is cancelled.
+    /// Starts telling, as tasks of `tasks`. Ends, with a farewell to everyone who was told, when `stop` is cancelled. To be called once.
     pub fn start(
+        &self,
         plan: Plan,
         announcement: Arc<dyn Announcement>,
         tasks: &TaskTracker,
         stop: CancellationToken,
-    ) -> Self {
-        let shared = Arc::new(Shared {
-            changed: watch::Sender::new(0),
-            reached: watch::Sender::new(Reached::default()),
-            registered: Mutex::default(),
-            suspicious: tokio::sync::Notify::new(),
-        });
+    ) {
         if !plan.targets.is_empty() {
             let supervisor = Supervisor {
                 plan: Arc::new(plan),
                 announcement,
-                shared: Arc::clone(&shared),
+                shared: Arc::clone(&self.shared),
                 tasks: tasks.clone(),
                 stop,
             };
             tasks.spawn(supervisor.run());
         }
-        Self { shared }
     }
 
     /// The topic table changed: tells everyone at once.

@@ -143,7 +143,8 @@ async fn every_name_server_is_told_at_start_upon_a_change_and_at_the_end() {
     let addresses = [both[0].address(), both[1].address()];
     let broker = Arc::new(Topics(Mutex::new(vec!["T", "U"])));
     let crew = Crew::default();
-    let registration = Registration::start(
+    let registration = Registration::default();
+    registration.start(
         plan(&addresses),
         Arc::clone(&broker) as _,
         &crew.tasks,
@@ -173,7 +174,8 @@ async fn a_name_server_that_is_down_costs_the_others_nothing_and_is_told_when_it
     drop(down);
     let broker = Arc::new(Topics(Mutex::new(vec!["T", "U"])));
     let crew = Crew::default();
-    let registration = Registration::start(
+    let registration = Registration::default();
+    registration.start(
         plan(&[up.address(), address]),
         broker as _,
         &crew.tasks,
@@ -200,7 +202,8 @@ async fn a_name_server_that_restarts_is_told_again_without_waiting_for_the_perio
     let address = first.address();
     let broker = Arc::new(Topics(Mutex::new(vec!["T", "U"])));
     let crew = Crew::default();
-    let registration = Registration::start(
+    let registration = Registration::default();
+    registration.start(
         plan(&[address]),
         broker as _,
         &crew.tasks,
