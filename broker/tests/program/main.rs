@@ -7,5 +7,6 @@
     reason = "a test that cannot go on ends by panicking"
 )]
 
+mod messages;
 mod process;
 mod registration;

@@ -12,7 +12,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_rocket-broker");
 /// Generous: a machine under load must not fail a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Running {
+pub(crate) struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
     addresses: Vec<(String, String)>,
@@ -20,7 +20,7 @@ struct Running {
 
 impl Running {
     /// Starts a standalone process on free ports and waits for `ready`.
-    fn standalone(data: &Path, more: &[&str]) -> Self {
+    pub(crate) fn standalone(data: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(PROGRAM)
             .args([
                 "standalone",
@@ -61,7 +61,7 @@ impl Running {
         }
     }
 
-    fn address(&self, what: &str) -> &str {
+    pub(crate) fn address(&self, what: &str) -> &str {
         &self
             .addresses
             .iter()
@@ -70,11 +70,11 @@ impl Running {
             .1
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    fn exit_status(&mut self) -> Option<i32> {
+    pub(crate) fn exit_status(&mut self) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
         // Reading to the end of its output is how its exit is awaited.
         let mut rest = String::new();
@@ -83,7 +83,7 @@ impl Running {
         self.child.wait().unwrap().code()
     }
 
-    fn http(&self, path: &str) -> (u16, String) {
+    pub(crate) fn http(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address("metrics")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
