@@ -239,19 +239,16 @@ pub fn apply_attributes(
     changes: &str,
 ) -> Result<(), String> {
     for change in changes.split(',').map(str::trim).filter(|c| !c.is_empty()) {
-        match change.split_once('=') {
-            Some((key, value)) => {
-                let key = key
-                    .strip_prefix('+')
-                    .ok_or_else(|| format!("add/alter attribute format is wrong: {change}"))?;
-                attributes.insert(key.trim().to_owned(), value.trim().to_owned());
-            }
-            None => {
-                let key = change
-                    .strip_prefix('-')
-                    .ok_or_else(|| format!("delete attribute format is wrong: {change}"))?;
-                attributes.remove(key.trim());
-            }
+        if let Some((key, value)) = change.split_once('=') {
+            let key = key
+                .strip_prefix('+')
+                .ok_or_else(|| format!("add/alter attribute format is wrong: {change}"))?;
+            attributes.insert(key.trim().to_owned(), value.trim().to_owned());
+        } else {
+            let key = change
+                .strip_prefix('-')
+                .ok_or_else(|| format!("delete attribute format is wrong: {change}"))?;
+            attributes.remove(key.trim());
         }
     }
     Ok(())

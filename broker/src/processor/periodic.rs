@@ -20,7 +20,7 @@ const CLIENT_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 const WOKEN_BATCH: usize = 64;
 /// How long a delay level rests after a failed delivery, at first and at most.
 const REST_MIN: Duration = Duration::from_secs(1);
-const REST_MAX: Duration = Duration::from_secs(60);
+const REST_MAX: Duration = Duration::from_mins(1);
 
 impl BrokerProcessor {
     /// Runs everything periodic until `stop`, then answers all pulls that wait, so that the server's end does not wait for

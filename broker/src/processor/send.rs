@@ -168,7 +168,7 @@ impl BrokerProcessor {
         if header.batch || request.request_code() == RequestCode::SEND_BATCH_MESSAGE {
             send.prepare_batch(topic, &body, &properties)
         } else {
-            send.prepare_one(topic, body, properties)
+            send.prepare_one(topic, body, &properties)
         }
     }
 
@@ -318,12 +318,12 @@ impl Send<'_> {
         &self,
         topic: TopicName,
         body: Bytes,
-        properties: Bytes,
+        properties: &Bytes,
     ) -> Result<Prepared, Refusal> {
-        self.refuse_transaction(&properties)?;
-        refuse_timer(&properties)?;
+        self.refuse_transaction(properties)?;
+        refuse_timer(properties)?;
         let queue_id = self.queue_id();
-        let target = self.target(&topic, queue_id, &properties)?;
+        let target = self.target(&topic, queue_id, properties)?;
         let (properties, unique_key) = self.stamp(properties);
         let properties = if target.level > 0 {
             self.processor.delay_properties(
@@ -378,7 +378,7 @@ impl Send<'_> {
                 return Err(illegal("batch messages cannot be delayed".to_owned()));
             }
             body_bytes += part.body.len();
-            let (properties, _) = self.stamp(part.properties);
+            let (properties, _) = self.stamp(&part.properties);
             let mut message = self.message(topic.clone(), queue_id, part.body, properties);
             message.flag = part.flag;
             messages.push(message);
@@ -455,7 +455,7 @@ impl Send<'_> {
     }
 
     /// The properties as they are stored: with what the broker adds, and a unique key, which is returned too.
-    fn stamp(&self, properties: Bytes) -> (Bytes, ByteStr) {
+    fn stamp(&self, properties: &Bytes) -> (Bytes, ByteStr) {
         let region = self.processor.region.as_str();
         let trace_on = if self.config.trace_on {
             "true"
@@ -463,7 +463,7 @@ impl Send<'_> {
             "false"
         };
         let cluster = self.processor.deps.identity.cluster.as_str();
-        let known = scan(&properties, property::UNIQ_KEY).map(|key| ByteStr::from(key.to_owned()));
+        let known = scan(properties, property::UNIQ_KEY).map(|key| ByteStr::from(key.to_owned()));
         let unique_key = known
             .clone()
             .unwrap_or_else(|| self.processor.unique_keys.next(self.now).into());
@@ -565,13 +565,13 @@ fn kind(properties: &[u8], level: usize) -> MessageType {
 }
 
 /// `properties` with `extra` set. What the broker sets usually is not there yet and then only has to be appended.
-fn with_properties(properties: Bytes, extra: &[(&'static str, &str)]) -> Bytes {
-    let is_plain = scan(&properties, property::POP_CK).is_none()
+fn with_properties(properties: &Bytes, extra: &[(&'static str, &str)]) -> Bytes {
+    let is_plain = scan(properties, property::POP_CK).is_none()
         && extra
             .iter()
-            .all(|(name, _)| scan(&properties, name).is_none());
+            .all(|(name, _)| scan(properties, name).is_none());
     if !is_plain {
-        let mut parsed = Properties::parse(&properties);
+        let mut parsed = Properties::parse(properties);
         // A receipt of POP is the broker's own and nothing that a producer may make up.
         parsed.remove(property::POP_CK);
         for (name, value) in extra {
@@ -584,7 +584,7 @@ fn with_properties(properties: Bytes, extra: &[(&'static str, &str)]) -> Bytes {
         .map(|(name, value)| name.len() + value.len() + 2)
         .sum();
     let mut out = BytesMut::with_capacity(properties.len() + 1 + extra_bytes);
-    out.put_slice(&properties);
+    out.put_slice(properties);
     if properties
         .last()
         .is_some_and(|last| *last != PROPERTY_SEPARATOR)
@@ -613,7 +613,7 @@ mod tests {
     #[test]
     fn properties_are_appended_or_replaced_and_receipts_are_dropped() {
         let stamp = |text: &'static str| {
-            with_properties(Bytes::from_static(text.as_bytes()), &[("CLUSTER", "c")])
+            with_properties(&Bytes::from_static(text.as_bytes()), &[("CLUSTER", "c")])
         };
         assert_eq!(stamp(""), "CLUSTER\u{1}c\u{2}");
         assert_eq!(stamp("A\u{1}1"), "A\u{1}1\u{2}CLUSTER\u{1}c\u{2}");
