@@ -17,7 +17,8 @@ const DEFAULT_ROUNDS: u32 = 50;
 const FLOWING_BYTES: u64 = 32 * 1024;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Small files, so that rounds meet the ends of files too.
-const SETTINGS: [(&str, &str); 2] = [
+const SETTINGS: [(&str, &str); 3] = [
+    ("maxMessageSize", "65536"),
     ("mappedFileSizeCommitLog", "4194304"),
     ("mappedFileSizeConsumeQueue", "60000"),
 ];
