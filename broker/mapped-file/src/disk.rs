@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::segment::{Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
 
 /// Bytes of one write of zeros.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Parts of one `pwritev` at most (`IOV_MAX` on Linux).
 const PARTS_MAX: usize = 1024;
 

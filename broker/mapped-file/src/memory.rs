@@ -164,6 +164,7 @@ impl MemoryDirectory {
     }
 
     /// The folder as the next process finds it after this one was killed: all that was written is there.
+    #[must_use]
     pub fn killed(&self) -> Self {
         let world = self.world.lock();
         let mut next = World {
@@ -186,6 +187,7 @@ impl MemoryDirectory {
     }
 
     /// The folder as it is found after the machine lost power: of what was not flushed, any subset by `seed`.
+    #[must_use]
     pub fn crashed(&self, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let next = self.killed();
@@ -199,7 +201,8 @@ impl MemoryDirectory {
                 undo.apply(&mut world);
             }
             for file in world.files.values() {
-                let mut image = file.lock();
+                let mut guard = file.lock();
+                let image = &mut *guard;
                 let dirty = std::mem::take(&mut image.dirty);
                 // All, none, or a coin for each: the plain cases must come up often too.
                 let kind = dice.below(4);
@@ -208,7 +211,7 @@ impl MemoryDirectory {
                     .filter(|_| keeps(kind, &mut dice))
                     .collect();
                 image.settle(kept.into_iter());
-                image.cache = image.disk.clone();
+                image.cache.clone_from(&image.disk);
             }
         }
         next
@@ -573,10 +576,11 @@ impl Segment for MemorySegment {
     }
 
     fn forget_cache(&self) -> io::Result<()> {
-        let mut image = self.file.lock();
+        let mut guard = self.file.lock();
+        let image = &mut *guard;
         let dirty = std::mem::take(&mut image.dirty);
         image.settle(dirty.into_iter());
-        image.cache = image.disk.clone();
+        image.cache.clone_from(&image.disk);
         Ok(())
     }
 }

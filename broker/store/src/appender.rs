@@ -217,7 +217,7 @@ impl Appender {
         self.end += (to - from) as u64;
         match self.pieces.last_mut() {
             Some(last) if last.at >= self.file_start && last.at + last.range.len() as u64 == at => {
-                last.range.end = to
+                last.range.end = to;
             }
             _ => self.pieces.push(Piece {
                 at,

@@ -18,7 +18,8 @@ pub(crate) const FOLDER: &str = "rocket";
 const PATH: &str = "rocket/checkpoint";
 const APACHE_PATH: &str = "checkpoint";
 const APACHE_BYTES: usize = 4096;
-const SLOT_BYTES: u64 = 512;
+const SLOT: usize = 512;
+const SLOT_BYTES: u64 = SLOT as u64;
 const CRC_AT: usize = 48;
 const MAGIC: [u8; 4] = *b"RKC1";
 const VERSION: u32 = 1;
@@ -64,7 +65,7 @@ impl Checkpoint {
         };
         let mut newest: Option<(u64, Bounds)> = None;
         for slot in 0..2 {
-            let mut bytes = [0; SLOT_BYTES as usize];
+            let mut bytes = [0; SLOT];
             segment.read_at(slot * SLOT_BYTES, &mut bytes)?;
             newest = newest.max_by_sequence(decode(&bytes));
         }
@@ -89,6 +90,11 @@ impl Checkpoint {
             .write_at(self.sequence % 2 * SLOT_BYTES, &[IoSlice::new(&bytes)])?;
         self.bounds = bounds;
         Ok(())
+    }
+
+    /// Makes what was written survive a crash of the machine.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        self.segment.flush(0)
     }
 
     /// Makes what was written survive a crash of the machine, and tells Apache's file as much.

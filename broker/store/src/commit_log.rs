@@ -209,12 +209,13 @@ impl CommitLog {
         Ok(any)
     }
 
-    /// Follows the records from `from` to the first thing that is none, published or not, checksums included.
+    /// Follows the records from `from` to the first thing that is none, published or not, checksums included, or that
+    /// `each` refuses.
     pub(crate) fn scan(
         &self,
         from: u64,
         rule: TailRule,
-        mut each: impl FnMut(u64, &RecordView<'_>),
+        mut each: impl FnMut(u64, &RecordView<'_>) -> Result<(), &'static str>,
     ) -> Result<ScanEnd, OpenError> {
         let mut window = Window::default();
         let mut at = from;
@@ -297,7 +298,7 @@ impl Window {
         file: &LogFile,
         at: u64,
         rule: TailRule,
-        each: &mut impl FnMut(u64, &RecordView<'_>),
+        each: &mut impl FnMut(u64, &RecordView<'_>) -> Result<(), &'static str>,
     ) -> io::Result<Step> {
         let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
         let mut need = left.min(8);
@@ -308,12 +309,14 @@ impl Window {
                     if let Some(reason) = unlike_ours(at, rule, &view) {
                         return Ok(Step::End(reason.to_owned()));
                     }
-                    each(at, &view);
-                    return Ok(Step::Record(len as u64));
+                    return Ok(match each(at, &view) {
+                        Ok(()) => Step::Record(len as u64),
+                        Err(reason) => Step::End(reason.to_owned()),
+                    });
                 }
                 Err(RecordError::Blank { len }) if len == left => return Ok(Step::Filler),
                 Err(RecordError::Torn { need: more, have }) if more <= left && more > have => {
-                    need = more
+                    need = more;
                 }
                 Err(error) => return Ok(Step::End(error.to_string())),
             }

@@ -166,17 +166,17 @@ impl StoreConfig {
         )?;
         let unit = crate::consume_queue::UNIT_BYTES;
         rule(
-            self.consume_queue_file_bytes > 0 && self.consume_queue_file_bytes % unit == 0,
+            self.consume_queue_file_bytes > 0 && self.consume_queue_file_bytes.is_multiple_of(unit),
             "consume_queue_file_bytes",
             "must be a positive multiple of 20",
         )?;
         rule(
-            self.index_slots > 0 && self.index_slots <= i32::MAX as u32,
+            self.index_slots > 0 && i32::try_from(self.index_slots).is_ok(),
             "index_slots",
             "must be positive",
         )?;
         rule(
-            self.index_entries > 1 && self.index_entries <= i32::MAX as u32,
+            self.index_entries > 1 && i32::try_from(self.index_entries).is_ok(),
             "index_entries",
             "must be at least 2",
         )?;

@@ -19,9 +19,13 @@ use rocket_protocol::{QueueId, TopicName};
 /// The folder of all queues.
 pub(crate) const FOLDER: &str = "consumequeue";
 /// Bytes of a unit.
-pub(crate) const UNIT_BYTES: u64 = 20;
+pub(crate) const UNIT_BYTES: u64 = UNIT as u64;
+const UNIT: usize = 20;
 /// Saved units that stay in memory for consumers at the end of a queue.
 const RECENT_MAX: usize = 1024;
+
+/// Units that a queue may miss at once. More is a damaged record, not a damaged queue.
+const GAP_MAX: u64 = 1 << 20;
 
 /// Where one message lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +64,9 @@ impl Unit {
 
     /// Whether anything was written here.
     fn is_written(self) -> bool {
-        self.size > 0 && self.size <= i32::MAX as u32 && i64::try_from(self.physical_offset).is_ok()
+        self.size > 0
+            && i32::try_from(self.size).is_ok()
+            && i64::try_from(self.physical_offset).is_ok()
     }
 
     /// Whether this unit stands for a message that lies at or beyond `min`.
@@ -226,6 +232,19 @@ impl ConsumeQueue {
             self.saved = index;
             self.recent_start = index;
         }
+        if self.min == self.max() && index - self.min <= GAP_MAX {
+            // Nothing readable is left before: the first message that is still there begins the queue.
+            self.min = index;
+        }
+        if self.max() > 0 && index - self.max() > GAP_MAX {
+            tracing::error!(
+                queue = self.folder,
+                index,
+                end = self.max(),
+                "a record's queue offset cannot be; it is left out"
+            );
+            return;
+        }
         while self.max() < index {
             self.recent.push_back(Unit::PADDING);
         }
@@ -254,11 +273,9 @@ impl ConsumeQueue {
         };
         let left = (first + self.units_per_file).min(self.recent_start) - index;
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(count);
-        let mut bytes = vec![0; count * UNIT_BYTES as usize];
+        let mut bytes = vec![0; count * UNIT];
         segment.read_at((index - first) * UNIT_BYTES, &mut bytes)?;
-        let units = bytes
-            .chunks_exact(UNIT_BYTES as usize)
-            .filter_map(Unit::decode);
+        let units = bytes.chunks_exact(UNIT).filter_map(Unit::decode);
         Ok(units.take_while(|unit| unit.is_written()).collect())
     }
 
@@ -277,7 +294,7 @@ impl ConsumeQueue {
         let Some((first, segment)) = self.file_of(index) else {
             return Ok(None);
         };
-        let mut bytes = [0; UNIT_BYTES as usize];
+        let mut bytes = [0; UNIT];
         segment.read_at((index - first) * UNIT_BYTES, &mut bytes)?;
         Ok(Unit::decode(&bytes))
     }
@@ -294,7 +311,7 @@ impl ConsumeQueue {
             let end = self.max().min(first + self.units_per_file);
             let skip = usize::try_from(self.saved - self.recent_start).unwrap_or(usize::MAX);
             let count = usize::try_from(end - self.saved).unwrap_or(usize::MAX);
-            let mut bytes = Vec::with_capacity(count * UNIT_BYTES as usize);
+            let mut bytes = Vec::with_capacity(count * UNIT);
             self.recent
                 .iter()
                 .skip(skip)
@@ -481,5 +498,17 @@ mod tests {
         assert_eq!((queue.min(), queue.max(), queue.files.len()), (16, 25, 2));
         assert_eq!(queue.remove_before(10_000).unwrap(), 9);
         assert_eq!((queue.min(), queue.max(), queue.files.len()), (25, 25, 1));
+    }
+
+    /// Found by the model: retention had removed messages whose units were never written.
+    #[test]
+    fn a_queue_whose_messages_are_all_gone_begins_with_the_next_one() {
+        let dir = MemoryDirectory::default();
+        let mut queue = queue(&dir);
+        (0..3).for_each(|index| queue.put(index, unit(index * 100)));
+        queue.remove_before(5000).unwrap();
+        queue.put(7, unit(5000));
+        assert_eq!((queue.min(), queue.max()), (7, 8));
+        assert_eq!(queue.read(7, 10).unwrap(), [unit(5000)]);
     }
 }

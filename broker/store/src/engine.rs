@@ -454,6 +454,10 @@ impl<C: Completion> Engine<C> {
         self.checkpoint.lock().secure(flushed_time)
     }
 
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.checkpoint.lock().bounds
+    }
+
     /// Asks the commit policy again and answers everyone whose promise is kept.
     pub fn settle(&self) {
         let _answering = self.answering.lock();
@@ -563,6 +567,11 @@ impl<C: Completion> Engine<C> {
             committed: progress.ends().committed,
             dispatched: PhysicalOffset(self.dispatched.load(Ordering::Acquire)),
         }
+    }
+
+    /// How full the file system is, as last looked at.
+    pub fn disk_usage(&self) -> DiskUsage {
+        *self.disk.read()
     }
 
     pub(crate) fn visible(&self) -> u64 {

@@ -19,9 +19,12 @@ use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 use rocket_protocol::{PhysicalOffset, UnixMillis};
 
 const FOLDER: &str = "index";
-const HEADER_BYTES: u64 = 40;
-const SLOT_BYTES: u64 = 4;
-const ENTRY_BYTES: u64 = 20;
+const HEADER: usize = 40;
+const HEADER_BYTES: u64 = HEADER as u64;
+const SLOT: usize = 4;
+const SLOT_BYTES: u64 = SLOT as u64;
+const ENTRY: usize = 20;
+const ENTRY_BYTES: u64 = ENTRY as u64;
 /// Keys that wait in memory at most before they are written.
 const PENDING_MAX: usize = 8192;
 /// Entries looked at in one chain at most: a chain in a damaged file could be a circle.
@@ -46,7 +49,7 @@ struct Header {
 
 impl Header {
     fn encode(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES as usize);
+        let mut bytes = Vec::with_capacity(HEADER);
         for field in [
             self.begin_timestamp,
             self.end_timestamp,
@@ -158,7 +161,7 @@ impl Index {
             }
             let path = format!("{FOLDER}/{}", entry.name);
             let segment = index.dir.open(&path, SegmentOptions::default())?;
-            let mut bytes = [0; HEADER_BYTES as usize];
+            let mut bytes = [0; HEADER];
             segment.read_at(0, &mut bytes)?;
             let header = Header::decode(&bytes).unwrap_or_default();
             index.files.push(IndexFile {
@@ -217,10 +220,7 @@ impl Index {
             let count = (end - number).min(1 << 16);
             let mut bytes = vec![0; usize::try_from(count * ENTRY_BYTES).unwrap_or(0)];
             file.segment.read_at(self.entry_at(number), &mut bytes)?;
-            for entry in bytes
-                .chunks_exact(ENTRY_BYTES as usize)
-                .filter_map(Entry::decode)
-            {
+            for entry in bytes.chunks_exact(ENTRY).filter_map(Entry::decode) {
                 let before = kept
                     .last()
                     .map_or(file.header.begin_offset, |last| last.physical_offset);
@@ -356,7 +356,7 @@ impl Index {
             .get(..self.pending.len().min(room))
             .unwrap_or_default();
         let mut slots: HashMap<u64, i32> = HashMap::new();
-        let mut entries = Vec::with_capacity(batch.len() * ENTRY_BYTES as usize);
+        let mut entries = Vec::with_capacity(batch.len() * ENTRY);
         let first_entry = u64::try_from(header.next_entry).unwrap_or(1);
         for key in batch {
             let slot = self.slot_of(key.hash);
@@ -407,11 +407,29 @@ impl Index {
         Ok(done)
     }
 
+    /// The newest counted entry of a slot. A write that failed halfway leaves slots that name entries which are written
+    /// but not counted; those lead back to the counted ones.
     fn read_slot(&self, file: &IndexFile, slot: u64) -> io::Result<i32> {
-        let mut bytes = [0; SLOT_BYTES as usize];
+        let mut bytes = [0; SLOT];
         file.segment
             .read_at(HEADER_BYTES + slot * SLOT_BYTES, &mut bytes)?;
-        Ok(i32::from_be_bytes(bytes))
+        let mut number = i32::from_be_bytes(bytes);
+        while number >= file.header.next_entry && i64::from(number) < i64::from(self.entries) {
+            match self.read_entry(file, number)? {
+                Some(entry) if entry.before < number => number = entry.before,
+                _ => return Ok(0),
+            }
+        }
+        Ok(number)
+    }
+
+    fn read_entry(&self, file: &IndexFile, number: i32) -> io::Result<Option<Entry>> {
+        let mut bytes = [0; ENTRY];
+        file.segment.read_at(
+            self.entry_at(u64::try_from(number).unwrap_or(0)),
+            &mut bytes,
+        )?;
+        Ok(Entry::decode(&bytes))
     }
 
     /// The files that were written since the last call; to be flushed.
@@ -466,12 +484,7 @@ impl Index {
             if number <= 0 || number >= file.header.next_entry {
                 break;
             }
-            let mut bytes = [0; ENTRY_BYTES as usize];
-            file.segment.read_at(
-                self.entry_at(u64::try_from(number).unwrap_or(0)),
-                &mut bytes,
-            )?;
-            let Some(entry) = Entry::decode(&bytes) else {
+            let Some(entry) = self.read_entry(file, number)? else {
                 break;
             };
             // Whole seconds are all that an entry knows: the record decides at the edges.
@@ -581,13 +594,13 @@ mod tests {
     fn after_a_crash_only_what_was_secured_is_kept_and_the_slots_are_right() {
         let dir = MemoryDirectory::default();
         let mut index = open(&dir, None);
-        (0..30_u64).for_each(|number| {
+        for number in 0..30_u64 {
             index.add(
                 i32::try_from(number % 9).unwrap(),
                 number * 100,
                 UnixMillis(5),
-            )
-        });
+            );
+        }
         index.save().unwrap();
         let mut again = open(&dir, Some(2500));
         assert_eq!(find(&again, 7, 0, i64::MAX), [1600, 700]);

@@ -26,6 +26,7 @@ mod deleted;
 mod dispatch;
 mod engine;
 mod error;
+pub mod export;
 mod index;
 mod progress;
 mod queues;

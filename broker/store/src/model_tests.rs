@@ -20,9 +20,9 @@ use rocket_protocol::{QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 use crate::mutant::{self, Mutant};
 use crate::test_support::message_with;
 use crate::{
-    Append, Clock, CommitPolicy, Completion, Ends, Engine, Flush, FlushJob, GetStatus, LocalEnds,
-    LocalPolicy, Messages, NoEvents, Promise, PutOutcome, PutStatus, ReadLimits, Refused,
-    StoreConfig,
+    Append, Clock, CommitPolicy, Completion, Ends, Engine, Flush, FlushJob, GetStatus, Health,
+    LocalEnds, LocalPolicy, Messages, NoEvents, Promise, PutOutcome, PutStatus, ReadLimits,
+    Refused, StoreConfig,
 };
 
 const TOPIC: &str = "orders";
@@ -316,7 +316,7 @@ impl World {
         }) {
             Ok(()) => self.taken += 1,
             Err(Refused::Busy(_) | Refused::ReadOnly(..) | Refused::DiskFull(_)) => {
-                self.refused.extend(first..first + count)
+                self.refused.extend(first..first + count);
             }
             Err(refused) => panic!("{:?}", refused.into_parts().1),
         }
@@ -414,16 +414,7 @@ impl World {
                             "message {number} was refused"
                         );
                         found.insert((queue, view.queue_offset().0), number);
-                        let key = format!("k{number}");
-                        let times = (UnixMillis(0), UnixMillis(i64::MAX));
-                        assert_eq!(
-                            self.engine()
-                                .query(&topic, &key, 5, times.0, times.1)
-                                .records
-                                .len(),
-                            1,
-                            "key {key}"
-                        );
+                        self.look_up(&topic, number);
                         next += 1;
                         rest = &rest[len..];
                     }
@@ -451,6 +442,22 @@ impl World {
             }
             self.seen.extend(found);
         }
+    }
+
+    /// Looks a message up by its key. A write that failed in the middle may leave the index short until the next start.
+    fn look_up(&self, topic: &TopicName, number: u64) {
+        let key = format!("k{number}");
+        let (begin, end) = (UnixMillis(0), UnixMillis(i64::MAX));
+        let found = self
+            .engine()
+            .query(topic, &key, 5, begin, end)
+            .records
+            .len();
+        let is_failed = matches!(self.engine().health(), Health::ReadOnly { .. });
+        assert!(
+            found == 1 || is_failed && found == 0,
+            "key {key} is found {found} times"
+        );
     }
 
     /// Whether everything visible is dispatched, so that what was answered must be readable.
@@ -482,7 +489,7 @@ fn play(flush: Flush, policy: &Arc<dyn CommitPolicy>, ops: &[Op]) {
 
 fn search(
     flush: Flush,
-    policy: Arc<dyn CommitPolicy>,
+    policy: &Arc<dyn CommitPolicy>,
     cases: u32,
 ) -> Result<(), TestError<Vec<Op>>> {
     let config = Config {
@@ -494,39 +501,46 @@ fn search(
     let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut runner = TestRunner::new_with_rng(config, rng);
     runner.run(&prop::collection::vec(op(), 1..80), |ops| {
-        play(flush, &policy, &ops);
+        play(flush, policy, &ops);
         Ok(())
     })
 }
 
 #[test]
 fn the_store_keeps_its_promises_with_sync_flush() {
-    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
-    if let Err(error) = search(Flush::Sync, policy, cases()) {
+    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
+    if let Err(error) = search(Flush::Sync, &policy, cases()) {
         panic!("{error}");
     }
 }
 
 #[test]
 fn the_store_stays_whole_with_async_flush() {
-    let policy = Arc::new(LocalPolicy {
+    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy {
         flush: Flush::Async,
     });
-    if let Err(error) = search(Flush::Async, policy, cases()) {
+    if let Err(error) = search(Flush::Async, &policy, cases()) {
         panic!("{error}");
     }
 }
 
 #[test]
 fn the_model_catches_a_store_that_answers_before_the_flush() {
-    assert!(quietly(|| search(Flush::Sync, Arc::new(AnswersEarly), 500)).is_err());
+    assert!(
+        quietly(|| search(
+            Flush::Sync,
+            &(Arc::new(AnswersEarly) as Arc<dyn CommitPolicy>),
+            500
+        ))
+        .is_err()
+    );
 }
 
 #[test]
 fn the_model_catches_a_recovery_that_leaves_the_torn_tail() {
-    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
     let found = mutant::with(Some(Mutant::TailNotZeroed), || {
-        quietly(|| search(Flush::Sync, policy, 3000))
+        quietly(|| search(Flush::Sync, &policy, 3000))
     });
     assert!(found.is_err());
 }

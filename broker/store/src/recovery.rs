@@ -67,31 +67,8 @@ pub(crate) fn recover(
     let mut start = choose_start(&**dir, &log, &queues, bounds, clean)?;
     recover_queues(&queues, &log, &mut start, clean)?;
 
-    let mut next = next_offsets(&queues);
-    let mut time = start.dispatched_time;
     let from = start.floor.min(start.dispatched);
-    let last_end = log.files().last().map_or(0, |file| file.end());
-    if last_end < start.floor {
-        return Err(OpenError::damaged(
-            "commitlog",
-            last_end,
-            start.floor,
-            "the log's files end here",
-        ));
-    }
-    let end = log.scan(from, start.rule, |offset, view| {
-        time = time.max(view.store_timestamp().0);
-        raise_next(&mut next, &deleted, offset, view);
-    })?;
-    if end.end < start.floor {
-        let file = log
-            .file_at(end.end)
-            .map_or_else(|| "commitlog".to_owned(), |file| file.path());
-        let reason = end
-            .reason
-            .unwrap_or_else(|| "the log ends before".to_owned());
-        return Err(OpenError::damaged(&file, end.end, start.floor, &reason));
-    }
+    let (end, next, time) = scan_log(&log, &queues, &deleted, &start, from)?;
     let tail_cut = cut_tail(&log, from, &end).map_err(OpenError::io("cut", "commitlog"))?;
     let file = match log.files().last() {
         Some(file) => Arc::clone(file),
@@ -101,20 +78,7 @@ pub(crate) fn recover(
     };
     publish(&log, end.end);
 
-    let secured = (!clean).then_some(start.dispatched);
-    let open_index = || {
-        Index::open(
-            Arc::clone(dir),
-            config.index_slots,
-            config.index_entries,
-            secured,
-        )
-    };
-    let index = config
-        .index_enabled
-        .then(open_index)
-        .transpose()
-        .map_err(OpenError::io("open", "index"))?;
+    let index = open_index(config, dir, clean, start.dispatched)?;
     let bounds = Bounds {
         confirm: start.confirm,
         floor: end.end,
@@ -123,6 +87,7 @@ pub(crate) fn recover(
     };
     checkpoint
         .write(bounds)
+        .and_then(|()| checkpoint.flush())
         .map_err(OpenError::io("write", checkpoint::FOLDER))?;
     let pid = std::process::id().to_string();
     dir.replace(ABORT, pid.as_bytes())
@@ -158,6 +123,62 @@ pub(crate) fn recover(
         },
         report,
     ))
+}
+
+/// Reads what is not known to be good. Below the floor anything else than good records is damage.
+fn scan_log(
+    log: &CommitLog,
+    queues: &Queues,
+    deleted: &Deleted,
+    start: &Start,
+    from: u64,
+) -> Result<(ScanEnd, NextOffsets, i64), OpenError> {
+    let mut next = next_offsets(queues);
+    let mut time = start.dispatched_time;
+    let last_end = log.files().last().map_or(0, |file| file.end());
+    if last_end < start.floor {
+        return Err(OpenError::damaged(
+            "commitlog",
+            last_end,
+            start.floor,
+            "the log's files end here",
+        ));
+    }
+    let end = log.scan(from, start.rule, |offset, view| {
+        raise_next(&mut next, deleted, offset, view, start.rule)?;
+        time = time.max(view.store_timestamp().0);
+        Ok(())
+    })?;
+    if end.end < start.floor {
+        let file = log
+            .file_at(end.end)
+            .map_or_else(|| "commitlog".to_owned(), |file| file.path());
+        let reason = end
+            .reason
+            .unwrap_or_else(|| "the log ends before".to_owned());
+        return Err(OpenError::damaged(&file, end.end, start.floor, &reason));
+    }
+    Ok((end, next, time))
+}
+
+fn open_index(
+    config: &StoreConfig,
+    dir: &Arc<dyn Directory>,
+    clean: bool,
+    dispatched: u64,
+) -> Result<Option<Index>, OpenError> {
+    if !config.index_enabled {
+        return Ok(None);
+    }
+    let secured = (!clean).then_some(dispatched);
+    Index::open(
+        Arc::clone(dir),
+        config.index_slots,
+        config.index_entries,
+        secured,
+    )
+    .map(Some)
+    .map_err(OpenError::io("open", "index"))
 }
 
 /// After a failed flush the page cache shows bytes that the disk does not have.
@@ -368,13 +389,26 @@ fn next_offsets(queues: &Queues) -> NextOffsets {
     next
 }
 
-fn raise_next(next: &mut NextOffsets, deleted: &Deleted, offset: u64, view: &RecordView<'_>) {
+fn raise_next(
+    next: &mut NextOffsets,
+    deleted: &Deleted,
+    offset: u64,
+    view: &RecordView<'_>,
+    rule: TailRule,
+) -> Result<(), &'static str> {
     if !is_queued(view.sys_flag()) || deleted.covers(view.topic(), offset) {
-        return;
+        return Ok(());
     }
-    if let Ok(topic) = TopicName::parse(view.topic()) {
-        next.raise(&topic, view.queue_id(), view.queue_offset().0 + 1);
+    let Ok(topic) = TopicName::parse(view.topic()) else {
+        return Ok(());
+    };
+    let (known, found) = (next.get(&topic, view.queue_id()), view.queue_offset().0);
+    // No checksum covers the header; queues are dense, so a larger offset than the next one was not written by us.
+    if rule == TailRule::Ours && known > 0 && found > known {
+        return Err("the queue offset leaves a gap");
     }
+    next.raise(&topic, view.queue_id(), found + 1);
+    Ok(())
 }
 
 /// Makes everything from the end of the log on zero, and flushes what recovery read: it may have come from the page cache.
@@ -387,7 +421,7 @@ fn cut_tail(log: &CommitLog, from: u64, end: &ScanEnd) -> io::Result<bool> {
     for file in log.files().iter().filter(|file| file.end() > from) {
         if end.end < file.end() {
             let keep = end.end.max(file.start) - file.start;
-            cut |= holds_bytes(&**file, keep)?;
+            cut |= holds_bytes(file, keep)?;
             file.segment.zero(keep, file.segment.len())?;
         }
         file.segment.flush(0)?;

@@ -304,7 +304,7 @@ impl<C: Completion> Store<C> {
 
     /// How full the file system is, as last looked at.
     pub fn disk(&self) -> DiskUsage {
-        *self.engine().disk.read()
+        self.engine().disk_usage()
     }
 
     /// Counts since the store was opened.

@@ -203,10 +203,10 @@ impl<C: Completion> Engine<C> {
         match self.log.ensure(file_end) {
             Ok(_) => self.no_room.store(false, Ordering::Release),
             Err(error) if had_no_room => {
-                tracing::debug!(error = %error, "still no room for another log file")
+                tracing::debug!(error = %error, "still no room for another log file");
             }
             Err(error) => {
-                tracing::warn!(error = %error, "the next log file could not be made ahead")
+                tracing::warn!(error = %error, "the next log file could not be made ahead");
             }
         }
     }
@@ -236,6 +236,7 @@ impl<C: Completion> Engine<C> {
 
     /// Removes what retention asks for.
     pub fn retention_step(&self) {
+        self.checkpoint_step();
         for _ in 0..self.config.retention.files_per_round {
             self.look_at_disk();
             let candidates = self.candidates();
@@ -271,14 +272,15 @@ impl<C: Completion> Engine<C> {
         self.look_at_disk();
     }
 
-    /// The oldest files that nobody needs any more but consumers: flushed, committed and dispatched.
+    /// The oldest files that nobody needs any more but consumers: flushed, committed, and secured in queues and index,
+    /// since what is not would be missing from a queue after a crash and leave a gap.
     fn candidates(&self) -> Vec<Candidate> {
         let positions = self.positions();
         let end = positions
             .durable
             .min(positions.committed)
-            .min(positions.dispatched)
-            .0;
+            .0
+            .min(self.bounds().dispatched);
         let files = self.log.files();
         let pairs = files.iter().zip(files.iter().skip(1));
         pairs
@@ -300,7 +302,7 @@ impl<C: Completion> Engine<C> {
                 Ok(0) => {}
                 Ok(count) => messages.push((topic, queue_id, count)),
                 Err(error) => {
-                    tracing::warn!(error = %error, %topic, %queue_id, "queue files could not be removed")
+                    tracing::warn!(error = %error, %topic, %queue_id, "queue files could not be removed");
                 }
             }
         }

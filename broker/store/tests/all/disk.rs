@@ -1,0 +1,206 @@
+//! The store with its threads on a real file system.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket_protocol::{QueueId, RecordView, UnixMillis};
+use rocket_store::{
+    Flush, Health, LocalPolicy, Messages, NoEvents, OpenError, PutStatus, Store, StoreConfig,
+};
+
+use crate::support::{Tell, clock, message, open, read_all, send, small, topic};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn messages_of_many_senders_are_grouped_into_few_flushes_and_survive_a_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(small(dir.path()));
+    let (rounds, at_once) = (20_u32, 64_u32);
+    for round in 0..rounds {
+        let bodies = (0..at_once).map(|sender| format!("{round}-{sender}"));
+        let told: Vec<_> = bodies
+            .map(|body| send(&store, Messages::One(message("t", round % 4, body, ""))))
+            .collect();
+        for told in told {
+            assert_eq!(told.recv_timeout(PATIENCE).unwrap().status, PutStatus::Ok);
+        }
+    }
+    let stats = store.stats();
+    assert_eq!(stats.messages_appended, u64::from(rounds * at_once));
+    assert!(stats.flushes < u64::from(rounds * at_once) / 4, "{stats:?}");
+    assert_eq!(stats.pending, 0);
+    store.close().unwrap();
+    drop(store);
+    let store = open(small(dir.path()));
+    let counts: Vec<_> = (0..4)
+        .map(|queue| read_all(&store, &topic("t"), QueueId(queue)).len())
+        .collect();
+    assert_eq!(counts, [320; 4]);
+}
+
+#[test]
+fn a_store_that_was_dropped_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(small(dir.path()));
+    let body = vec![7; 100_000];
+    for _ in 0..25 {
+        send(&store, Messages::One(message("t", 0, body.clone(), "")))
+            .recv_timeout(PATIENCE)
+            .unwrap();
+    }
+    drop(store);
+    assert!(dir.path().join("abort").exists());
+    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let opened = Store::<Tell>::open(small(dir.path()), clock(1), policy, Arc::new(NoEvents));
+    let (store, report) = opened.unwrap();
+    assert!(!report.clean);
+    let records = read_all(&store, &topic("t"), QueueId(0));
+    assert_eq!(records.len(), 25);
+    assert!(
+        records
+            .iter()
+            .all(|record| RecordView::parse(record).unwrap().0.body() == body)
+    );
+}
+
+#[test]
+fn a_second_store_in_the_same_folder_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = open(small(dir.path()));
+    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let second = Store::<Tell>::open(small(dir.path()), clock(1), policy, Arc::new(NoEvents));
+    assert!(matches!(second, Err(OpenError::Locked)));
+}
+
+#[test]
+fn a_batch_has_consecutive_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(small(dir.path()));
+    let batch = (0..5)
+        .map(|n| message("t", 0, format!("{n}"), ""))
+        .collect();
+    let outcome = send(&store, Messages::Batch(batch))
+        .recv_timeout(PATIENCE)
+        .unwrap();
+    let appended = outcome.appended.unwrap();
+    assert_eq!(
+        (
+            appended.queue_offset.0,
+            appended.count,
+            appended.physical_offsets.len()
+        ),
+        (0, 5, 5)
+    );
+    store.close().unwrap();
+    assert_eq!(store.health(), Health::Closing);
+    let bodies: Vec<_> = read_all(&store, &topic("t"), QueueId(0))
+        .iter()
+        .map(|record| RecordView::parse(record).unwrap().0.body().to_vec())
+        .collect();
+    assert_eq!(bodies, [b"0", b"1", b"2", b"3", b"4"]);
+}
+
+#[test]
+fn a_deleted_topic_begins_anew_and_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(small(dir.path()));
+    for _ in 0..3 {
+        send(&store, Messages::One(message("t", 0, "old", "")))
+            .recv_timeout(PATIENCE)
+            .unwrap();
+    }
+    store.delete_topic(&topic("t")).unwrap();
+    assert_eq!(store.queue_range(&topic("t"), QueueId(0)), None);
+    let outcome = send(&store, Messages::One(message("t", 0, "new", "")))
+        .recv_timeout(PATIENCE)
+        .unwrap();
+    assert_eq!(outcome.appended.unwrap().queue_offset.0, 0);
+    drop(store);
+    let store = open(small(dir.path()));
+    let records = read_all(&store, &topic("t"), QueueId(0));
+    assert_eq!(records.len(), 1);
+    assert_eq!(RecordView::parse(&records[0]).unwrap().0.body(), b"new");
+}
+
+#[test]
+fn an_exported_folder_opens_with_all_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let target = out.path().join("store");
+    let store = open(small(dir.path()));
+    for n in 0..40 {
+        send(&store, Messages::One(message("t", 0, format!("{n}"), "")))
+            .recv_timeout(PATIENCE)
+            .unwrap();
+    }
+    assert!(
+        rocket_store::export::to_apache_layout(dir.path(), &target).is_err(),
+        "the store is open"
+    );
+    store.close().unwrap();
+    drop(store);
+    let report = rocket_store::export::to_apache_layout(dir.path(), &target).unwrap();
+    assert!(report.files >= 3, "{report:?}");
+    assert!(!target.join("rocket").exists() && !target.join("abort").exists());
+    let exported = open(small(&target));
+    assert_eq!(read_all(&exported, &topic("t"), QueueId(0)).len(), 40);
+}
+
+#[test]
+fn damage_below_what_was_flushed_is_told_and_never_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(small(dir.path()));
+    for n in 0..10 {
+        send(&store, Messages::One(message("t", 0, format!("{n}"), "")))
+            .recv_timeout(PATIENCE)
+            .unwrap();
+    }
+    drop(store);
+    let file = dir.path().join("commitlog/00000000000000000000");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[300] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    // Nothing is secured but the log: queues are built again from its beginning and meet the damage.
+    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let config = StoreConfig {
+        flush: Flush::Sync,
+        ..small(dir.path())
+    };
+    let opened = Store::<Tell>::open(config, clock(1), policy, Arc::new(NoEvents));
+    assert!(
+        matches!(opened, Err(OpenError::Damaged { .. })),
+        "{:?}",
+        opened.map(|(_, report)| report)
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing was changed");
+}
+
+#[test]
+fn messages_are_found_by_time_and_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(small(dir.path()));
+    for n in 0..3 {
+        let properties = format!("KEYS\u{1}a{n} all\u{2}");
+        send(&store, Messages::One(message("t", 0, "b", &properties)))
+            .recv_timeout(PATIENCE)
+            .unwrap();
+    }
+    store.close().unwrap();
+    let found = store.query(&topic("t"), "all", 2, UnixMillis(0), UnixMillis(i64::MAX));
+    assert_eq!(found.records.len(), 2);
+    assert_eq!(
+        store
+            .query(&topic("t"), "a1", 9, UnixMillis(0), UnixMillis(i64::MAX))
+            .records
+            .len(),
+        1
+    );
+    assert_eq!(
+        store
+            .query(&topic("u"), "a1", 9, UnixMillis(0), UnixMillis(i64::MAX))
+            .records
+            .len(),
+        0
+    );
+}

@@ -1,0 +1,12 @@
+//! The store from outside: on a real file system, with its threads, and folders that Apache's broker wrote.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the helpers of tests may fail like tests"
+)]
+
+mod apache;
+mod disk;
+mod reading;
+mod support;
