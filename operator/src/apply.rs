@@ -134,7 +134,7 @@ impl<'a> Apply<'a> {
                 );
                 if live.is_none() && *kind == Kind::StatefulSet {
                     self.tell(
-                        false,
+                        ("StatefulSet", name),
                         Reason::Creating,
                         "Create",
                         format!("made {} {name}", kind.as_str()),
@@ -211,10 +211,21 @@ impl<'a> Apply<'a> {
         };
         api.replace_status(&name, &params, &group)
             .await
-            .map_err(|source| failed("record the master in", &(Kind::BrokerGroup, name), source))?;
+            .map_err(|source| {
+                failed(
+                    "record the master in",
+                    &(Kind::BrokerGroup, name.clone()),
+                    source,
+                )
+            })?;
         self.outcome.writes += 1;
         if is_new {
-            self.tell(false, Reason::FixedMaster, "RecordMaster", note);
+            self.tell(
+                ("RocketBrokerGroup", &name),
+                Reason::FixedMaster,
+                "RecordMaster",
+                note,
+            );
         }
         Ok(())
     }
@@ -258,7 +269,7 @@ impl<'a> Apply<'a> {
             let result = api.delete(&restart.pod, &only(restart.uid)).await;
             self.gone_is_fine("restart", &restart.pod, result)?;
             self.tell(
-                false,
+                ("Pod", &restart.pod),
                 Reason::RollingOut,
                 "Restart",
                 format!("restarting {} with the present specification", restart.pod),
@@ -289,7 +300,7 @@ impl<'a> Apply<'a> {
                 Ok(_) => {
                     self.outcome.writes += 1;
                     self.tell(
-                        false,
+                        ("PersistentVolumeClaim", name),
                         Reason::ResizingVolumes,
                         "ResizeVolume",
                         format!("enlarging volume claim {name} to {size}"),
@@ -326,7 +337,7 @@ impl<'a> Apply<'a> {
             self.gone_is_fine("make anew", &name, result)?;
             self.recreating.insert(name.clone());
             self.tell(
-                false,
+                ("StatefulSet", &name),
                 Reason::ResizingVolumes,
                 "RecreateStatefulSet",
                 format!("making StatefulSet {name} anew for volumes of {size}; its pods go on"),
@@ -352,7 +363,7 @@ impl<'a> Apply<'a> {
             self.gone_is_fine("delete", &key.1, result)?;
             if key.0 == Kind::StatefulSet {
                 self.tell(
-                    false,
+                    ("StatefulSet", &key.1),
                     Reason::Scaling,
                     "Delete",
                     format!(
@@ -381,7 +392,7 @@ impl<'a> Apply<'a> {
         let result = api.delete(name, &DeleteParams::default()).await;
         self.gone_is_fine("delete", name, result)?;
         self.tell(
-            false,
+            ("PersistentVolumeClaim", name),
             Reason::Scaling,
             "DeleteVolume",
             format!("deleted volume claim {name} as groups.storage.reclaim.onScaleIn says"),
@@ -409,12 +420,20 @@ impl<'a> Apply<'a> {
         }
     }
 
-    fn tell(&mut self, warning: bool, reason: Reason, action: &'static str, note: String) {
+    fn tell(
+        &mut self,
+        (kind, name): (&'static str, &str),
+        reason: Reason,
+        action: &'static str,
+        note: String,
+    ) {
+        let about = Some((kind, name.to_owned()));
         self.outcome.decisions.push(Decision {
-            warning,
+            warning: false,
             reason,
             action,
             note,
+            about,
         });
     }
 

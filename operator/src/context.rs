@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use parking_lot::Mutex;
@@ -35,6 +36,8 @@ pub struct Decision {
     pub action: &'static str,
     /// What was decided, in one sentence.
     pub note: String,
+    /// The object that it was done to, by kind and name, when that is not the cluster itself. Kubernetes keeps one event for each.
+    pub about: Option<(&'static str, String)>,
 }
 
 impl Context {
@@ -81,7 +84,12 @@ impl Context {
             reason: decision.reason.as_str().to_owned(),
             note: Some(note),
             action: decision.action.to_owned(),
-            secondary: None,
+            secondary: decision.about.as_ref().map(|(kind, name)| ObjectReference {
+                kind: Some((*kind).to_owned()),
+                name: Some(name.clone()),
+                namespace: cluster.metadata.namespace.clone(),
+                ..ObjectReference::default()
+            }),
         };
         if let Err(error) = self
             .recorder
@@ -111,8 +119,7 @@ impl Context {
 
 /// Time to wait after the n-th failure in a row. A fifth of it depends on the object, so that many do not come back at once.
 pub fn backoff(times: u32, key: &str) -> Duration {
-    let base =
-        Duration::from_secs(1 << times.saturating_sub(1).min(6)).min(Duration::from_secs(60));
+    let base = Duration::from_secs(1 << times.saturating_sub(1).min(6)).min(Duration::from_mins(1));
     spread(base, key)
 }
 

@@ -30,7 +30,10 @@ use crate::reconcile::{DEADLINE, Error, reconcile};
 /// Label value of the metrics.
 const KIND: &str = "RocketCluster";
 
-/// Runs the controllers of all watched namespaces until told to stop; what has begun is ended first.
+/// How long what has begun may take to end after the stop.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Runs the controllers of all watched namespaces until told to stop; what has begun is ended first, within reason.
 pub async fn run(
     context: Arc<Context>,
     namespaces: &[String],
@@ -46,7 +49,17 @@ pub async fn run(
     let all = scopes
         .into_iter()
         .map(|namespace| one(&context, namespace, concurrency, stop.clone()));
-    futures::future::join_all(all).await;
+    tokio::select! {
+        _ = futures::future::join_all(all) => {}
+        () = grace(stop) => {}
+    }
+}
+
+/// Ends some time after the stop. A controller that never had its first list waits for it without end, and a reconcile that
+/// hangs must not hold up a hand-over: reconciles are level-triggered, so the next leader starts it anew.
+async fn grace(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(GRACE).await;
 }
 
 async fn one(
@@ -151,6 +164,7 @@ impl Watch {
 }
 
 /// The cluster that a child names by its label.
+#[expect(clippy::needless_pass_by_value, reason = "the controller passes it so")]
 fn named<K: Resource<DynamicType = ()>>(
     child: PartialObjectMeta<K>,
 ) -> Option<ObjectRef<RocketCluster>> {

@@ -37,8 +37,7 @@ pub fn write(folder: &Path) -> anyhow::Result<()> {
 pub fn stream() -> anyhow::Result<String> {
     Ok(files()?
         .into_iter()
-        .map(|(_, text)| format!("---\n{text}"))
-        .collect())
+        .fold(String::new(), |stream, (_, text)| stream + "---\n" + &text))
 }
 
 fn yaml(crd: &CustomResourceDefinition) -> anyhow::Result<String> {
@@ -59,9 +58,16 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds");
         for (name, text) in files().unwrap() {
             let committed = std::fs::read_to_string(folder.join(&name)).unwrap_or_default();
-            assert!(committed == text, "crds/{name} is stale: run `cargo run -p rocket-operator -- crd --out-dir crds`");
+            assert!(
+                committed == text,
+                "crds/{name} is stale: run `cargo run -p rocket-operator -- crd --out-dir crds`"
+            );
         }
-        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), custom_resource_definitions().len(), "crds/ holds generated files only");
+        assert_eq!(
+            std::fs::read_dir(&folder).unwrap().count(),
+            custom_resource_definitions().len(),
+            "crds/ holds generated files only"
+        );
     }
 
     #[test]
@@ -69,12 +75,22 @@ mod tests {
         for (name, text) in files().unwrap() {
             assert!(text.len() < 64 * 1024, "{name} has {} bytes", text.len());
             for line in text.lines() {
-                let value = line.trim_start().trim_start_matches("- ").split_once(": ").map_or(line.trim_start().trim_start_matches("- "), |(_, value)| value);
-                let is_ambiguous = ["y", "n", "yes", "no", "on", "off"].contains(&value.to_ascii_lowercase().as_str());
+                let value = line
+                    .trim_start()
+                    .trim_start_matches("- ")
+                    .split_once(": ")
+                    .map_or(line.trim_start().trim_start_matches("- "), |(_, value)| {
+                        value
+                    });
+                let is_ambiguous = ["y", "n", "yes", "no", "on", "off"]
+                    .contains(&value.to_ascii_lowercase().as_str());
                 assert!(!is_ambiguous, "{name}: {line}");
             }
             let back: CustomResourceDefinition = serde_yaml::from_str(&text).unwrap();
-            assert!(custom_resource_definitions().contains(&back), "{name} does not read back as it was written");
+            assert!(
+                custom_resource_definitions().contains(&back),
+                "{name} does not read back as it was written"
+            );
         }
     }
 }

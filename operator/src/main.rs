@@ -174,12 +174,13 @@ async fn lead(
         &work_stop
     ));
     let end = tokio::select! {
-        end = election.keep(stop) => end,
+        end = election.keep(stop) => {
+            work_stop.cancel();
+            work.await;
+            end
+        }
         () = &mut work => End::Asked,
     };
-    work_stop.cancel();
-    // A reconcile that hangs must not hold up the hand-over: it is level-triggered, so the next leader starts it anew.
-    let _ = tokio::time::timeout(Duration::from_millis(500), &mut work).await;
     context.metrics.leader.set(0);
     if end == End::Asked
         && let Ok(Err(error)) =

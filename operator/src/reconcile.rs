@@ -25,9 +25,9 @@ use crate::validate::{self, validate};
 use crate::volumes;
 
 /// How long one reconcile may take before it is given up and tried again.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 /// How often a cluster is looked at when nothing happens.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 /// How often while something is on its way, in case an event was lost.
 const RECHECK: Duration = Duration::from_secs(20);
 
@@ -213,6 +213,7 @@ pub fn changes(
             reason: condition.reason,
             action: condition.type_.as_str(),
             note: format!("{verb} {}: {}", condition.type_.as_str(), condition.message),
+            about: None,
         }
     })
     .collect()

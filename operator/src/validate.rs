@@ -208,20 +208,30 @@ mod tests {
 
     fn check(spec: &Value, observed: &Observed) -> Result<ValidatedCluster, Refusal> {
         let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": spec});
-        validate(&serde_json::from_value(cluster).unwrap(), observed, &Settings::default())
+        validate(
+            &serde_json::from_value(cluster).unwrap(),
+            observed,
+            &Settings::default(),
+        )
     }
 
     #[test]
     fn what_was_left_open_is_decided() {
         let cluster = check(&json!({"groups": {"count": 2}}), &Observed::default()).unwrap();
-        assert_eq!((cluster.image.as_str(), cluster.min_in_sync, cluster.masters), ("rocketcluster/broker:0.1.0", 1, vec![0, 0]));
+        assert_eq!(
+            (cluster.image.as_str(), cluster.min_in_sync, cluster.masters),
+            ("rocketcluster/broker:0.1.0", 1, vec![0, 0])
+        );
     }
 
     #[test]
     fn a_whole_reference_is_taken_as_it_is() {
         let spec = RocketClusterSpec::default();
         for (setting, image) in [
-            ("registry.test:5000/broker", "registry.test:5000/broker:0.1.0"),
+            (
+                "registry.test:5000/broker",
+                "registry.test:5000/broker:0.1.0",
+            ),
             ("registry.test:5000/broker:x", "registry.test:5000/broker:x"),
             ("broker@sha256:0", "broker@sha256:0"),
         ] {
@@ -232,13 +242,34 @@ mod tests {
     #[test]
     fn refusals_say_what_to_write_instead() {
         let cases = [
-            (json!({"groups": {"replicas": 3}, "replication": {"minInSync": 2}}), "leave minInSync out or write 1"),
-            (json!({"replication": {"minInSync": 4}}), "lower minInSync or raise groups.replicas"),
-            (json!({"groups": {"count": 0}}), "groups.count is 0: write a number from 1 to 64"),
-            (json!({"groups": {"storage": {"size": "huge"}}}), "not an amount"),
-            (json!({"groups": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}}), "raise the limit or lower the request"),
-            (json!({"config": {"brokerRole": "SLAVE"}}), "set spec.replication.mode"),
-            (json!({"retention": {"diskHighWatermarkPercent": 90, "diskRejectPercent": 90}}), "write a number from 91 to 98"),
+            (
+                json!({"groups": {"replicas": 3}, "replication": {"minInSync": 2}}),
+                "leave minInSync out or write 1",
+            ),
+            (
+                json!({"replication": {"minInSync": 4}}),
+                "lower minInSync or raise groups.replicas",
+            ),
+            (
+                json!({"groups": {"count": 0}}),
+                "groups.count is 0: write a number from 1 to 64",
+            ),
+            (
+                json!({"groups": {"storage": {"size": "huge"}}}),
+                "not an amount",
+            ),
+            (
+                json!({"groups": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}}),
+                "raise the limit or lower the request",
+            ),
+            (
+                json!({"config": {"brokerRole": "SLAVE"}}),
+                "set spec.replication.mode",
+            ),
+            (
+                json!({"retention": {"diskHighWatermarkPercent": 90, "diskRejectPercent": 90}}),
+                "write a number from 91 to 98",
+            ),
         ];
         for (spec, sentence) in cases {
             let refusal = check(&spec, &Observed::default()).unwrap_err().to_string();
@@ -248,10 +279,25 @@ mod tests {
 
     #[test]
     fn a_master_is_not_scaled_away() {
-        let claim = serde_json::from_value(json!({"metadata": {"name": "data-orders-0-2"}})).unwrap();
-        let observed = Observed { claims: vec![claim], ..Observed::default() };
-        let refusal = check(&json!({"groups": {"replicas": 2}}), &observed).unwrap_err().to_string();
-        assert!(refusal.contains("would remove orders-0-2, the master of group 0") && refusal.contains("at least 3"), "{refusal}");
-        assert_eq!(check(&json!({"groups": {"replicas": 3}}), &observed).unwrap().masters, [2]);
+        let claim =
+            serde_json::from_value(json!({"metadata": {"name": "data-orders-0-2"}})).unwrap();
+        let observed = Observed {
+            claims: vec![claim],
+            ..Observed::default()
+        };
+        let refusal = check(&json!({"groups": {"replicas": 2}}), &observed)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains("would remove orders-0-2, the master of group 0")
+                && refusal.contains("at least 3"),
+            "{refusal}"
+        );
+        assert_eq!(
+            check(&json!({"groups": {"replicas": 3}}), &observed)
+                .unwrap()
+                .masters,
+            [2]
+        );
     }
 }

@@ -6,6 +6,10 @@
 //! `kubectl explain` shows.
 #![forbid(unsafe_code)]
 #![allow(
+    clippy::duplicated_attributes,
+    reason = "printer columns of one kube attribute share their types and priorities"
+)]
+#![allow(
     unreachable_pub,
     reason = "kube's KubeSchema derive repeats each type inside a function, with its visibility"
 )]

@@ -49,18 +49,16 @@ pub struct Desired {
 
 /// All objects of a cluster, in the order of writing.
 pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
-    let mut objects = Vec::new();
-    objects.push(seal(Kind::ConfigMap, &config_map::name_servers(cluster)));
-    objects.push(seal(Kind::Service, &service::name_servers(cluster)));
-    objects.push(seal(Kind::Service, &service::name_server_replicas(cluster)));
-    objects.push(seal(
-        Kind::PodDisruptionBudget,
-        &disruption_budget::name_servers(cluster),
-    ));
-    objects.push(seal(
-        Kind::StatefulSet,
-        &stateful_set::name_servers(cluster),
-    ));
+    let mut objects = vec![
+        seal(Kind::ConfigMap, &config_map::name_servers(cluster)),
+        seal(Kind::Service, &service::name_servers(cluster)),
+        seal(Kind::Service, &service::name_server_replicas(cluster)),
+        seal(
+            Kind::PodDisruptionBudget,
+            &disruption_budget::name_servers(cluster),
+        ),
+        seal(Kind::StatefulSet, &stateful_set::name_servers(cluster)),
+    ];
     for (index, master) in (0..).zip(&cluster.masters) {
         let size = present
             .template_sizes

@@ -57,7 +57,7 @@ pub(super) fn name_servers(cluster: &ValidatedCluster) -> StatefulSet {
             service_name: Some(names.namesrv_replicas()),
             selector: selector(names.namesrv_selector()),
             pod_management_policy: Some("Parallel".to_owned()),
-            update_strategy: strategy("RollingUpdate"),
+            update_strategy: Some(strategy("RollingUpdate")),
             template,
             ..StatefulSetSpec::default()
         }),
@@ -103,7 +103,7 @@ pub(super) fn group(
             service_name: Some(names.group_replicas(index)),
             selector: selector(names.group_selector(index)),
             pod_management_policy: Some("Parallel".to_owned()),
-            update_strategy: strategy("OnDelete"),
+            update_strategy: Some(strategy("OnDelete")),
             template,
             volume_claim_templates: Some(vec![claim(cluster, index, size)]),
             ..StatefulSetSpec::default()
@@ -148,11 +148,11 @@ fn config_volume(name: String) -> Volume {
     }
 }
 
-fn strategy(type_: &str) -> Option<StatefulSetUpdateStrategy> {
-    Some(StatefulSetUpdateStrategy {
+fn strategy(type_: &str) -> StatefulSetUpdateStrategy {
+    StatefulSetUpdateStrategy {
         type_: Some(type_.to_owned()),
         ..StatefulSetUpdateStrategy::default()
-    })
+    }
 }
 
 fn words(words: &[&str]) -> Vec<String> {

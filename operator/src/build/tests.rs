@@ -19,11 +19,19 @@ fn cluster(yaml: &str) -> ValidatedCluster {
 }
 
 fn objects(yaml: &str) -> Vec<Desired> {
-    build(&cluster(yaml), &Present { pod_monitors: true, ..Present::default() })
+    build(
+        &cluster(yaml),
+        &Present {
+            pod_monitors: true,
+            ..Present::default()
+        },
+    )
 }
 
 fn text(objects: &[Desired]) -> String {
-    objects.iter().map(|object| format!("---\n{}\n", serde_yaml::to_string(&object.object).unwrap())).collect()
+    objects.iter().fold(String::new(), |text, object| {
+        text + "---\n" + &serde_yaml::to_string(&object.object).unwrap() + "\n"
+    })
 }
 
 #[test]
@@ -35,7 +43,12 @@ fn quickstart() {
 #[test]
 fn production() {
     let all = objects(PRODUCTION);
-    let shown: Vec<Desired> = all.into_iter().filter(|object| !object.key.1.starts_with("orders-1") && !object.key.1.starts_with("orders-2")).collect();
+    let shown: Vec<Desired> = all
+        .into_iter()
+        .filter(|object| {
+            !object.key.1.starts_with("orders-1") && !object.key.1.starts_with("orders-2")
+        })
+        .collect();
     insta::assert_snapshot!(text(&shown));
 }
 
@@ -53,24 +66,55 @@ fn the_same_cluster_gives_the_same_bytes() {
 fn every_object_carries_its_owner_its_labels_and_a_hash() {
     for object in objects(EVERYTHING) {
         let metadata = &object.object["metadata"];
-        assert_eq!(metadata["ownerReferences"][0]["uid"], "11111111-2222-3333-4444-555555555555", "{:?}", object.key);
-        assert_eq!(metadata["labels"][label::MANAGED_BY], label::MANAGED_BY_VALUE, "{:?}", object.key);
-        assert_eq!(metadata["labels"][label::CLUSTER], "everything", "{:?}", object.key);
-        assert_eq!(metadata["annotations"][APPLIED_HASH].as_str().unwrap().len(), 16, "{:?}", object.key);
+        assert_eq!(
+            metadata["ownerReferences"][0]["uid"], "11111111-2222-3333-4444-555555555555",
+            "{:?}",
+            object.key
+        );
+        assert_eq!(
+            metadata["labels"][label::MANAGED_BY],
+            label::MANAGED_BY_VALUE,
+            "{:?}",
+            object.key
+        );
+        assert_eq!(
+            metadata["labels"][label::CLUSTER],
+            "everything",
+            "{:?}",
+            object.key
+        );
+        assert_eq!(
+            metadata["annotations"][APPLIED_HASH]
+                .as_str()
+                .unwrap()
+                .len(),
+            16,
+            "{:?}",
+            object.key
+        );
     }
 }
 
 #[test]
 fn pods_meet_the_restricted_level_and_only_brokers_get_a_token() {
-    for object in objects(PRODUCTION).iter().filter(|object| object.key.0 == Kind::StatefulSet) {
+    for object in objects(PRODUCTION)
+        .iter()
+        .filter(|object| object.key.0 == Kind::StatefulSet)
+    {
         let pod = &object.object["spec"]["template"]["spec"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(
+            pod["securityContext"]["seccompProfile"]["type"],
+            "RuntimeDefault"
+        );
         let container = &pod["containers"][0]["securityContext"];
         assert_eq!(container["allowPrivilegeEscalation"], false);
         assert_eq!(container["readOnlyRootFilesystem"], true);
         assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
-        assert_eq!(pod["automountServiceAccountToken"], object.key.1 != "orders-namesrv");
+        assert_eq!(
+            pod["automountServiceAccountToken"],
+            object.key.1 != "orders-namesrv"
+        );
     }
 }
 
@@ -80,19 +124,37 @@ fn a_changed_configuration_changes_the_pod_and_another_number_of_name_servers_do
         let mut cluster = cluster(QUICKSTART);
         change(&mut cluster);
         let objects = build(&cluster, &Present::default());
-        objects.into_iter().find(|object| object.key == (Kind::StatefulSet, "quickstart-0".into())).unwrap().object["spec"]["template"].clone()
+        objects
+            .into_iter()
+            .find(|object| object.key == (Kind::StatefulSet, "quickstart-0".into()))
+            .unwrap()
+            .object["spec"]["template"]
+            .clone()
     };
     let before = template(&|_| {});
-    assert_ne!(before, template(&|cluster| cluster.spec.retention.hours = 1));
-    assert_eq!(before, template(&|cluster| cluster.spec.name_servers.replicas = 5));
+    assert_ne!(
+        before,
+        template(&|cluster| cluster.spec.retention.hours = 1)
+    );
+    assert_eq!(
+        before,
+        template(&|cluster| cluster.spec.name_servers.replicas = 5)
+    );
     assert_eq!(before, template(&|cluster| cluster.spec.groups.count = 5));
-    assert_eq!(before, template(&|cluster| cluster.spec.groups.storage.size = "9Gi".into()));
+    assert_eq!(
+        before,
+        template(&|cluster| cluster.spec.groups.storage.size = "9Gi".into())
+    );
 }
 
 #[test]
 fn a_value_cannot_bring_in_another_key() {
     let mut cluster = cluster(QUICKSTART);
-    cluster.spec.config = [("a".to_owned(), "x\\".to_owned()), ("b".to_owned(), "y".to_owned())].into();
+    cluster.spec.config = [
+        ("a".to_owned(), "x\\".to_owned()),
+        ("b".to_owned(), "y".to_owned()),
+    ]
+    .into();
     let text = super::broker_conf::broker(&cluster, 0, 0);
     assert!(text.ends_with("a=x\\\\\nb=y\n"), "{text}");
 }

@@ -47,6 +47,10 @@ pub struct Group {
 
 /// Everything that a status speaks of.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each read by name"
+)]
 pub struct Facts {
     /// Release asked for.
     pub version: String,
@@ -249,6 +253,9 @@ fn failure(pod: &Pod) -> Option<String> {
         "CreateContainerError",
         "RunContainerError",
     ];
+    if is_ready(pod) || is_leaving(pod) {
+        return None;
+    }
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
     let waiting = |container: &ContainerStatus| {

@@ -31,8 +31,16 @@ fn healthy(groups: i32, replicas: i32) -> Facts {
         version: "0.1.0".into(),
         groups: (0..groups).map(group).collect(),
         replicas,
-        brokers: Count { wanted: pods, exist: pods, ready: pods },
-        name_servers: Count { wanted: 2, exist: 2, ready: 2 },
+        brokers: Count {
+            wanted: pods,
+            exist: pods,
+            ready: pods,
+        },
+        name_servers: Count {
+            wanted: 2,
+            exist: 2,
+            ready: 2,
+        },
         settled: true,
         ..Facts::default()
     }
@@ -40,7 +48,11 @@ fn healthy(groups: i32, replicas: i32) -> Facts {
 
 fn say(status: &RocketClusterStatus, type_: ConditionType) -> (Truth, Reason, String) {
     let condition = status.condition(type_).unwrap();
-    (condition.status, condition.reason, condition.message.clone())
+    (
+        condition.status,
+        condition.reason,
+        condition.message.clone(),
+    )
 }
 
 fn fresh(facts: &Facts) -> RocketClusterStatus {
@@ -50,16 +62,32 @@ fn fresh(facts: &Facts) -> RocketClusterStatus {
 #[test]
 fn a_healthy_cluster_says_so_in_one_sentence() {
     let status = fresh(&healthy(3, 1));
-    assert_eq!(say(&status, ConditionType::Ready), (Truth::True, Reason::AllGroupsServing, "3 groups, 3 brokers ready".into()));
-    assert_eq!((status.phase, status.version.as_deref()), (Phase::Healthy, Some("0.1.0")));
-    assert_eq!((status.groups_ready.as_str(), status.brokers_ready.as_str()), ("3/3", "3/3"));
+    assert_eq!(
+        say(&status, ConditionType::Ready),
+        (
+            Truth::True,
+            Reason::AllGroupsServing,
+            "3 groups, 3 brokers ready".into()
+        )
+    );
+    assert_eq!(
+        (status.phase, status.version.as_deref()),
+        (Phase::Healthy, Some("0.1.0"))
+    );
+    assert_eq!(
+        (status.groups_ready.as_str(), status.brokers_ready.as_str()),
+        ("3/3", "3/3")
+    );
     assert_eq!(status.conditions.len(), ConditionType::ALL.len());
 }
 
 #[test]
 fn standbys_are_never_passed_off_as_copies() {
     let status = fresh(&healthy(3, 3));
-    assert_eq!(say(&status, ConditionType::Ready).2, "3 groups, 9 brokers ready; 6 standbys without data");
+    assert_eq!(
+        say(&status, ConditionType::Ready).2,
+        "3 groups, 9 brokers ready; 6 standbys without data"
+    );
     let (truth, reason, message) = say(&status, ConditionType::ReplicationHealthy);
     assert_eq!((truth, reason), (Truth::False, Reason::StandbysHoldNoData));
     assert!(message.contains("6 standbys without data"), "{message}");
@@ -73,12 +101,22 @@ fn a_group_without_master_is_neither_available_nor_ready() {
     facts.groups[1].serving = false;
     facts.brokers.ready = 1;
     let status = fresh(&facts);
-    assert_eq!(say(&status, ConditionType::Available), (Truth::False, Reason::GroupWithoutMaster, "no ready master in group 1".into()));
+    assert_eq!(
+        say(&status, ConditionType::Available),
+        (
+            Truth::False,
+            Reason::GroupWithoutMaster,
+            "no ready master in group 1".into()
+        )
+    );
     assert_eq!(say(&status, ConditionType::Ready).0, Truth::False);
     assert_eq!(status.phase, Phase::Creating);
     let later = compute(&facts, Some(&fresh(&healthy(2, 1))), 1, &now(9));
     assert_eq!(later.phase, Phase::Degraded);
 }
+
+/// A change of a healthy cluster's facts, and what must be said then.
+type Case<'a> = (&'a dyn Fn(&mut Facts), Phase, ConditionType, Reason);
 
 #[test]
 fn each_hindrance_has_its_phase_and_its_reason() {
@@ -87,22 +125,65 @@ fn each_hindrance_has_its_phase_and_its_reason() {
         change(&mut facts);
         fresh(&facts)
     };
-    let cases: [(&dyn Fn(&mut Facts), Phase, ConditionType, Reason); 8] = [
-        (&|facts| facts.paused = true, Phase::Paused, ConditionType::Paused, Reason::PausedBySpec),
-        (&|facts| facts.problems = vec![Problem::Refused("x".into())], Phase::Blocked, ConditionType::Ready, Reason::SpecRefused),
-        (&|facts| facts.problems = vec![Problem::NameTaken("x".into())], Phase::Blocked, ConditionType::Degraded, Reason::NameTaken),
-        (&|facts| facts.problems = vec![Problem::VolumeResizeRefused("x".into())], Phase::Degraded, ConditionType::Degraded, Reason::VolumeResizeRefused),
-        (&|facts| facts.failing = vec!["x".into()], Phase::Degraded, ConditionType::Ready, Reason::PodFailing),
-        (&|facts| facts.outdated = 1, Phase::Updating, ConditionType::ConfigApplied, Reason::RollingOut),
-        (&|facts| facts.brokers.wanted = 2, Phase::Scaling, ConditionType::Progressing, Reason::Scaling),
-        (&|facts| facts.growing = vec!["data-orders-0-0".into()], Phase::Scaling, ConditionType::Progressing, Reason::ResizingVolumes),
+    let cases: [Case<'_>; 8] = [
+        (
+            &|facts| facts.paused = true,
+            Phase::Paused,
+            ConditionType::Paused,
+            Reason::PausedBySpec,
+        ),
+        (
+            &|facts| facts.problems = vec![Problem::Refused("x".into())],
+            Phase::Blocked,
+            ConditionType::Ready,
+            Reason::SpecRefused,
+        ),
+        (
+            &|facts| facts.problems = vec![Problem::NameTaken("x".into())],
+            Phase::Blocked,
+            ConditionType::Degraded,
+            Reason::NameTaken,
+        ),
+        (
+            &|facts| facts.problems = vec![Problem::VolumeResizeRefused("x".into())],
+            Phase::Degraded,
+            ConditionType::Degraded,
+            Reason::VolumeResizeRefused,
+        ),
+        (
+            &|facts| facts.failing = vec!["x".into()],
+            Phase::Degraded,
+            ConditionType::Ready,
+            Reason::PodFailing,
+        ),
+        (
+            &|facts| facts.outdated = 1,
+            Phase::Updating,
+            ConditionType::ConfigApplied,
+            Reason::RollingOut,
+        ),
+        (
+            &|facts| facts.brokers.wanted = 2,
+            Phase::Scaling,
+            ConditionType::Progressing,
+            Reason::Scaling,
+        ),
+        (
+            &|facts| facts.growing = vec!["data-orders-0-0".into()],
+            Phase::Scaling,
+            ConditionType::Progressing,
+            Reason::ResizingVolumes,
+        ),
     ];
     for (change, phase, type_, reason) in cases {
         let status = with(change);
         assert_eq!((status.phase, say(&status, type_).1), (phase, reason));
     }
     let missing = with(&|facts| facts.pod_monitor_missing = true);
-    assert_eq!(say(&missing, ConditionType::ConfigApplied).1, Reason::PodMonitorMissing);
+    assert_eq!(
+        say(&missing, ConditionType::ConfigApplied).1,
+        Reason::PodMonitorMissing
+    );
     assert_eq!(missing.phase, Phase::Healthy);
 }
 
@@ -118,9 +199,23 @@ fn a_condition_remembers_when_it_turned() {
     let mut facts = healthy(1, 1);
     facts.failing = vec!["orders-0-0: CrashLoopBackOff".into()];
     let second = compute(&facts, Some(&first), 2, &now(60));
-    let since = |type_| second.condition(type_).unwrap().last_transition_time.clone();
-    assert_eq!((since(ConditionType::Degraded), since(ConditionType::Paused)), (now(60), now(0)));
-    assert!(second.conditions.iter().all(|condition| condition.observed_generation == 2));
+    let since = |type_| {
+        second
+            .condition(type_)
+            .unwrap()
+            .last_transition_time
+            .clone()
+    };
+    assert_eq!(
+        (since(ConditionType::Degraded), since(ConditionType::Paused)),
+        (now(60), now(0))
+    );
+    assert!(
+        second
+            .conditions
+            .iter()
+            .all(|condition| condition.observed_generation == 2)
+    );
 }
 
 #[test]
@@ -128,7 +223,13 @@ fn during_an_update_the_former_version_is_told() {
     let first = fresh(&healthy(1, 1));
     let mut facts = healthy(1, 1);
     (facts.version, facts.outdated) = ("0.2.0".into(), 1);
-    assert_eq!(compute(&facts, Some(&first), 2, &now(1)).version.as_deref(), Some("0.1.0"));
+    assert_eq!(
+        compute(&facts, Some(&first), 2, &now(1)).version.as_deref(),
+        Some("0.1.0")
+    );
     facts.outdated = 0;
-    assert_eq!(compute(&facts, Some(&first), 2, &now(2)).version.as_deref(), Some("0.2.0"));
+    assert_eq!(
+        compute(&facts, Some(&first), 2, &now(2)).version.as_deref(),
+        Some("0.2.0")
+    );
 }

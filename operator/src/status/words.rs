@@ -57,10 +57,8 @@ impl Verdicts<'_> {
             plural(count(facts.brokers.ready), "broker")
         );
         if facts.replicas > 1 {
-            message.push_str(&format!(
-                "; {} without data",
-                plural(count(facts.brokers.wanted) - facts.groups.len(), "standby")
-            ));
+            let standbys = count(facts.brokers.wanted).saturating_sub(facts.groups.len());
+            message = format!("{message}; {} without data", plural(standbys, "standby"));
         }
         yes(Reason::AllGroupsServing, message)
     }
@@ -90,7 +88,11 @@ impl Verdicts<'_> {
         }
         yes(
             Reason::AllGroupsServing,
-            format!("{} accept writes", plural(facts.groups.len(), "group")),
+            if facts.groups.len() == 1 {
+                "1 group accepts writes".to_owned()
+            } else {
+                format!("{} groups accept writes", facts.groups.len())
+            },
         )
     }
 
