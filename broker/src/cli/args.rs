@@ -24,6 +24,8 @@ Examples:
   rocket-broker broker --set namesrvAddr=ns-0:9876;ns-1:9876 --set flushDiskType=SYNC_FLUSH
   rocket-broker config
       every key of broker.conf, what it does and its default
+  rocket-broker export --data /data --out /backup/store
+      a stopped broker's data for Apache's broker
 
 Status: 0 stopped in good order, 1 could not start or did not stop in time, 2 wrong flags or configuration,
 3 the store failed (look at the log before you start it again).";
@@ -62,6 +64,24 @@ Example:
         #[arg(long, conflicts_with = "markdown")]
         metrics: bool,
     },
+    /// Copy a stopped broker's data into a new folder that Apache's broker opens.
+    #[command(after_help = "\
+The broker that wrote the data must be stopped in order; after a crash start it once, so that it recovers, and stop it.
+The copy holds commit log, consume queues, index and configuration in Apache's layout, and nothing of ours.
+
+Example:
+  rocket-broker export --data /data --out /backup/store")]
+    Export(ExportArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ExportArgs {
+    /// Folder of all data of a stopped broker.
+    #[arg(long, value_name = "DIR")]
+    pub(super) data: PathBuf,
+    /// Folder to make; it must not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
 }
 
 /// What every server takes.

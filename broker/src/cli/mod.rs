@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::config::page;
-use args::{Args, Command, Common};
+use args::{Args, Command, Common, ExportArgs};
 
 /// Stopped in good order.
 pub const EXIT_OK: u8 = 0;
@@ -62,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Broker(args) => prepare(&args.common).and_then(|()| serve::broker(&args)),
         Command::Namesrv(args) => prepare(&args.common).and_then(|()| serve::namesrv(&args)),
         Command::Standalone(args) => prepare(&args.common).and_then(|()| serve::standalone(&args)),
+        Command::Export(args) => export(&args),
     };
     match done {
         Ok(status) => ExitCode::from(status),
@@ -75,6 +76,18 @@ pub fn main() -> ExitCode {
 
 fn prepare(common: &Common) -> Result<(), Exit> {
     crate::logging::start(common.log_format, &common.log_level).map_err(Exit::usage)
+}
+
+fn export(args: &ExportArgs) -> Result<u8, Exit> {
+    let report =
+        rocket_store::export::to_apache_layout(&args.data, &args.out).map_err(|error| {
+            Exit::failure(format!("nothing to use in {}: {error}", args.out.display()))
+        })?;
+    let (files, bytes) = (report.files, report.bytes);
+    print(&format!(
+        "{files} files, {bytes} bytes in {}\n",
+        args.out.display()
+    ))
 }
 
 /// Writes to standard output; a reader that went away (`| head`) is not an error.

@@ -239,3 +239,26 @@ fn a_taken_port_ends_the_start_with_1_and_names_the_address() {
         "{message}"
     );
 }
+
+#[test]
+fn an_export_waits_for_an_orderly_stop_and_then_copies_what_is_not_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+    let mut process = Running::standalone(&data, &[]);
+    let args = [
+        "export",
+        "--data",
+        data.to_str().unwrap(),
+        "--out",
+        out.to_str().unwrap(),
+    ];
+    let (status, reason) = run(&args);
+    assert_eq!(status, Some(1));
+    assert!(reason.contains("in use"), "{reason}");
+    assert!(!out.exists());
+    process.signal(Signal::TERM);
+    assert_eq!(process.exit_status(), Some(0));
+    assert_eq!(run(&args).0, Some(0));
+    assert!(out.join("checkpoint").is_file());
+    assert!(!out.join("rocket").exists());
+}
