@@ -32,7 +32,14 @@ fn messages_of_many_senders_are_grouped_into_few_flushes_and_survive_a_stop() {
     assert_eq!(stats.pending, 0);
     store.close().unwrap();
     drop(store);
-    let store = open(small(dir.path()));
+    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let opened = Store::<Tell>::open(small(dir.path()), clock(1), policy, Arc::new(NoEvents));
+    let (store, report) = opened.unwrap();
+    assert!(report.clean && !report.tail_cut, "{report:?}");
+    assert_eq!(
+        report.records_scanned, 0,
+        "what was secured is not read again"
+    );
     let counts: Vec<_> = (0..4)
         .map(|queue| read_all(&store, &topic("t"), QueueId(queue)).len())
         .collect();
