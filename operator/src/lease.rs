@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 pub const DURATION: Duration = Duration::from_secs(15);
 /// A leader that could not renew for this long stops, before anybody else may begin.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// How often the lease is looked at or renewed.
+/// How often one who waits looks at the lease: a lease that was given back is taken within a second.
+pub const LOOK: Duration = Duration::from_millis(750);
+/// How often the holder renews it.
 pub const PERIOD: Duration = Duration::from_secs(2);
 
 /// What was seen of the lease, on our own clock.
@@ -111,7 +113,7 @@ impl Election {
             }
             tokio::select! {
                 () = stop.cancelled() => return false,
-                () = tokio::time::sleep(PERIOD) => {}
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }

@@ -1,5 +1,8 @@
 //! One reconcile: read, check, build, write, tell. It reads the present, whatever woke it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

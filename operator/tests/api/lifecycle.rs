@@ -110,7 +110,7 @@ fn more_copies_than_this_version_keeps_are_refused_in_words_and_nothing_is_made(
         assert!(message(&cluster, ConditionType::Ready).contains("leave minInSync out or write 1"));
         assert!(
             lab.api::<StatefulSet>()
-                .list(&Default::default())
+                .list(&kube::api::ListParams::default())
                 .await
                 .unwrap()
                 .items
@@ -126,7 +126,11 @@ fn decisions_are_events() {
         lab.create("told", &json!({})).await;
         lab.until_ready("told").await;
         lab.wake("told").await;
-        let events = lab.api::<Event>().list(&Default::default()).await.unwrap();
+        let events = lab
+            .api::<Event>()
+            .list(&kube::api::ListParams::default())
+            .await
+            .unwrap();
         let notes: Vec<String> = events
             .items
             .into_iter()
@@ -167,7 +171,7 @@ fn a_lease_that_is_given_back_is_taken_within_a_look() {
         let (taken, released) = tokio::join!(waiting, leaving);
         assert!(
             taken.saturating_duration_since(released)
-                < rocket_operator::lease::PERIOD + Duration::from_secs(1)
+                < rocket_operator::lease::LOOK + Duration::from_millis(500)
         );
         assert_eq!(first.keep(&stop).await, End::Lost);
     });

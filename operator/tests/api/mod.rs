@@ -6,6 +6,7 @@ mod refusals;
 mod volumes;
 
 use std::fmt::Debug;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// The longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A namespace with an operator that watches it.
 pub(crate) struct Lab {
@@ -49,10 +50,11 @@ pub(crate) struct Lab {
 /// Runs a test in a fresh namespace, or says that it was not run.
 pub(crate) fn in_lab<F: Future<Output = ()>>(test: impl FnOnce(Arc<Lab>) -> F) {
     if std::env::var_os("KUBECONFIG").is_none() {
-        println!(
-            "SKIPPED, not shown here: {} needs KUBECONFIG to name an API server",
-            std::thread::current().name().unwrap_or("this")
-        );
+        // Past the test runner's capture: a test that shows nothing must be heard.
+        let name = std::thread::current().name().unwrap_or("this").to_owned();
+        let line =
+            format!("SKIPPED, not shown here: {name} needs KUBECONFIG to name an API server\n");
+        std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
         return;
     }
     let runtime = Runtime::new().unwrap();
@@ -182,7 +184,7 @@ impl Lab {
         });
         match tokio::time::timeout(PATIENCE, wait).await {
             Ok(found) => found.unwrap().unwrap(),
-            Err(_) => panic!(
+            Err(tokio::time::error::Elapsed { .. }) => panic!(
                 "{name}: not {what}; it is {:?}",
                 self.api::<K>().get_opt(name).await
             ),

@@ -176,7 +176,7 @@ fn edits_that_cannot_take_effect_are_refused() {
             let patch = kube::api::Patch::Merge(json!({"spec": spec}));
             let said = lab
                 .api::<RocketCluster>()
-                .patch("fixed", &Default::default(), &patch)
+                .patch("fixed", &kube::api::PatchParams::default(), &patch)
                 .await
                 .expect_err(sentence)
                 .to_string();

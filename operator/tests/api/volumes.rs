@@ -56,7 +56,7 @@ impl Lab {
             .unwrap();
         let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
         for volume in volumes
-            .list(&Default::default())
+            .list(&kube::api::ListParams::default())
             .await
             .unwrap()
             .items

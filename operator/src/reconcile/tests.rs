@@ -1,0 +1,192 @@
+//! Whole reconciles against a small API server in memory, which keeps what is applied and counts what is written.
+
+use std::collections::BTreeMap;
+
+use http::{Method, Request, Response, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use prometheus::Registry;
+use serde_json::Value;
+use tower_test::mock;
+
+use super::*;
+use crate::metrics::Metrics;
+use crate::validate::Settings;
+
+/// Objects by path, as `/apis/apps/v1/namespaces/mq/statefulsets/orders-0`.
+#[derive(Default)]
+struct Server {
+    objects: BTreeMap<String, Value>,
+    writes: Vec<String>,
+}
+
+impl Server {
+    fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> (StatusCode, Value) {
+        let missing = json!({"kind": "Status", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404});
+        if *method != Method::GET && !path.contains("/events") {
+            self.writes.push(format!("{method} {path}"));
+        }
+        let (object, part) = path
+            .strip_suffix("/status")
+            .map_or((path, None), |object| (object, Some("status")));
+        match *method {
+            Method::GET if path.contains("monitoring.coreos.com") => {
+                (StatusCode::NOT_FOUND, missing)
+            }
+            Method::GET if is_list(path) => {
+                let prefix = format!("{path}/");
+                let items: Vec<&Value> = self
+                    .objects
+                    .range(prefix.clone()..)
+                    .take_while(|(key, _)| key.starts_with(&prefix))
+                    .map(|(_, item)| item)
+                    .collect();
+                (
+                    StatusCode::OK,
+                    json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}),
+                )
+            }
+            Method::GET => self
+                .objects
+                .get(object)
+                .map_or((StatusCode::NOT_FOUND, missing), |found| {
+                    (StatusCode::OK, found.clone())
+                }),
+            Method::PATCH | Method::PUT => {
+                let sent: Value = serde_json::from_slice(body).unwrap();
+                let kept = self
+                    .objects
+                    .entry(object.to_owned())
+                    .or_insert_with(|| json!({"metadata": {"uid": format!("uid of {object}")}}));
+                match part {
+                    Some(part) => kept[part] = sent[part].clone(),
+                    None => merge(kept, &sent),
+                }
+                (StatusCode::OK, kept.clone())
+            }
+            _ => (
+                StatusCode::CREATED,
+                serde_json::from_slice(body).unwrap_or_default(),
+            ),
+        }
+    }
+}
+
+fn is_list(path: &str) -> bool {
+    path.rsplit_once("/namespaces/mq/")
+        .is_some_and(|(_, rest)| !rest.contains('/'))
+}
+
+fn merge(kept: &mut Value, sent: &Value) {
+    match (kept, sent) {
+        (Value::Object(kept), Value::Object(sent)) => sent
+            .iter()
+            .for_each(|(key, value)| merge(kept.entry(key).or_insert(Value::Null), value)),
+        (kept, sent) => *kept = sent.clone(),
+    }
+}
+
+const CLUSTER: &str = "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketclusters/orders";
+
+/// Reconciles `passes` times; returns the writes of each pass and what is there at the end.
+async fn reconcile_times(
+    passes: usize,
+    spec: Value,
+) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u", "generation": 1}, "spec": spec});
+    let server = Arc::new(parking_lot::Mutex::new(Server {
+        objects: [(CLUSTER.to_owned(), cluster.clone())].into(),
+        writes: Vec::new(),
+    }));
+    let answering = Arc::clone(&server);
+    let serve = async move {
+        while let Some((request, respond)) = handle.next_request().await {
+            let (head, body) = request.into_parts();
+            let body = body.collect_bytes().await.unwrap();
+            let (status, answer) = answering
+                .lock()
+                .answer(&head.method, head.uri.path(), &body);
+            respond.send_response(
+                Response::builder()
+                    .status(status)
+                    .body(Body::from(serde_json::to_vec(&answer).unwrap()))
+                    .unwrap(),
+            );
+        }
+    };
+    let work = async {
+        let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+        let context = Arc::new(Context::new(
+            Client::new(service, "mq"),
+            Settings::default(),
+            metrics,
+            None,
+        ));
+        let seen: Arc<RocketCluster> = Arc::new(serde_json::from_value(cluster).unwrap());
+        let mut writes = Vec::new();
+        for _ in 0..passes {
+            reconcile(Arc::clone(&seen), Arc::clone(&context))
+                .await
+                .unwrap();
+            writes.push(std::mem::take(&mut server.lock().writes));
+        }
+        writes
+    };
+    let writes = tokio::select! {
+        writes = work => writes,
+        () = serve => Vec::new(),
+    };
+    let objects = std::mem::take(&mut server.lock().objects);
+    (writes, objects)
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+#[test]
+fn the_first_reconcile_writes_everything_and_the_third_nothing() {
+    let (writes, objects) = block_on(reconcile_times(3, json!({"groups": {"count": 2}})));
+    assert_eq!(objects.len() - 1, 5 + 2 * 9 + 2, "{:?}", objects.keys());
+    // The second one only says that what was written has arrived.
+    assert_eq!(writes[1], [format!("PATCH {CLUSTER}/status")]);
+    assert_eq!(writes[2], Vec::<String>::new());
+}
+
+#[test]
+fn the_record_of_a_group_is_written_before_its_pods() {
+    let (writes, objects) = block_on(reconcile_times(1, json!({})));
+    let place = |part: &str| {
+        writes[0]
+            .iter()
+            .position(|write| write.contains(part))
+            .unwrap()
+    };
+    assert!(place("rocketbrokergroups/orders-0/status") < place("configmaps/orders-0-config"));
+    assert!(place("configmaps/orders-0-config") < place("statefulsets/orders-0"));
+    let group =
+        &objects["/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0"];
+    assert_eq!(
+        (&group["status"]["masterName"], &group["status"]["groupUid"]),
+        (&json!("orders-0-0"), &group["metadata"]["uid"])
+    );
+}
+
+#[test]
+fn a_refused_or_paused_cluster_gets_a_status_and_nothing_else() {
+    for spec in [
+        json!({"groups": {"replicas": 3}, "replication": {"minInSync": 2}}),
+        json!({"paused": true}),
+    ] {
+        let (writes, _) = block_on(reconcile_times(2, spec));
+        assert_eq!(
+            writes,
+            [vec![format!("PATCH {CLUSTER}/status")], Vec::new()]
+        );
+    }
+}
