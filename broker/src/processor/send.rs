@@ -378,7 +378,7 @@ impl Send<'_> {
                 return Err(illegal("batch messages cannot be delayed".to_owned()));
             }
             body_bytes += part.body.len();
-            let (properties, _) = self.stamp(&part.properties);
+            let properties = with_properties(&part.properties, &self.additions());
             let mut message = self.message(topic.clone(), queue_id, part.body, properties);
             message.flag = part.flag;
             messages.push(message);
@@ -454,28 +454,40 @@ impl Send<'_> {
         rand::random_range(0..queues)
     }
 
-    /// The properties as they are stored: with what the broker adds, and a unique key, which is returned too.
+    /// The properties of a single message as they are stored: with what the broker adds, and a unique key, which is returned
+    /// too.
     fn stamp(&self, properties: &Bytes) -> (Bytes, ByteStr) {
-        let region = self.processor.region.as_str();
+        if let Some(known) = scan(properties, property::UNIQ_KEY) {
+            let known = ByteStr::from(known.to_owned());
+            return (with_properties(properties, &self.additions()), known);
+        }
+        let unique_key = self.processor.unique_keys.next(self.now);
+        let [region, trace_on, cluster] = self.additions();
+        let all = [
+            region,
+            trace_on,
+            cluster,
+            (property::UNIQ_KEY, unique_key.as_str()),
+        ];
+        (with_properties(properties, &all), unique_key.into())
+    }
+
+    /// What the broker adds to every message. In a batch that is all: client-go gives its messages no unique keys, names them
+    /// by their places, and finds them by those.
+    fn additions(&self) -> [(&'static str, &str); 3] {
         let trace_on = if self.config.trace_on {
             "true"
         } else {
             "false"
         };
-        let cluster = self.processor.deps.identity.cluster.as_str();
-        let known = scan(properties, property::UNIQ_KEY).map(|key| ByteStr::from(key.to_owned()));
-        let unique_key = known
-            .clone()
-            .unwrap_or_else(|| self.processor.unique_keys.next(self.now).into());
-        let mut extra = vec![
-            (property::MSG_REGION, region),
+        [
+            (property::MSG_REGION, self.processor.region.as_str()),
             (property::TRACE_ON, trace_on),
-            (property::CLUSTER, cluster),
-        ];
-        if known.is_none() {
-            extra.push((property::UNIQ_KEY, unique_key.as_str()));
-        }
-        (with_properties(properties, &extra), unique_key)
+            (
+                property::CLUSTER,
+                self.processor.deps.identity.cluster.as_str(),
+            ),
+        ]
     }
 
     fn message(&self, topic: TopicName, queue_id: i32, body: Bytes, properties: Bytes) -> Message {

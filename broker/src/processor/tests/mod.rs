@@ -157,7 +157,7 @@ impl World {
         let client = Client::connect(&address, ClientConfig::default(), processor)
             .await
             .unwrap();
-        Peer(client)
+        Peer(client, Arc::clone(&self.store))
     }
 
     /// Stops the server, which must not wait for anything.
@@ -173,11 +173,18 @@ impl World {
 }
 
 /// A client of the world.
-struct Peer(Client);
+struct Peer(Client, Arc<BrokerStore>);
 
 impl Peer {
+    /// Calls, and waits until what was appended can be seen: an answer may come a little before that.
     async fn call(&self, request: Command) -> Command {
-        self.0.call(request, PATIENCE).await.unwrap()
+        let response = self.0.call(request, PATIENCE).await.unwrap();
+        until(|| {
+            let positions = self.1.positions();
+            positions.dispatched >= positions.appended
+        })
+        .await;
+        response
     }
 
     /// Calls and expects a code.

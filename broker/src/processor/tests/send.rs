@@ -67,7 +67,7 @@ async fn a_batch_gets_adjacent_offsets_and_an_id_for_each_message() {
         BatchMessage {
             flag: 7,
             body: body.as_bytes().into(),
-            properties: format!("UNIQ_KEY\u{1}key-{body}\u{2}").into(),
+            properties: "A\u{1}1".into(),
         }
         .encode(&mut batch);
     }
@@ -85,6 +85,14 @@ async fn a_batch_gets_adjacent_offsets_and_an_id_for_each_message() {
         client.pull("orders", 0, 0).await.bodies,
         ["before", "a", "b", "c"]
     );
+    // client-go's messages of a batch have no unique key and are known by their places.
+    let view = Command::request(RequestCode::PULL_MESSAGE)
+        .with_header(&super::pull_header("orders", 0, 1, 4));
+    let bytes = client.call(view).await.body.contiguous();
+    let (record, _) = RecordView::parse(&bytes).unwrap();
+    assert_eq!(record.property(property::UNIQ_KEY), None);
+    assert_eq!(record.property("A"), Some("1"));
+    assert_eq!(record.property(property::CLUSTER), Some("DefaultCluster"));
     let torn = request.clone().with_body(b"\0\0\0\x20".to_vec());
     client.expect(torn, ResponseCode::MESSAGE_ILLEGAL).await;
     header.topic = "%RETRY%g".into();
