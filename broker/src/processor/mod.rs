@@ -13,11 +13,13 @@ mod offsets;
 mod pending;
 mod periodic;
 mod pull;
+mod pull_check;
 mod query;
 mod refusal;
 mod runtime;
 mod send;
 mod send_back;
+mod send_properties;
 mod stats;
 mod unique_key;
 

@@ -1,0 +1,244 @@
+//! What a pull has to pass before it reads: the broker, its group, its topic, its queue and its subscription.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rocket_filter::is_tag_type;
+use rocket_protocol::body::route::perm;
+use rocket_protocol::body::{SubscriptionData, SubscriptionGroupConfig};
+use rocket_protocol::header::PullMessageHeader;
+use rocket_protocol::{Command, QueueId, ResponseCode};
+use rocket_remoting::Connection;
+
+use super::BrokerProcessor;
+use super::pull::Pull;
+use super::refusal::{Refusal, SEE_FAQ, group_name};
+use crate::clients::Subscription;
+use crate::config::BrokerConfig;
+
+const FLAG_SUBSCRIPTION: i32 = 4;
+
+/// What `forbiddenType` says with NO_PERMISSION (`ForbiddenType`).
+#[derive(Clone, Copy)]
+pub(super) enum Forbidden {
+    Broker = 1,
+    Group = 2,
+    Topic = 3,
+    Broadcasting = 4,
+    Subscription = 5,
+}
+
+/// Why a pull is refused.
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    forbidden: Option<Forbidden>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            refusal,
+            forbidden: None,
+        }
+    }
+}
+
+impl Refused {
+    pub(super) fn into_command(self) -> Command {
+        let command = self.refusal.into_command();
+        match self.forbidden {
+            None => command,
+            Some(kind) => command.with_ext("forbiddenType", (kind as i32).to_string()),
+        }
+    }
+}
+
+fn refused(code: ResponseCode, remark: impl Into<String>) -> Refused {
+    Refusal::new(code, remark).into()
+}
+
+fn forbidden(kind: Forbidden, remark: String) -> Refused {
+    Refused {
+        refusal: Refusal::new(ResponseCode::NO_PERMISSION, remark),
+        forbidden: Some(kind),
+    }
+}
+
+impl BrokerProcessor {
+    pub(super) fn check_pull(
+        &self,
+        connection: &Connection,
+        request: &Command,
+        config: &BrokerConfig,
+        begun: Instant,
+    ) -> Result<(Pull, PullMessageHeader), Refused> {
+        let header: PullMessageHeader = request.header().map_err(Refusal::from)?;
+        if config.is_standby() {
+            return Err(refused(
+                ResponseCode::SYSTEM_BUSY,
+                "[REJECTREQUEST]system busy, start flow control for a while",
+            ));
+        }
+        if !config.is_readable() {
+            return Err(forbidden(
+                Forbidden::Broker,
+                format!(
+                    "the broker[{}] pulling message is forbidden",
+                    self.deps.identity.advertised
+                ),
+            ));
+        }
+        let group_config = self.group_of_pull(&header, config)?;
+        let (topic, topic_config) = {
+            let topics = &self.deps.metadata.topics;
+            let found = topics.name_of(&header.topic).zip(topics.get(&header.topic));
+            found.ok_or_else(|| Refusal::no_topic(&header.topic))?
+        };
+        if topic_config.perm & perm::READ == 0 {
+            return Err(forbidden(
+                Forbidden::Topic,
+                format!("the topic[{topic}] pulling message is forbidden"),
+            ));
+        }
+        let queue = QueueId::from_wire(header.queue_id)
+            .filter(|_| header.queue_id < topic_config.read_queue_nums)
+            .ok_or_else(|| {
+                refused(
+                    ResponseCode::INVALID_PARAMETER,
+                    format!(
+                        "queueId[{}] is illegal, topic:[{topic}] topicConfig.readQueueNums:[{}] consumer:[{}]",
+                        header.queue_id,
+                        topic_config.read_queue_nums,
+                        connection.peer()
+                    ),
+                )
+            })?;
+        let subscription = self.subscription_of_pull(&header, &group_config, config)?;
+        let pull = Pull {
+            topic,
+            group: group_name(&header.consumer_group)?,
+            queue,
+            offset: header.queue_offset,
+            max_messages: u32::try_from(header.max_msg_nums).unwrap_or(0).max(1),
+            max_bytes: header
+                .max_msg_bytes
+                .and_then(|max| usize::try_from(max).ok())
+                .filter(|max| *max > 0),
+            subscription,
+            topic_sys_flag: topic_config.topic_sys_flag,
+            group_sys_flag: group_config.group_sys_flag,
+            request: request.request_code().name(),
+            begun,
+        };
+        Ok((pull, header))
+    }
+
+    fn group_of_pull(
+        &self,
+        header: &PullMessageHeader,
+        config: &BrokerConfig,
+    ) -> Result<Arc<SubscriptionGroupConfig>, Refused> {
+        let group = &*header.consumer_group;
+        let group_config = self
+            .deps
+            .metadata
+            .groups
+            .find_or_create(group, config, self.now())
+            .map_err(Refusal::from)?
+            .ok_or_else(|| {
+                refused(
+                    ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+                    format!("subscription group [{group}] does not exist, {SEE_FAQ}"),
+                )
+            })?;
+        if group_config.consume_enable {
+            Ok(group_config)
+        } else {
+            Err(forbidden(
+                Forbidden::Group,
+                format!("subscription group no permission, {group}"),
+            ))
+        }
+    }
+
+    /// What the pull wants: from the request, or as the group's heartbeats said.
+    fn subscription_of_pull(
+        &self,
+        header: &PullMessageHeader,
+        group_config: &SubscriptionGroupConfig,
+        config: &BrokerConfig,
+    ) -> Result<Arc<Subscription>, Refused> {
+        let (group, topic) = (&*header.consumer_group, &*header.topic);
+        let subscription = if header.sys_flag & FLAG_SUBSCRIPTION == 0 {
+            self.subscription_by_heartbeat(header, group_config)?
+        } else {
+            let data = SubscriptionData {
+                topic: topic.to_owned(),
+                sub_string: header.subscription.as_deref().unwrap_or("*").to_owned(),
+                sub_version: header.sub_version,
+                expression_type: header
+                    .expression_type
+                    .as_deref()
+                    .unwrap_or_default()
+                    .to_owned(),
+                ..SubscriptionData::default()
+            };
+            Arc::new(Subscription::new(data, self.now()))
+        };
+        let kind = &*subscription.data.expression_type;
+        if !is_tag_type(Some(kind)) && !config.enable_property_filter {
+            return Err(Refusal::system_error(format!(
+                "The broker does not support consumer to filter message by {kind}"
+            ))
+            .into());
+        }
+        if let Err(error) = &subscription.filter {
+            tracing::debug!(group, topic, error = %error, "subscription cannot be parsed");
+            return Err(refused(
+                ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+                "parse the consumer's subscription failed",
+            ));
+        }
+        Ok(subscription)
+    }
+
+    fn subscription_by_heartbeat(
+        &self,
+        header: &PullMessageHeader,
+        group_config: &SubscriptionGroupConfig,
+    ) -> Result<Arc<Subscription>, Refused> {
+        let (group, topic) = (&*header.consumer_group, &*header.topic);
+        let consumers = self.deps.clients.consumers.read();
+        let members = consumers.group(group).ok_or_else(|| {
+            refused(
+                ResponseCode::SUBSCRIPTION_NOT_EXIST,
+                format!("the consumer's group info not exist{SEE_FAQ}"),
+            )
+        })?;
+        if members.is_broadcasting() && !group_config.consume_broadcast_enable {
+            return Err(forbidden(
+                Forbidden::Broadcasting,
+                format!("the consumer group[{group}] can not consume by broadcast way"),
+            ));
+        }
+        if self.deps.metadata.groups.is_read_forbidden(group, topic) {
+            return Err(forbidden(
+                Forbidden::Subscription,
+                format!("the consumer group[{group}] is forbidden for topic[{topic}]"),
+            ));
+        }
+        let subscription = members.subscription(topic).ok_or_else(|| {
+            refused(
+                ResponseCode::SUBSCRIPTION_NOT_EXIST,
+                format!("the consumer's subscription not exist{SEE_FAQ}"),
+            )
+        })?;
+        if subscription.data.sub_version < header.sub_version {
+            return Err(refused(
+                ResponseCode::SUBSCRIPTION_NOT_LATEST,
+                "the consumer's subscription not latest",
+            ));
+        }
+        Ok(Arc::clone(subscription))
+    }
+}
