@@ -59,9 +59,9 @@ fn campaign(flush: &'static str) -> Result<()> {
         }
         // Half of the stores are left in order and half are not, so that both starts meet a killed store's heir.
         if round % 2 == 0 {
-            broker.stop()?
+            broker.stop()?;
         } else {
-            broker.kill()
+            broker.kill();
         }
     }
     Ok(())
@@ -96,7 +96,7 @@ fn load_and_kill(broker: Standalone, round: u32, topic: &str, history: &Path) ->
             "--seconds",
             "1.5",
         ])
-        .args(["--body-bytes", if round % 3 == 0 { "4000" } else { "200" }])
+        .args(["--body-bytes", if round.is_multiple_of(3) { "4000" } else { "200" }])
         .arg("--history")
         .arg(history)
         .stdout(Stdio::null())
