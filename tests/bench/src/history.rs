@@ -74,6 +74,21 @@ pub fn read(input: impl BufRead) -> io::Result<Vec<Event>> {
     Ok(events)
 }
 
+/// Adds the history of a further run. Its producers are others than those of the runs before, though each run counts from 0.
+pub fn append(events: &mut Vec<Event>, further: Vec<Event>) {
+    let producers = |event: &Event| match event {
+        Event::Sent { producer, .. } => Some(producer + 1),
+        _ => None,
+    };
+    let taken = events.iter().filter_map(producers).max().unwrap_or(0);
+    events.extend(further.into_iter().map(|mut event| {
+        if let Event::Sent { producer, .. } = &mut event {
+            *producer += taken;
+        }
+        event
+    }));
+}
+
 /// Writes one line.
 ///
 /// # Errors
@@ -86,6 +101,20 @@ pub fn write(output: &mut impl Write, event: &Event) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn producers_of_two_runs_are_different_ones() {
+        let sent = |producer| Event::Sent {
+            key: "k".into(),
+            producer,
+            sequence: 0,
+            queue: 0,
+            crc: 0,
+        };
+        let mut events = vec![sent(0), sent(3)];
+        append(&mut events, vec![sent(0), sent(1)]);
+        assert_eq!(events, [sent(0), sent(3), sent(4), sent(5)]);
+    }
 
     #[test]
     fn a_torn_last_line_is_left_out_and_a_broken_middle_line_is_an_error() {

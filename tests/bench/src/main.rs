@@ -140,9 +140,9 @@ async fn run_verify(args: Verify) -> anyhow::Result<ExitCode> {
     let mut events = Vec::new();
     for path in &args.history {
         let file = File::open(path).with_context(|| path.display().to_string())?;
-        events.extend(
-            history::read(BufReader::new(file)).with_context(|| path.display().to_string())?,
-        );
+        let further =
+            history::read(BufReader::new(file)).with_context(|| path.display().to_string())?;
+        history::append(&mut events, further);
     }
     let contents = verify::read(&args.target.namesrv, &args.target.topic).await?;
     let verdict = check::check(&events, &contents.found, &contents.first);

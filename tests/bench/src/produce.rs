@@ -81,7 +81,7 @@ pub async fn run(
     to: Option<&Path>,
     progress: impl Fn(u64),
 ) -> anyhow::Result<Summary> {
-    let queues = route::queues(&options.namesrv, &options.topic).await?;
+    let queues = route::queues_to_send(&options.namesrv, &options.topic).await?;
     let history = match to {
         Some(path) => Some(Mutex::new(BufWriter::new(
             File::create(path).with_context(|| path.display().to_string())?,
@@ -326,8 +326,8 @@ fn send(topic: &str, queue: u32, key: &str, body: Bytes) -> Command {
     Command::request(RequestCode::SEND_MESSAGE_V2)
         .with_ext("a", "rocket-bench")
         .with_ext("b", topic.to_owned())
-        .with_ext("c", "TBW102")
-        .with_ext("d", "4")
+        .with_ext("c", route::TEMPLATE)
+        .with_ext("d", route::TEMPLATE_QUEUES.to_string())
         .with_ext("e", queue.to_string())
         .with_ext("f", "0")
         .with_ext("g", now.to_string())

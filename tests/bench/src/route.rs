@@ -26,19 +26,46 @@ pub struct Queue {
     pub id: u32,
 }
 
+/// Template of topics that a cluster creates at the first send; only a cluster that does so has a route for it.
+pub const TEMPLATE: &str = "TBW102";
+/// Queues of a topic that is created so, on each broker: what a client asks for by default.
+pub const TEMPLATE_QUEUES: u32 = 4;
+
+/// All queues of `topic` that can be written, in the order of brokers and queue ids. Of a topic that does not exist yet, those
+/// that it will have when the cluster creates topics by itself.
+///
+/// # Errors
+/// The name server cannot be reached, does not know the topic, or no master of it is alive.
+pub async fn queues_to_send(namesrv: &str, topic: &str) -> anyhow::Result<Vec<Queue>> {
+    let client = connect(namesrv).await?;
+    match known(&client, topic).await {
+        Ok(queues) => Ok(queues),
+        Err(error) => match known(&client, TEMPLATE).await {
+            Ok(mut queues) => {
+                queues.retain(|queue| queue.id < TEMPLATE_QUEUES);
+                Ok(queues)
+            }
+            Err(_) => Err(error),
+        },
+    }
+}
+
 /// All queues of `topic` that can be written, in the order of brokers and queue ids.
 ///
 /// # Errors
 /// The name server cannot be reached, does not know the topic, or no master of it is alive.
 pub async fn queues(namesrv: &str, topic: &str) -> anyhow::Result<Vec<Queue>> {
-    let client = connect(namesrv).await?;
+    known(&connect(namesrv).await?, topic).await
+}
+
+async fn known(client: &Client, topic: &str) -> anyhow::Result<Vec<Queue>> {
     let request = Command::request(RequestCode::GET_ROUTEINFO_BY_TOPIC)
         .with_ext("topic", topic.to_owned())
         .with_ext("acceptStandardJsonOnly", "true");
     let answer = client
         .call(request, TIMEOUT)
         .await
-        .with_context(|| format!("asking {namesrv} for the route"))?;
+        .context("asking the name server for the route")?;
     if answer.response_code() != ResponseCode::SUCCESS {
         bail!(
             "no route for topic {topic}: {} {}",
