@@ -144,7 +144,7 @@ pub struct Unclean {
     pub chosen: Member,
     /// End of the log that was kept.
     pub kept_end: i64,
-    /// Why.
+    /// Why it had to be, in one sentence.
     #[schemars(length(max = 1024))]
     pub reason: String,
 }
