@@ -76,6 +76,18 @@ fn prepare() -> Result<Programs> {
     })
 }
 
+/// Class path of Apache's client and tools 5.4.0 with our `Roundtrip`: what the demonstration needs, without all the rest.
+///
+/// # Errors
+/// When it can be neither found in the cache nor made.
+pub fn official_client() -> Result<String> {
+    install_missing()?;
+    let java = Path::new(env!("CARGO_MANIFEST_DIR")).join("java");
+    let apache = jars(&java.join("apache-5.4.0.xml"), "apache-5.4.0")?;
+    let roundtrip = classes(&java.join("roundtrip"), &apache, "roundtrip-5.4.0")?;
+    Ok(class_path(&apache, &roundtrip))
+}
+
 fn class_path(jars: &Path, classes: &Path) -> String {
     format!("{}/*:{}", jars.display(), classes.display())
 }
