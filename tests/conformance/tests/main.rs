@@ -12,6 +12,8 @@ mod crash;
 #[cfg(test)]
 mod directories;
 #[cfg(test)]
+mod kubernetes;
+#[cfg(test)]
 mod mqadmin;
 #[cfg(test)]
 mod runs;

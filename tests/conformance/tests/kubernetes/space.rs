@@ -1,0 +1,475 @@
+//! One test's namespace: what to say to Kubernetes, what to wait for, and what to tell when a test fails.
+
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use conformance::process::scratch;
+use serde_json::{Value, json};
+
+/// How long anything may take on a busy machine. A verdict on time is never meant by it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
+/// An event between two looks could be missed, so one looks again after this time at the latest.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Namespace of the operator.
+pub(crate) fn operator_namespace() -> String {
+    std::env::var("OPERATOR_NAMESPACE").unwrap_or_else(|_| "rocket-system".to_owned())
+}
+
+/// A program that the environment names, or none after a loud skip.
+pub(crate) fn program(variable: &str, not_shown: &str) -> Option<String> {
+    let program = std::env::var(variable)
+        .ok()
+        .filter(|program| !program.is_empty());
+    if program.is_none() {
+        // Past the capture of test output: a skip that nobody sees is a lie.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED, NOT SHOWN: {not_shown}: {variable} is not set, run tests/conformance/on-cluster"
+        );
+    }
+    program
+}
+
+/// Runs a program with `input` and returns what it printed, or all that it said when it failed.
+pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(printed);
+    }
+    Err(printed + &String::from_utf8_lossy(&output.stderr))
+}
+
+/// A namespace that ends with its test.
+pub(crate) struct Space {
+    kubectl: String,
+    /// Its name.
+    pub(crate) name: String,
+    /// What the test shows, for the words of a failure.
+    shows: String,
+    temporary: bool,
+}
+
+impl Space {
+    /// A fresh namespace, or none after a loud skip.
+    pub(crate) fn new(slug: &str, shows: &str) -> Option<Self> {
+        let space = Self {
+            kubectl: program("KUBECTL", shows)?,
+            name: format!("e2e-{slug}-{}", std::process::id()),
+            shows: shows.to_owned(),
+            temporary: true,
+        };
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        space.apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space.name, "labels": labels}}));
+        Some(space)
+    }
+
+    /// The operator's own namespace, which stays.
+    pub(crate) fn operator(shows: &str) -> Option<Self> {
+        Some(Self {
+            kubectl: program("KUBECTL", shows)?,
+            name: operator_namespace(),
+            shows: shows.to_owned(),
+            temporary: false,
+        })
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.args(["-n", &self.name]).args(args);
+        command
+    }
+
+    /// `kubectl` in this namespace, with its refusal.
+    pub(crate) fn ask(&self, args: &[&str], input: &str) -> Result<String, String> {
+        run(&mut self.command(args), input)
+    }
+
+    /// `kubectl` in this namespace.
+    #[track_caller]
+    pub(crate) fn kubectl(&self, args: &[&str]) -> String {
+        self.ask(args, "")
+            .unwrap_or_else(|e| panic!("kubectl {}: {e}", args.join(" ")))
+    }
+
+    /// Applies an object.
+    #[track_caller]
+    pub(crate) fn apply(&self, object: &Value) {
+        if let Err(error) = self.ask(&["apply", "--server-side", "-f", "-"], &object.to_string()) {
+            panic!("apply of {}: {error}", object["metadata"]["name"]);
+        }
+    }
+
+    /// Changes the specification of a RocketCluster as a merge patch does.
+    #[track_caller]
+    pub(crate) fn edit(&self, cluster: &str, spec: &Value) {
+        let patch = json!({"spec": spec}).to_string();
+        self.kubectl(&["patch", "rkt", cluster, "--type=merge", "-p", &patch]);
+    }
+
+    /// One object, null when there is none.
+    #[track_caller]
+    pub(crate) fn get(&self, kind: &str, name: &str) -> Value {
+        let text = self.kubectl(&["get", kind, name, "--ignore-not-found", "-o", "json"]);
+        if text.trim().is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap()
+        }
+    }
+
+    /// All objects of a kind.
+    #[track_caller]
+    pub(crate) fn list(&self, kind: &str) -> Vec<Value> {
+        let list: Value =
+            serde_json::from_str(&self.kubectl(&["get", kind, "-o", "json"])).unwrap();
+        list["items"].as_array().cloned().unwrap()
+    }
+
+    /// Watches a kind until `holds` for all its objects, and returns these.
+    #[track_caller]
+    pub(crate) fn until(
+        &self,
+        kind: &str,
+        promise: &str,
+        holds: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let watch = self.watch(kind);
+            loop {
+                let objects = self.list(kind);
+                if holds(&objects) {
+                    return objects;
+                }
+                let left = end.saturating_duration_since(Instant::now());
+                assert!(
+                    !left.is_zero(),
+                    "{kind} not as expected after {PATIENCE:?}: {promise}"
+                );
+                match watch.events.recv_timeout(left.min(LOOK_AGAIN)) {
+                    Ok(_) => while watch.events.try_recv().is_ok() {},
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break, // the server ended the watch
+                }
+            }
+        }
+    }
+
+    /// Watches one object (null while there is none) until `holds`.
+    #[track_caller]
+    pub(crate) fn until_one(
+        &self,
+        kind: &str,
+        name: &str,
+        promise: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let one = |objects: &[Value]| {
+            objects
+                .iter()
+                .find(|object| object["metadata"]["name"] == name)
+                .cloned()
+                .unwrap_or(Value::Null)
+        };
+        one(&self.until(kind, &format!("{name}: {promise}"), |objects| {
+            holds(&one(objects))
+        }))
+    }
+
+    /// Waits until a RocketCluster is Ready with its present specification.
+    #[track_caller]
+    pub(crate) fn ready(&self, cluster: &str) -> Value {
+        self.until_one(
+            "rkt",
+            cluster,
+            "Ready with its present specification",
+            is_ready,
+        )
+    }
+
+    /// Applies a cluster and waits until it is Ready.
+    #[track_caller]
+    pub(crate) fn make(&self, cluster: &Value) -> Value {
+        self.apply(cluster);
+        self.ready(text(cluster, "/metadata/name"))
+    }
+
+    /// What happens to objects of a kind, beginning with those that there are.
+    pub(crate) fn watch(&self, kind: &str) -> Watch {
+        let args = ["get", kind, "-w", "--output-watch-events", "-o", "json"];
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (seen, events) = mpsc::channel();
+        std::thread::spawn(move || {
+            serde_json::Deserializer::from_reader(output)
+                .into_iter::<Value>()
+                .map_while(Result::ok)
+                .all(|event| seen.send(event).is_ok())
+        });
+        Watch { child, events }
+    }
+
+    fn tell(&self) {
+        let operator = operator_namespace();
+        let log = [
+            "-n",
+            &operator,
+            "logs",
+            "-l",
+            "app.kubernetes.io/name=rocket-operator",
+            "--tail=40",
+            "--prefix",
+        ];
+        let mut told = format!("==== {}: {} failed\n", self.name, self.shows);
+        for args in [
+            &["get", "rkt,rbg,sts,pods,pvc", "-o", "wide"][..],
+            &[
+                "get",
+                "rkt",
+                "-o",
+                "jsonpath={range .items[*]}{.status}{\"\\n\"}{end}",
+            ],
+            &[
+                "get",
+                "events",
+                "--sort-by=.metadata.creationTimestamp",
+                "-o",
+                "custom-columns=OF:.involvedObject.name,ABOUT:.regarding.name,REASON:.reason,MESSAGE:.message,NOTE:.note",
+            ],
+            &[
+                "logs",
+                "-l",
+                "rocketcluster.io/cluster",
+                "--tail=15",
+                "--prefix",
+            ],
+            &log,
+        ] {
+            let said = self.ask(args, "").unwrap_or_else(|error| error);
+            let lines: Vec<&str> = said.lines().collect();
+            let _ = writeln!(told, "---- kubectl {}", args.join(" "));
+            told += &lines[lines.len().saturating_sub(80)..].join("\n");
+            told += "\n";
+        }
+        let _ = std::io::stderr().write_all(told.as_bytes());
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
+        if self.temporary {
+            let _ = self.ask(&["delete", "namespace", &self.name, "--wait=false"], "");
+        }
+    }
+}
+
+/// A running `kubectl get --watch`.
+pub(crate) struct Watch {
+    child: Child,
+    /// What it saw: `{type, object}`.
+    pub(crate) events: mpsc::Receiver<Value>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A cluster of one broker and one name server that starts quickly on a small machine.
+pub(crate) fn small(name: &str) -> Value {
+    json!({
+        "apiVersion": "rocketcluster.io/v1alpha1",
+        "kind": "RocketCluster",
+        "metadata": {"name": name},
+        "spec": {
+            "nameServers": {"replicas": 1, "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "128Mi"}}},
+            "groups": {
+                "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "512Mi"}},
+                "storage": {"size": "256Mi"},
+            },
+            "defaults": {"autoCreateTopics": true},
+            "config": {
+                "mappedFileSizeCommitLog": "16777216",
+                "mappedFileSizeConsumeQueue": "60000",
+                "maxHashSlotNum": "10000",
+                "maxIndexNum": "40000",
+            },
+        },
+    })
+}
+
+/// The same with parts of its specification replaced.
+pub(crate) fn small_with(name: &str, spec: &Value) -> Value {
+    let mut cluster = small(name);
+    merge(&mut cluster["spec"], spec);
+    cluster
+}
+
+/// Replaces and adds fields, as a merge patch does.
+pub(crate) fn merge(into: &mut Value, patch: &Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, patch) => *into = patch.clone(),
+    }
+}
+
+/// A text in an object, empty when it is not there.
+pub(crate) fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Identity of an object, which its successor of the same name does not have.
+pub(crate) fn uid(object: &Value) -> String {
+    let uid = text(object, "/metadata/uid");
+    assert!(!uid.is_empty(), "no object: {object}");
+    uid.to_owned()
+}
+
+/// A condition of an object, null when it has none of that type.
+pub(crate) fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
+    object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .and_then(|all| all.iter().find(|condition| condition["type"] == type_))
+        .unwrap_or(&Value::Null)
+}
+
+/// Whether a condition has this status, told of the present specification.
+pub(crate) fn says(cluster: &Value, type_: &str, status: &str) -> bool {
+    let condition = condition(cluster, type_);
+    condition["status"] == status
+        && condition["observedGeneration"] == cluster["metadata"]["generation"]
+}
+
+/// Whether a RocketCluster is Ready with its present specification.
+pub(crate) fn is_ready(cluster: &Value) -> bool {
+    says(cluster, "Ready", "True")
+        && cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"]
+}
+
+/// Whether a pod is ready and stays.
+pub(crate) fn pod_is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready")["status"] == "True" && pod["metadata"]["deletionTimestamp"].is_null()
+}
+
+/// rocket-bench inside the cluster's network.
+pub(crate) struct Bench {
+    cluster: String,
+    program: String,
+    folder: std::path::PathBuf,
+}
+
+impl Bench {
+    /// The program and the way in, or none after a loud skip.
+    pub(crate) fn new(shows: &str) -> Option<Self> {
+        Some(Self {
+            cluster: program("CLUSTER_CTL", shows)?,
+            program: program("ROCKET_BENCH_BIN", shows)?,
+            folder: scratch("bench").unwrap(),
+        })
+    }
+
+    /// Runs it, again as long as name servers or brokers cannot be reached yet: a pod is Ready a moment before every node leads to it,
+    /// and clients try again too.
+    fn run(&self, space: &Space, cluster: &str, args: &[&str]) -> Result<String, String> {
+        let namesrv = format!("{cluster}-namesrv.{}.svc.cluster.local:9876", space.name);
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut command = Command::new(&self.cluster);
+            command
+                .args(["run", &self.program])
+                .args(args)
+                .args(["--namesrv", &namesrv])
+                .current_dir(&self.folder);
+            match run(&mut command, "") {
+                Err(error)
+                    if Instant::now() < end
+                        && (error.contains("cannot connect") || error.contains("no route for")) => {
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Sends `count` messages, noting what was acknowledged in a history named `run`; returns the summary.
+    pub(crate) fn produce(
+        &self,
+        space: &Space,
+        cluster: &str,
+        (topic, run): (&str, &str),
+        count: u64,
+        body_bytes: u64,
+    ) -> Value {
+        let (count, body) = (count.to_string(), body_bytes.to_string());
+        let history = format!("{run}.jsonl");
+        let args = [
+            "produce",
+            "--json",
+            "--topic",
+            topic,
+            "--run",
+            run,
+            "--history",
+            &history,
+            "--count",
+            &count,
+            "--body-bytes",
+            &body,
+        ];
+        let printed = self
+            .run(space, cluster, &args)
+            .unwrap_or_else(|error| panic!("rocket-bench produce: {error}"));
+        serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e} in {printed}"))
+    }
+
+    /// Holds the topic against the histories: nothing lost, twice, out of order or made up.
+    pub(crate) fn verify(
+        &self,
+        space: &Space,
+        cluster: &str,
+        topic: &str,
+        runs: &[&str],
+    ) -> String {
+        let histories: Vec<String> = runs.iter().map(|run| format!("{run}.jsonl")).collect();
+        let mut args = vec!["verify", "--topic", topic, "--history"];
+        args.extend(histories.iter().map(String::as_str));
+        self.run(space, cluster, &args)
+            .unwrap_or_else(|error| panic!("rocket-bench verify: {error}"))
+    }
+}
