@@ -32,8 +32,17 @@ impl Client {
     pub(crate) fn facts(self, not_shown: &str) -> Option<&'static Facts> {
         static RUNS: [OnceLock<Result<Facts, String>>; 6] = [const { OnceLock::new() }; 6];
         let programs = programs_or_skip(&format!("{not_shown} ({self:?})"))?;
-        let run =
-            RUNS[self as usize].get_or_init(|| self.run(programs).map_err(|e| format!("{e:#}")));
+        let run = RUNS[self as usize].get_or_init(|| {
+            let facts = self.run(programs).map_err(|e| format!("{e:#}"))?;
+            // For who looks into a failure, or into what took long.
+            let lines: String = facts.all().iter().map(|f| format!("{f}\n")).collect();
+            std::fs::write(
+                scratch("facts").unwrap().join(format!("{self:?}.jsonl")),
+                lines,
+            )
+            .unwrap();
+            Ok(facts)
+        });
         Some(
             run.as_ref()
                 .unwrap_or_else(|e| panic!("run of {self:?}: {e}")),
