@@ -53,7 +53,8 @@ func (f facts) message(fact, how string, m *primitive.MessageExt) {
 	}
 	f.say(fact, map[string]any{"how": how, "topic": m.Topic, "queue": m.Queue.QueueId, "offset": m.QueueOffset, "id": m.MsgId,
 		"tags": m.GetTags(), "keys": m.GetKeys(), "size": len(m.Body), "crc": crc32.ChecksumIEEE(m.Body), "body": body,
-		"reconsume": m.ReconsumeTimes, "properties": m.GetProperties(), "born": m.BornHost, "store_time": m.StoreTimestamp})
+		"reconsume": m.ReconsumeTimes, "properties": m.GetProperties(), "born": m.BornHost, "store_time": m.StoreTimestamp,
+		"offset_id": m.OffsetMsgId})
 }
 
 func (f facts) sent(how, body string, r *primitive.SendResult) {

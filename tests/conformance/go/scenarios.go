@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,22 +177,34 @@ func (d *driver) readBack(f facts, topic string, expected int) error {
 	if err != nil {
 		return err
 	}
-	defer c.Shutdown()
-	var seen []*primitive.MessageExt
-	err = await(fmt.Sprintf("%d messages in %s", expected, topic), func() bool {
-		seen = nil
-		for _, q := range queues {
-			for at := int64(0); ; {
+	// Not shut down: that would wait for the pulls that are held.
+	// All queues at once, each up to its end: client-go's pull at the end of a queue is held for 20 s.
+	found := make(chan *primitive.MessageExt, 1000)
+	for _, q := range queues {
+		go func(q *primitive.MessageQueue) {
+			for at, end := int64(0), time.Now().Add(patience); time.Now().Before(end); {
 				r, err := c.PullFrom(context.Background(), q, at, 32)
 				if err != nil || r.Status != primitive.PullFound {
-					break
+					continue
 				}
-				seen = append(seen, r.GetMessageExts()...)
+				for _, m := range r.GetMessageExts() {
+					found <- m
+				}
 				at = r.NextBeginOffset
 			}
+		}(q)
+	}
+	var seen []*primitive.MessageExt
+	for late := time.After(patience); len(seen) < expected; {
+		select {
+		case m := <-found:
+			seen = append(seen, m)
+		case <-late:
+			err = fmt.Errorf("only %d of %d messages in %s", len(seen), expected, topic)
+			expected = 0
 		}
-		return len(seen) >= expected
-	})
+	}
+	sort.SliceStable(seen, func(i, j int) bool { return seen[i].Queue.QueueId < seen[j].Queue.QueueId })
 	for _, m := range seen {
 		f.message("stored", "pull", m)
 	}

@@ -56,8 +56,10 @@ fn filled(programs: &Programs, end: End) -> (PathBuf, Vec<String>) {
             let mut acked = 0;
             let load = drive_while(programs, namesrv, "store_load", |fact| {
                 acked += usize::from(fact["fact"] == "sent");
-                if acked == ENOUGH {
-                    victim.take().expect("killed once").kill();
+                if acked >= ENOUGH
+                    && let Some(victim) = victim.take()
+                {
+                    victim.kill();
                 }
             });
             said.extend(load.unwrap());

@@ -1,6 +1,7 @@
 //! What is sent is stored once, whole and in order.
 
 use super::{Seen, assert_each_once, bodies, by_queue, distinct, number, numbered, text};
+use crate::cluster::target_is_apache;
 use crate::runs::Client;
 
 pub(crate) fn every_way_to_send_stores_each_message_once(client: Client, behaviour: &str) {
@@ -105,15 +106,16 @@ pub(crate) fn a_batch_lands_together_and_in_order(client: Client, behaviour: &st
     let first = number(sent[0], "offset");
     let offsets: Vec<i64> = stored.iter().map(|m| number(m, "offset")).collect();
     assert_eq!(offsets, (first..first + 20).collect::<Vec<_>>());
-    let ids: Vec<String> = stored.iter().map(|m| text(m, "id")).collect();
-    // client-go gives the messages of a batch no unique keys; it then names them by their places.
-    let named = if text(sent[0], "id").is_empty() {
-        "offset_id"
-    } else {
-        "id"
-    };
-    assert_eq!(text(sent[0], named), ids.join(","));
-    assert_eq!(text(sent[0], "offset_id").split(',').count(), 20);
+    for name in ["id", "offset_id"] {
+        let ids: Vec<String> = stored.iter().map(|m| text(m, name)).collect();
+        let answered = text(sent[0], name);
+        // client-go gives the messages of a batch no unique keys and so can't name them by these.
+        assert!(
+            answered == ids.join(",")
+                || (name == "id" && client == Client::Go2_1_2 && answered.is_empty()),
+            "{name}: {answered} for {ids:?}"
+        );
+    }
 }
 
 pub(crate) fn messages_of_one_key_keep_their_order(client: Client, behaviour: &str) {
@@ -147,10 +149,25 @@ pub(crate) fn a_topic_can_be_created_listed_and_deleted(client: Client, behaviou
     assert_eq!(seen.all("deleted").len(), 1);
 }
 
+/// Our broker has no transactions yet: it has to say so at the first half message, not to store it as a plain one.
 pub(crate) fn transactions_are_committed_rolled_back_and_asked_about(
     client: Client,
     behaviour: &str,
 ) {
+    if !target_is_apache() {
+        let Some(facts) = client.facts(behaviour) else {
+            return;
+        };
+        let refusal = facts
+            .scenario("transaction")
+            .expect_err("a refusal, until transactions are served")
+            .to_string();
+        assert!(
+            refusal.contains("CODE: 13  DESC: transactional messages are not supported"),
+            "{refusal}"
+        );
+        return;
+    }
     let Some(seen) = Seen::of(client, "transaction", behaviour) else {
         return;
     };
