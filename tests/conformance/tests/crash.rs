@@ -96,7 +96,14 @@ fn load_and_kill(broker: Standalone, round: u32, topic: &str, history: &Path) ->
             "--seconds",
             "1.5",
         ])
-        .args(["--body-bytes", if round.is_multiple_of(3) { "4000" } else { "200" }])
+        .args([
+            "--body-bytes",
+            if round.is_multiple_of(3) {
+                "4000"
+            } else {
+                "200"
+            },
+        ])
         .arg("--history")
         .arg(history)
         .stdout(Stdio::null())

@@ -8,7 +8,8 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
-use std::process::ExitCode;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use conformance::process::scratch;
@@ -31,7 +32,23 @@ fn main() -> Result<ExitCode> {
     };
     let class_path = official_client().context("official-client prepare")?;
     let mut command = java(&class_path, 256, &scratch("client")?, &BTreeMap::new());
-    let status = command.arg(class).args(args).status().context("java")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    let mut child = command
+        .arg(class)
+        .args(args)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("java")?;
+    let output = child.stdout.take().context("standard output of java")?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        // What logback says of its own set-up.
+        if !line.contains(" |-") {
+            writeln!(std::io::stdout(), "{line}")?;
+        }
+    }
+    let code = child
+        .wait()?
+        .code()
+        .and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
