@@ -35,7 +35,10 @@ impl Client {
         let run = RUNS[self as usize].get_or_init(|| {
             let facts = self.run(programs).map_err(|e| format!("{e:#}"))?;
             // For who looks into a failure, or into what took long.
-            let lines: String = facts.all().iter().map(|f| format!("{f}\n")).collect();
+            let lines = facts
+                .all()
+                .iter()
+                .fold(String::new(), |all, f| all + &f.to_string() + "\n");
             std::fs::write(
                 scratch("facts").unwrap().join(format!("{self:?}.jsonl")),
                 lines,
