@@ -16,8 +16,8 @@ test:           ## everything that CI runs
 check:          ## the fast part: format, lints, unit tests; no root, no cluster
 	@tests/run check
 
-build:          ## the programs, static, into target/
-	@cargo build --release --bins
+build:          ## the programs, static, into target/programs/
+	@tests/build
 
 generated:      ## rewrite crds/, the chart's copy of them and the generated pages of docs/
 	@tests/generate
