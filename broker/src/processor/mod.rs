@@ -2,7 +2,7 @@
 //!
 //! Handlers run on the connection's task and never wait: an append is answered from the store's thread through
 //! [`PendingSend`], a pull that finds nothing becomes a value in the table of long polls. What a handler cannot serve is a
-//! [`refusal`] with RocketMQ's code and remark.
+//! `refusal` with RocketMQ's code and remark.
 
 mod admin;
 mod client;
