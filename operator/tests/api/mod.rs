@@ -15,7 +15,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::client::ClientBuilder;
 use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing_subscriber::EnvFilter;
 
 /// The longest that anything here may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -57,6 +58,9 @@ pub(crate) fn in_lab<F: Future<Output = ()>>(test: impl FnOnce(Arc<Lab>) -> F) {
         std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
         return;
     }
+    // `RUST_LOG=warn` shows what the operators of the tests say.
+    let log = tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env());
+    let _ = log.with_writer(std::io::stderr).try_init();
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let lab = Arc::new(Lab::start().await);
@@ -134,7 +138,9 @@ impl Lab {
             while let Ok(Some(pod)) = events.try_next().await {
                 let name = pod.name_any();
                 if pod.metadata.deletion_timestamp.is_some() {
-                    let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+                    // This very pod: its successor of the same name may be there already.
+                    let this = Preconditions { uid: pod.uid(), resource_version: None };
+                    let now = DeleteParams::default().grace_period(0).preconditions(this);
                     let _ = pods.delete(&name, &now).await;
                 } else if !rocket_operator::roll::is_ready(&pod) || !is_placed(&pod) {
                     let status = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}]}});
