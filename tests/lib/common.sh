@@ -18,7 +18,7 @@ die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # step NAME COMMAND...: runs it with its output in a log; tells the time; on failure shows the end of the log and returns its status.
 step() {
-  local name=$1 log=$LOGS/${1//[^a-z0-9]/-}.log begin status=0; shift
+  local name=$1 log=$LOGS/${1//[^A-Za-z0-9]/-}.log begin status=0; shift
   begin=$(date +%s)
   say "$name ..."
   "$@" >"$log" 2>&1 </dev/null || status=$?

@@ -68,8 +68,13 @@ public final class Roundtrip {
         }
         senders.shutdown();
         long end = start + PATIENCE_MS;
-        while ((!senders.awaitTermination(1, TimeUnit.SECONDS) || seen.size() < acknowledged.size()) && System.currentTimeMillis() < end) {
-            System.out.printf("sent %d, received %d%n", acknowledged.size(), seen.size());
+        long told = start;
+        while ((!senders.awaitTermination(20, TimeUnit.MILLISECONDS) || seen.size() < acknowledged.size()) && System.currentTimeMillis() < end) {
+            if (System.currentTimeMillis() - told >= 1000) {
+                told = System.currentTimeMillis();
+                System.out.printf("sent %d, received %d%n", acknowledged.size(), seen.size());
+            }
+            Thread.sleep(20); // what is left to receive comes by itself once all is sent
         }
         long missing = acknowledged.keySet().stream().filter(b -> !seen.containsKey(b)).count();
         long twice = seen.values().stream().filter(n -> n.get() > 1).count();
