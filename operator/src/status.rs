@@ -108,6 +108,7 @@ fn phase(facts: &Facts, previous: Option<&RocketClusterStatus>) -> Phase {
     } else if !facts.growing.is_empty()
         || facts.brokers.exist != facts.brokers.wanted
         || facts.name_servers.exist != facts.name_servers.wanted
+        || facts.coming().next().is_some()
     {
         Phase::Scaling
     } else if facts.outdated > 0 || !facts.settled {

@@ -79,6 +79,8 @@ impl From<bool> for Truth {
 pub enum Reason {
     /// Every group has a serving master.
     AllGroupsServing,
+    /// Every group that clients know takes writes; another is still to come.
+    GroupsServing,
     /// Some group has no serving master.
     GroupWithoutMaster,
     /// No name server is ready.
@@ -128,6 +130,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AllGroupsServing => "AllGroupsServing",
+            Self::GroupsServing => "GroupsServing",
             Self::GroupWithoutMaster => "GroupWithoutMaster",
             Self::NoNameServer => "NoNameServer",
             Self::PodsNotReady => "PodsNotReady",

@@ -93,6 +93,9 @@ pub struct GroupSummary {
     pub replicas: i32,
     /// Brokers that are ready.
     pub ready: i32,
+    /// Whether it has ever taken writes. A group that is still to come does not make the cluster unavailable.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 /// Where clients connect.

@@ -102,7 +102,11 @@ impl Facts {
                 .chain((0..spec.groups.count).map(|index| names.group(index)))
         };
         let groups: Vec<Group> = (0..spec.groups.count)
-            .map(|index| group(index, spec.groups.replicas, names, observed))
+            .map(|index| {
+                let mut group = group(index, spec.groups.replicas, names, observed);
+                group.summary.joined = group.serving || has_joined(cluster, &group.summary.name);
+                group
+            })
             .collect();
         let brokers = Count {
             wanted: spec.groups.count * spec.groups.replicas,
@@ -153,9 +157,27 @@ impl Facts {
         }
     }
 
-    /// Whether messages can be sent to every group.
+    /// Whether messages can be sent to every group that clients know.
     pub fn is_available(&self) -> bool {
-        self.name_servers.ready > 0 && self.groups.iter().all(|group| group.serving)
+        self.name_servers.ready > 0
+            && self.groups.iter().any(|group| group.serving)
+            && self.silent().next().is_none()
+    }
+
+    /// Groups that should take writes and do not: those that did before, or all while none ever has.
+    pub fn silent(&self) -> impl Iterator<Item = &Group> {
+        let is_first = !self.groups.iter().any(|group| group.summary.joined);
+        self.groups
+            .iter()
+            .filter(move |group| !group.serving && (is_first || group.summary.joined))
+    }
+
+    /// Groups that were asked for later and have not taken writes yet.
+    pub fn coming(&self) -> impl Iterator<Item = &Group> {
+        let is_first = !self.groups.iter().any(|group| group.summary.joined);
+        self.groups
+            .iter()
+            .filter(move |group| !is_first && !group.summary.joined)
     }
 
     /// Whether every pod is ready.
@@ -170,6 +192,13 @@ impl Facts {
             .iter()
             .any(|problem| matches!(problem, Problem::Refused(_) | Problem::NameTaken(_)))
     }
+}
+
+fn has_joined(cluster: &RocketCluster, group: &str) -> bool {
+    let before = cluster.status.iter().flat_map(|status| &status.groups);
+    before
+        .into_iter()
+        .any(|known| known.name == group && known.joined)
 }
 
 fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group {
@@ -210,6 +239,7 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
             in_sync: in_sync.unwrap_or_default(),
             standbys,
             replicas,
+            joined: false,
             ready: number(
                 observed
                     .pods_of(index)

@@ -23,6 +23,7 @@ fn healthy(groups: i32, replicas: i32) -> Facts {
                 standbys: (1..replicas).map(name).collect(),
                 replicas,
                 ready: replicas,
+                joined: true,
             },
         }
     };
@@ -113,6 +114,35 @@ fn a_group_without_master_is_neither_available_nor_ready() {
     assert_eq!(status.phase, Phase::Creating);
     let later = compute(&facts, Some(&fresh(&healthy(2, 1))), 1, &now(9));
     assert_eq!(later.phase, Phase::Degraded);
+}
+
+#[test]
+fn a_group_that_is_still_to_come_leaves_the_cluster_available() {
+    let mut facts = healthy(3, 1);
+    (facts.groups[2].serving, facts.groups[2].summary.joined) = (false, false);
+    facts.brokers.ready = 2;
+    let before = fresh(&healthy(2, 1));
+    let status = compute(&facts, Some(&before), 2, &now(1));
+    assert_eq!(
+        say(&status, ConditionType::Available),
+        (
+            Truth::True,
+            Reason::GroupsServing,
+            "group 2 is still to come, all others accept writes".into()
+        )
+    );
+    assert_eq!(
+        say(&status, ConditionType::Progressing),
+        (
+            Truth::True,
+            Reason::Scaling,
+            "group 2 has not taken writes yet".into()
+        )
+    );
+    assert_eq!(status.phase, Phase::Scaling);
+    facts.groups[2].summary.joined = true;
+    let lost = compute(&facts, Some(&status), 2, &now(2));
+    assert_eq!(say(&lost, ConditionType::Available).0, Truth::False);
 }
 
 /// A change of a healthy cluster's facts, and what must be said then.

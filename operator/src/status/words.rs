@@ -2,7 +2,7 @@
 
 use rocket_api::{ConditionType, Reason, Truth};
 
-use super::facts::{Facts, Problem};
+use super::facts::{Facts, Group, Problem};
 
 /// A condition without its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,16 +65,11 @@ impl Verdicts<'_> {
 
     fn available(&self) -> Verdict {
         let facts = self.facts;
-        let silent: Vec<String> = facts
-            .groups
-            .iter()
-            .filter(|group| !group.serving)
-            .map(|group| group.summary.index.to_string())
-            .collect();
+        let silent = indices(facts.silent());
         if !silent.is_empty() {
             return no(
                 Reason::GroupWithoutMaster,
-                format!("no ready master in group {}", silent.join(", ")),
+                format!("no ready master in group {silent}"),
             );
         }
         if facts.name_servers.ready == 0 {
@@ -84,6 +79,13 @@ impl Verdicts<'_> {
                     "none of {} is ready",
                     plural(count(facts.name_servers.wanted), "name server")
                 ),
+            );
+        }
+        let coming = indices(facts.coming());
+        if !coming.is_empty() {
+            return yes(
+                Reason::GroupsServing,
+                format!("group {coming} is still to come, all others accept writes"),
             );
         }
         yes(
@@ -124,6 +126,13 @@ impl Verdicts<'_> {
                 facts.name_servers.wanted
             );
             return yes(Reason::Scaling, message);
+        }
+        let coming = indices(facts.coming());
+        if !coming.is_empty() {
+            return yes(
+                Reason::Scaling,
+                format!("group {coming} has not taken writes yet"),
+            );
         }
         if facts.outdated > 0 {
             return yes(
@@ -275,6 +284,13 @@ fn no(reason: Reason, message: String) -> Verdict {
         reason,
         message,
     }
+}
+
+fn indices<'a>(groups: impl Iterator<Item = &'a Group>) -> String {
+    let indices: Vec<String> = groups
+        .map(|group| group.summary.index.to_string())
+        .collect();
+    indices.join(", ")
 }
 
 fn count(number: i32) -> usize {
