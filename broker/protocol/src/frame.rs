@@ -9,6 +9,8 @@
 mod compact;
 mod json_header;
 
+pub(crate) use json_header::put_string as put_json_string;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
@@ -120,9 +122,56 @@ impl From<Rule> for FrameError {
 const HEADER_WORD: usize = 4;
 const LENGTH_WORD: usize = 4;
 
-/// Takes the next whole frame out of `buffer`. `None`: more bytes are needed. Lengths are checked as soon as they are
-/// there, so a peer that claims a giant frame is refused at its eighth byte.
-pub fn decode(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Command>, FrameError> {
+/// A whole frame as it lies in a buffer. Its lengths are checked, its header has not been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameView<'a> {
+    /// The form of the header.
+    pub format: HeaderFormat,
+    header_len: usize,
+    /// Header and body.
+    content: &'a [u8],
+}
+
+impl<'a> FrameView<'a> {
+    /// The header.
+    pub fn header(&self) -> &'a [u8] {
+        self.content.get(..self.header_len).unwrap_or_default()
+    }
+
+    /// The body.
+    pub fn body(&self) -> &'a [u8] {
+        self.content.get(self.header_len..).unwrap_or_default()
+    }
+
+    /// Bytes of the whole frame, its length field included.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a frame has at least its two words"
+    )]
+    pub const fn len(&self) -> usize {
+        LENGTH_WORD + HEADER_WORD + self.content.len()
+    }
+
+    /// The command, which shares nothing with the buffer: one copy of the frame holds its header and body.
+    ///
+    /// # Errors
+    /// When the header is broken.
+    pub fn to_command(&self, limits: &Limits) -> Result<Command, FrameError> {
+        command(
+            self.format,
+            self.header_len,
+            Bytes::copy_from_slice(self.content),
+            limits,
+        )
+    }
+}
+
+/// The whole frame at the start of `buffer`. `None`: more bytes are needed. Lengths are checked as soon as they are there, so
+/// a peer that claims a giant frame is refused at its eighth byte.
+///
+/// # Errors
+/// When no frame begins here.
+pub fn view<'a>(buffer: &'a [u8], limits: &Limits) -> Result<Option<FrameView<'a>>, FrameError> {
     let Some((total, rest)) = buffer.split_first_chunk::<LENGTH_WORD>() else {
         return Ok(None);
     };
@@ -135,7 +184,7 @@ pub fn decode(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Command>,
         let max = limits.frame_bytes_max;
         return Err(Rule::FrameTooLong { len: claimed, max }.into());
     }
-    let Some(&[kind, h0, h1, h2]) = rest.first_chunk::<HEADER_WORD>() else {
+    let Some((&[kind, h0, h1, h2], rest)) = rest.split_first_chunk::<HEADER_WORD>() else {
         return Ok(None);
     };
     let header_len = u32::from_be_bytes([0, h0, h1, h2]) as usize;
@@ -160,15 +209,40 @@ pub fn decode(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Command>,
         }
         .into());
     }
-    if buffer.len() < LENGTH_WORD + total {
+    Ok(rest.get(..room).map(|content| FrameView {
+        format,
+        header_len,
+        content,
+    }))
+}
+
+/// Takes the next whole frame out of `buffer`, as [`view`] finds it; the command shares its bytes.
+///
+/// # Errors
+/// When no frame begins here, or its header is broken.
+pub fn decode(buffer: &mut BytesMut, limits: &Limits) -> Result<Option<Command>, FrameError> {
+    let Some(frame) = view(buffer, limits)? else {
         return Ok(None);
-    }
-    let mut frame = buffer.split_to(LENGTH_WORD + total).freeze();
-    frame.advance(LENGTH_WORD + HEADER_WORD);
-    let header = frame.split_to(header_len);
-    let mut command = decode_header(format, header, limits)?;
-    command.body = Body::from(frame);
-    Ok(Some(command))
+    };
+    let (format, header_len, len) = (frame.format, frame.header_len, frame.len());
+    let mut content = buffer.split_to(len).freeze();
+    content.advance(LENGTH_WORD + HEADER_WORD);
+    command(format, header_len, content, limits).map(Some)
+}
+
+fn command(
+    format: HeaderFormat,
+    header_len: usize,
+    mut content: Bytes,
+    limits: &Limits,
+) -> Result<Command, FrameError> {
+    let header = content.split_to(header_len);
+    let mut command = match format {
+        HeaderFormat::Json => json_header::decode(header, limits),
+        HeaderFormat::Compact => compact::decode(header, limits),
+    }?;
+    command.body = Body::from(content);
+    Ok(command)
 }
 
 /// How many more bytes the frame at the start of `buffer` needs, as far as its length field is there and within bounds.
@@ -178,17 +252,6 @@ pub fn missing_bytes(buffer: &[u8], limits: &Limits) -> Option<usize> {
         .ok()
         .filter(|&total| total <= limits.frame_bytes_max)?;
     Some((LENGTH_WORD + total).saturating_sub(buffer.len()))
-}
-
-fn decode_header(
-    format: HeaderFormat,
-    header: Bytes,
-    limits: &Limits,
-) -> Result<Command, FrameError> {
-    match format {
-        HeaderFormat::Json => json_header::decode(header, limits),
-        HeaderFormat::Compact => compact::decode(header, limits),
-    }
 }
 
 /// Appends the whole frame of `command`.
@@ -208,27 +271,46 @@ pub fn encode(command: &Command, out: &mut BytesMut) {
 /// # Panics
 /// When header or frame are longer than their length fields can say (16 MiB and 2 GiB): a command of our own that no peer
 /// could take.
+pub fn encode_head(command: &Command, out: &mut BytesMut) {
+    let start = out.len();
+    out.put_bytes(0, LENGTH_WORD + HEADER_WORD);
+    let format = if command.format == HeaderFormat::Compact && compact::encode(command, out) {
+        HeaderFormat::Compact
+    } else {
+        json_header::encode(command, out);
+        HeaderFormat::Json
+    };
+    put_frame_words(start, format, command.body.len(), out);
+}
+
+/// Fills in the two words of the frame that begins at `start` and whose header ends the buffer.
+///
+/// # Panics
+/// As [`encode_head`].
 #[expect(
     clippy::expect_used,
     reason = "documented: a command of our own beyond every peer's bounds is our bug"
 )]
-pub fn encode_head(command: &Command, out: &mut BytesMut) {
-    let start = out.len();
-    out.put_bytes(0, LENGTH_WORD + HEADER_WORD);
-    let kind = if command.format == HeaderFormat::Compact && compact::encode(command, out) {
-        1_u32
-    } else {
-        json_header::encode(command, out);
-        0
+pub(crate) fn put_frame_words(
+    start: usize,
+    format: HeaderFormat,
+    body_len: usize,
+    out: &mut BytesMut,
+) {
+    let kind = match format {
+        HeaderFormat::Json => 0_u32,
+        HeaderFormat::Compact => 1,
     };
     let header = out.len() - start - LENGTH_WORD - HEADER_WORD;
-    let total = HEADER_WORD + header + command.body.len();
+    let total = HEADER_WORD + header + body_len;
     let total = i32::try_from(total).expect("a frame below 2 GiB");
     let header = u32::try_from(header)
         .ok()
         .filter(|&len| len < 1 << 24)
         .expect("a header below 16 MiB");
-    let mut head = out.get_mut(start..).expect("the words written above");
+    let mut head = out
+        .get_mut(start..)
+        .expect("the words lie before the header");
     head.put_i32(total);
     head.put_u32(kind << 24 | header);
 }

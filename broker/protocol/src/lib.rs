@@ -9,6 +9,7 @@ pub mod body;
 pub mod byte_str;
 pub mod code;
 pub mod command;
+mod decimal;
 pub mod ext_fields;
 pub mod frame;
 pub mod header;
@@ -16,6 +17,8 @@ pub mod ids;
 pub mod json;
 pub mod message;
 pub mod name;
+pub mod send;
+mod swar;
 
 pub use byte_str::ByteStr;
 pub use code::{RequestCode, ResponseCode};

@@ -1,6 +1,7 @@
 //! Messages: the record that lies in the commit log and travels to consumers unchanged, and what is inside it.
 
 pub mod batch;
+pub mod facts;
 pub mod hash;
 pub mod id;
 pub mod properties;
@@ -8,6 +9,7 @@ pub mod record;
 pub mod sys_flag;
 
 pub use batch::{BatchError, BatchMessage};
+pub use facts::SendFacts;
 pub use id::{IdError, OffsetMessageId, UniqueKey};
 pub use properties::{Properties, property};
 pub use record::{Message, RecordError, RecordView, body_crc, write_blank};

@@ -11,8 +11,10 @@ use serde_json::Value;
 use super::{FrameError, Limits, Rule, Salvage};
 use crate::byte_str::ByteStr;
 use crate::command::{Body, Command, HeaderFormat, Language};
+use crate::decimal::put_decimal;
 use crate::ext_fields::{ExtFields, Text};
 use crate::json;
+use crate::swar::find_json_special;
 
 pub(super) fn decode(header: Bytes, limits: &Limits) -> Result<Command, FrameError> {
     if std::str::from_utf8(&header).is_err() {
@@ -226,13 +228,12 @@ impl Scanner<'_> {
     fn string(&mut self) -> Result<Text, Stop> {
         self.expect(b'"')?;
         let start = self.at;
-        loop {
-            match self.bytes.get(self.at) {
-                Some(b'"') => break,
-                Some(b'\\') => return self.escaped_string(start),
-                Some(0..=0x1f) | None => return Err(Stop::OddForm),
-                Some(_) => self.at += 1,
-            }
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        self.at += find_json_special(rest).ok_or(Stop::OddForm)?;
+        match self.bytes.get(self.at) {
+            Some(b'"') => {}
+            Some(b'\\') => return self.escaped_string(start),
+            _ => return Err(Stop::OddForm),
         }
         let end = self.at;
         self.at += 1;
@@ -415,18 +416,14 @@ pub(super) fn encode(command: &Command, out: &mut BytesMut) {
 }
 
 fn put_number(number: i32, out: &mut BytesMut) {
-    use std::fmt::Write as _;
-    // `BytesMut` grows; writing a number to it cannot fail.
-    let _ = write!(out, "{number}");
+    put_decimal(i64::from(number), out);
 }
 
-fn put_string(text: &[u8], out: &mut BytesMut) {
+/// Appends a text with its quotes.
+pub(crate) fn put_string(text: &[u8], out: &mut BytesMut) {
     out.put_u8(b'"');
     let mut rest = text;
-    while let Some(at) = rest
-        .iter()
-        .position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\')
-    {
+    while let Some(at) = find_json_special(rest) {
         let (plain, tail) = rest.split_at(at);
         out.put_slice(plain);
         if let Some((&byte, tail)) = tail.split_first() {

@@ -2,43 +2,86 @@
 
 use crate::byte_str::ByteStr;
 
+/// The two headers of a send from one table: `field: type = "name" "letter"`, with `or default` where a missing field has a
+/// value.
+macro_rules! send_headers {
+    ($($field:ident: $type:ty = $name:literal $letter:literal $(or $default:expr)?,)*) => {
+        headers! {
+            /// SEND_MESSAGE and SEND_REPLY_MESSAGE with their full names; what the code that serves a send works with.
+            SendMessageHeader { $($field: $type = $name $(or $default)?,)* }
+
+            /// SEND_MESSAGE_V2, SEND_REPLY_MESSAGE_V2 and SEND_BATCH_MESSAGE: the same with one letter for each name.
+            SendMessageV2Header { $($field: $type = $letter $(or $default)?,)* }
+        }
+
+        impl From<SendMessageV2Header> for SendMessageHeader {
+            fn from(short: SendMessageV2Header) -> Self {
+                Self { $($field: short.$field,)* }
+            }
+        }
+
+        impl From<SendMessageHeader> for SendMessageV2Header {
+            fn from(long: SendMessageHeader) -> Self {
+                Self { $($field: long.$field,)* }
+            }
+        }
+
+        /// The fields of a send's header, in the table's order.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(non_camel_case_types, reason = "the fields' own names")]
+        pub(crate) enum SendField { $($field,)* }
+
+        impl SendField {
+            /// The field that SEND_MESSAGE calls so.
+            pub(crate) fn of_name(name: &[u8]) -> Option<Self> {
+                $(if name == $name.as_bytes() {
+                    return Some(Self::$field);
+                })*
+                None
+            }
+
+            /// The field that SEND_MESSAGE_V2 calls so.
+            #[inline]
+            pub(crate) fn of_letter(name: &[u8]) -> Option<Self> {
+                #[expect(
+                    clippy::indexing_slicing,
+                    reason = "evaluated by the compiler, which would stop at a letter that is none"
+                )]
+                const LETTERS: [Option<SendField>; 256] = {
+                    let mut letters = [None; 256];
+                    $(letters[$letter.as_bytes()[0] as usize] = Some(SendField::$field);)*
+                    letters
+                };
+                match name {
+                    [letter] => LETTERS.get(usize::from(*letter)).copied().flatten(),
+                    _ => None,
+                }
+            }
+        }
+
+        /// How many they are.
+        pub(crate) const SEND_FIELDS: usize = [$($letter,)*].len();
+    };
+}
+
+send_headers! {
+    producer_group: ByteStr = "producerGroup" "a",
+    topic: ByteStr = "topic" "b",
+    default_topic: ByteStr = "defaultTopic" "c",
+    default_topic_queue_nums: i32 = "defaultTopicQueueNums" "d",
+    queue_id: i32 = "queueId" "e",
+    sys_flag: i32 = "sysFlag" "f",
+    born_timestamp: i64 = "bornTimestamp" "g",
+    flag: i32 = "flag" "h",
+    properties: Option<ByteStr> = "properties" "i",
+    reconsume_times: Option<i32> = "reconsumeTimes" "j",
+    unit_mode: bool = "unitMode" "k" or false,
+    max_reconsume_times: Option<i32> = "maxReconsumeTimes" "l",
+    batch: bool = "batch" "m" or false,
+    broker_name: Option<ByteStr> = "bname" "n",
+}
+
 headers! {
-    /// SEND_MESSAGE and SEND_REPLY_MESSAGE with their full names; what the code that serves a send works with.
-    SendMessageHeader {
-        producer_group: ByteStr = "producerGroup",
-        topic: ByteStr = "topic",
-        default_topic: ByteStr = "defaultTopic",
-        default_topic_queue_nums: i32 = "defaultTopicQueueNums",
-        queue_id: i32 = "queueId",
-        sys_flag: i32 = "sysFlag",
-        born_timestamp: i64 = "bornTimestamp",
-        flag: i32 = "flag",
-        properties: Option<ByteStr> = "properties",
-        reconsume_times: Option<i32> = "reconsumeTimes",
-        unit_mode: bool = "unitMode" or false,
-        batch: bool = "batch" or false,
-        max_reconsume_times: Option<i32> = "maxReconsumeTimes",
-        broker_name: Option<ByteStr> = "bname",
-    }
-
-    /// SEND_MESSAGE_V2, SEND_REPLY_MESSAGE_V2 and SEND_BATCH_MESSAGE: the same with one letter for each name.
-    SendMessageV2Header {
-        producer_group: ByteStr = "a",
-        topic: ByteStr = "b",
-        default_topic: ByteStr = "c",
-        default_topic_queue_nums: i32 = "d",
-        queue_id: i32 = "e",
-        sys_flag: i32 = "f",
-        born_timestamp: i64 = "g",
-        flag: i32 = "h",
-        properties: Option<ByteStr> = "i",
-        reconsume_times: Option<i32> = "j",
-        unit_mode: bool = "k" or false,
-        max_reconsume_times: Option<i32> = "l",
-        batch: bool = "m" or false,
-        broker_name: Option<ByteStr> = "n",
-    }
-
     /// Response to a send. Java reads `MSG_REGION` and `TRACE_ON` from the same fields, which therefore must exist.
     SendMessageResponseHeader {
         msg_id: ByteStr = "msgId",
@@ -111,47 +154,5 @@ headers! {
     /// Response to RECALL_MESSAGE.
     RecallMessageResponseHeader {
         msg_id: ByteStr = "msgId",
-    }
-}
-
-impl From<SendMessageV2Header> for SendMessageHeader {
-    fn from(short: SendMessageV2Header) -> Self {
-        Self {
-            producer_group: short.producer_group,
-            topic: short.topic,
-            default_topic: short.default_topic,
-            default_topic_queue_nums: short.default_topic_queue_nums,
-            queue_id: short.queue_id,
-            sys_flag: short.sys_flag,
-            born_timestamp: short.born_timestamp,
-            flag: short.flag,
-            properties: short.properties,
-            reconsume_times: short.reconsume_times,
-            unit_mode: short.unit_mode,
-            batch: short.batch,
-            max_reconsume_times: short.max_reconsume_times,
-            broker_name: short.broker_name,
-        }
-    }
-}
-
-impl From<SendMessageHeader> for SendMessageV2Header {
-    fn from(long: SendMessageHeader) -> Self {
-        Self {
-            producer_group: long.producer_group,
-            topic: long.topic,
-            default_topic: long.default_topic,
-            default_topic_queue_nums: long.default_topic_queue_nums,
-            queue_id: long.queue_id,
-            sys_flag: long.sys_flag,
-            born_timestamp: long.born_timestamp,
-            flag: long.flag,
-            properties: long.properties,
-            reconsume_times: long.reconsume_times,
-            unit_mode: long.unit_mode,
-            max_reconsume_times: long.max_reconsume_times,
-            batch: long.batch,
-            broker_name: long.broker_name,
-        }
     }
 }

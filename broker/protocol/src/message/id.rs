@@ -54,6 +54,14 @@ impl fmt::Display for OffsetMessageId {
     }
 }
 
+/// The letters that all offset ids of one store host begin with; sixteen for the offset follow.
+pub fn host_letters(store_host: SocketAddr) -> String {
+    let offset = PhysicalOffset::ZERO;
+    let mut letters = OffsetMessageId { store_host, offset }.to_string();
+    letters.truncate(letters.len().saturating_sub(16));
+    letters
+}
+
 impl FromStr for OffsetMessageId {
     type Err = IdError;
 
