@@ -4,7 +4,10 @@
 //! *lost* (an acknowledged message is not at the queue and offset it was acknowledged with), *duplicated* (a key stands
 //! twice), *reordered* (one producer's messages of one queue stand in another order than it sent them one after the
 //! other), *gap* (offsets of a queue are not dense), *changed* (a body is not what was sent), *invented* (a message that
-//! nobody sent, or that the broker said it had not stored).
+//! nobody sent, or that the broker said it had not stored), *reused* (two answers named one place), *torn* (of a batch
+//! something is there without what came before it, or with something else in between).
+
+mod order;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -69,6 +72,46 @@ pub enum Violation {
         /// The key.
         key: String,
     },
+    /// Two messages were acknowledged with one offset.
+    Reused {
+        /// The queue.
+        queue: u32,
+        /// The offset.
+        offset: u64,
+        /// Both messages.
+        keys: [String; 2],
+    },
+    /// Two messages were acknowledged with one place in the log.
+    ReusedPlace {
+        /// The place.
+        physical: u64,
+        /// Both messages.
+        keys: [String; 2],
+    },
+    /// A message of a batch is there without the one before it at the offset before it.
+    Torn {
+        /// First message of the batch that was sent.
+        first: String,
+        /// The message that stands alone.
+        key: String,
+    },
+    /// Was given back after one restart and is not there any more after a later one.
+    Vanished {
+        /// The key.
+        key: String,
+    },
+    /// Was not there after one restart and is there after a later one.
+    Returned {
+        /// The key.
+        key: String,
+    },
+    /// `kept` is there though it stands in the log behind `lost`, which is not.
+    Hole {
+        /// The lost message.
+        lost: String,
+        /// The one that is there.
+        kept: String,
+    },
 }
 
 impl fmt::Display for Violation {
@@ -90,6 +133,36 @@ impl fmt::Display for Violation {
             } => write!(f, "gap: queue {queue} jumps from {expected} to {found}"),
             Self::Changed { key } => write!(f, "changed: the body of {key} is not what was sent"),
             Self::Invented { key } => write!(f, "invented: {key} was not sent, or was refused"),
+            Self::Reused {
+                queue,
+                offset,
+                keys: [one, other],
+            } => write!(
+                f,
+                "reused: {one} and {other} were both acknowledged at queue {queue} offset {offset}"
+            ),
+            Self::ReusedPlace {
+                physical,
+                keys: [one, other],
+            } => write!(
+                f,
+                "reused: {one} and {other} were both acknowledged at {physical} of the log"
+            ),
+            Self::Torn { first, key } => {
+                write!(f, "torn: {key} of the batch of {first} stands alone")
+            }
+            Self::Vanished { key } => {
+                write!(f, "vanished: {key} was there after an earlier restart")
+            }
+            Self::Returned { key } => {
+                write!(f, "returned: {key} was not there after an earlier restart")
+            }
+            Self::Hole { lost, kept } => {
+                write!(
+                    f,
+                    "hole: {kept} is there, {lost} before it in the log is not"
+                )
+            }
         }
     }
 }
@@ -117,7 +190,9 @@ struct Sent<'a> {
     sequence: u64,
     crc: u32,
     acked: Option<(u32, u64)>,
+    physical: Option<u64>,
     refused: bool,
+    batch: Option<u64>,
     key: &'a str,
 }
 
@@ -175,8 +250,10 @@ pub fn check(history: &[Event], found: &[Found], first: &BTreeMap<u32, u64>) -> 
             None => {}
         }
     }
-    dense(found, first, &mut verdict.violations);
-    ordered(&sent, found, &mut verdict.violations);
+    order::dense(found, first, &mut verdict.violations);
+    order::ordered(&sent, found, &mut verdict.violations);
+    order::used_once(&sent, &mut verdict.violations);
+    order::whole(&sent, &places, first, &mut verdict.violations);
     verdict
 }
 
@@ -189,20 +266,29 @@ fn collect(history: &[Event]) -> HashMap<&str, Sent<'_>> {
                 producer,
                 sequence,
                 crc,
+                batch,
                 ..
             } => {
                 let known = Sent {
                     producer: *producer,
                     sequence: *sequence,
                     crc: *crc,
+                    batch: *batch,
                     key,
                     ..Sent::default()
                 };
                 sent.insert(key, known);
             }
-            Event::Acked { key, queue, offset } => {
+            Event::Acked {
+                key,
+                queue,
+                offset,
+                physical,
+                ..
+            } => {
                 if let Some(known) = sent.get_mut(key.as_str()) {
                     known.acked = Some((*queue, *offset));
+                    known.physical = *physical;
                 }
             }
             Event::Refused { key, .. } => {
@@ -216,207 +302,5 @@ fn collect(history: &[Event]) -> HashMap<&str, Sent<'_>> {
     sent
 }
 
-fn dense(found: &[Found], first: &BTreeMap<u32, u64>, violations: &mut Vec<Violation>) {
-    let mut queues: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    for message in found {
-        queues
-            .entry(message.queue)
-            .or_default()
-            .push(message.offset);
-    }
-    for (queue, mut offsets) in queues {
-        offsets.sort_unstable();
-        let mut expected = first.get(&queue).copied().unwrap_or(0);
-        for found in offsets {
-            if found != expected {
-                violations.push(Violation::Gap {
-                    queue,
-                    expected,
-                    found,
-                });
-            }
-            expected = found + 1;
-        }
-    }
-}
-
-/// A producer that waits for each answer has its messages in order; one that pipelines has no order to lose, and its
-/// events carry sequence numbers that only rise when the previous answer was in.
-fn ordered(sent: &HashMap<&str, Sent<'_>>, found: &[Found], violations: &mut Vec<Violation>) {
-    /// One message of a lane: offset, place in the order of sending, key.
-    type Place<'a> = (u64, u64, &'a str);
-    let mut lanes: BTreeMap<(u32, u32), Vec<Place<'_>>> = BTreeMap::new();
-    for message in found {
-        if let Some(known) = sent.get(message.key.as_str()) {
-            let lane = lanes.entry((known.producer, message.queue)).or_default();
-            lane.push((message.offset, known.sequence, known.key));
-        }
-    }
-    for lane in lanes.values_mut() {
-        lane.sort_unstable();
-        for pair in lane.windows(2) {
-            if let [(_, first, later), (_, second, earlier)] = pair
-                && second < first
-            {
-                violations.push(Violation::Reordered {
-                    earlier: (*earlier).to_owned(),
-                    later: (*later).to_owned(),
-                });
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn history() -> Vec<Event> {
-        let mut events = Vec::new();
-        for n in 0..4_u32 {
-            let key = format!("k{n}");
-            events.push(Event::Sent {
-                key: key.clone(),
-                producer: 0,
-                sequence: u64::from(n),
-                queue: 0,
-                crc: n,
-            });
-            match n {
-                0..=2 => events.push(Event::Acked {
-                    key,
-                    queue: 0,
-                    offset: u64::from(n),
-                }),
-                _ => events.push(Event::Unknown {
-                    key,
-                    why: "connection lost".into(),
-                }),
-            }
-        }
-        events.push(Event::Sent {
-            key: "r".into(),
-            producer: 0,
-            sequence: 4,
-            queue: 0,
-            crc: 9,
-        });
-        events.push(Event::Refused {
-            key: "r".into(),
-            why: "2 busy".into(),
-        });
-        events
-    }
-
-    fn stored(offsets: &[(u32, u64)]) -> Vec<Found> {
-        offsets
-            .iter()
-            .map(|(n, offset)| Found {
-                key: format!("k{n}"),
-                queue: 0,
-                offset: *offset,
-                crc: *n,
-            })
-            .collect()
-    }
-
-    fn violations(found: &[Found]) -> Vec<Violation> {
-        check(&history(), found, &BTreeMap::new()).violations
-    }
-
-    #[test]
-    fn a_whole_history_passes_with_and_without_the_unknown_message() {
-        assert_eq!(violations(&stored(&[(0, 0), (1, 1), (2, 2)])), []);
-        let verdict = check(
-            &history(),
-            &stored(&[(0, 0), (1, 1), (2, 2), (3, 3)]),
-            &BTreeMap::new(),
-        );
-        assert!(verdict.violations.is_empty());
-        assert_eq!(
-            (verdict.acked, verdict.unknown, verdict.unknown_stored),
-            (3, 1, 1)
-        );
-    }
-
-    #[test]
-    fn a_missing_acknowledged_message_is_lost() {
-        let found = stored(&[(0, 0), (1, 1)]);
-        assert_eq!(
-            violations(&found),
-            [Violation::Lost {
-                key: "k2".into(),
-                queue: 0,
-                offset: 2
-            }]
-        );
-    }
-
-    #[test]
-    fn an_acknowledged_message_at_another_offset_is_lost_and_leaves_a_gap() {
-        let found = stored(&[(0, 0), (1, 1), (2, 3)]);
-        assert!(violations(&found).contains(&Violation::Lost {
-            key: "k2".into(),
-            queue: 0,
-            offset: 2
-        }));
-        assert!(violations(&found).contains(&Violation::Gap {
-            queue: 0,
-            expected: 2,
-            found: 3
-        }));
-    }
-
-    #[test]
-    fn a_key_that_stands_twice_is_duplicated() {
-        let found = stored(&[(0, 0), (1, 1), (2, 2), (2, 3)]);
-        assert!(
-            violations(&found)
-                .iter()
-                .any(|v| matches!(v, Violation::Duplicated { key, .. } if key == "k2"))
-        );
-    }
-
-    #[test]
-    fn swapped_messages_are_reordered() {
-        let found = stored(&[(1, 0), (0, 1), (2, 2)]);
-        assert!(violations(&found).contains(&Violation::Reordered {
-            earlier: "k0".into(),
-            later: "k1".into()
-        }));
-    }
-
-    #[test]
-    fn another_body_is_changed() {
-        let mut found = stored(&[(0, 0), (1, 1), (2, 2)]);
-        found[1].crc = 77;
-        assert_eq!(
-            violations(&found),
-            [Violation::Changed { key: "k1".into() }]
-        );
-    }
-
-    #[test]
-    fn a_refused_or_unknown_key_is_invented() {
-        let mut found = stored(&[(0, 0), (1, 1), (2, 2)]);
-        found.push(Found {
-            key: "r".into(),
-            queue: 0,
-            offset: 3,
-            crc: 9,
-        });
-        assert_eq!(
-            violations(&found),
-            [Violation::Invented { key: "r".into() }]
-        );
-    }
-
-    #[test]
-    fn what_retention_removed_is_not_lost() {
-        let found = stored(&[(1, 1), (2, 2)]);
-        assert_eq!(
-            check(&history(), &found, &BTreeMap::from([(0, 1)])).violations,
-            []
-        );
-    }
-}
+mod tests;

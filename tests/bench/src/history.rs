@@ -26,6 +26,10 @@ pub enum Event {
         queue: u32,
         /// CRC32 of the body.
         crc: u32,
+        /// The sequence number of the first message of the request, when the request carried several (a batch). They
+        /// have consecutive numbers, go to one queue, and get consecutive offsets or none at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch: Option<u64>,
     },
     /// `SEND_OK` with the queue and the queue offset that the broker told.
     Acked {
@@ -33,8 +37,14 @@ pub enum Event {
         key: String,
         /// Queue id of the answer.
         queue: u32,
-        /// Queue offset of the answer.
+        /// Queue offset of the answer; of a message of a batch, the answer's plus its place in the batch.
         offset: u64,
+        /// Where in the log the broker said that the record begins (in the answer's message id).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        physical: Option<u64>,
+        /// When the answer was read, in microseconds since 1970.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at_us: Option<u64>,
     },
     /// The outcome is open: the message may or may not have been stored.
     Unknown {
@@ -103,6 +113,32 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_batch_and_an_answer_come_back_as_they_were_written() {
+        let events = [
+            Event::Sent {
+                key: "k".into(),
+                producer: 1,
+                sequence: 7,
+                queue: 2,
+                crc: 3,
+                batch: Some(6),
+            },
+            Event::Acked {
+                key: "k".into(),
+                queue: 2,
+                offset: 9,
+                physical: Some(4096),
+                at_us: Some(1),
+            },
+        ];
+        let mut text = Vec::new();
+        for event in &events {
+            write(&mut text, event).unwrap();
+        }
+        assert_eq!(read(&text[..]).unwrap(), events);
+    }
+
+    #[test]
     fn producers_of_two_runs_are_different_ones() {
         let sent = |producer| Event::Sent {
             key: "k".into(),
@@ -110,6 +146,7 @@ mod tests {
             sequence: 0,
             queue: 0,
             crc: 0,
+            batch: None,
         };
         let mut events = vec![sent(0), sent(3)];
         append(&mut events, vec![sent(0), sent(1)]);
@@ -125,6 +162,8 @@ mod tests {
                 key: "a".into(),
                 queue: 1,
                 offset: 2,
+                physical: None,
+                at_us: None,
             },
         )
         .unwrap();

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -62,7 +63,10 @@ struct Produce {
     /// Bytes of a body
     #[arg(long, default_value_t = 1024)]
     body_bytes: usize,
-    /// Stop after this many sends
+    /// Messages in one request
+    #[arg(long, default_value_t = 1, value_name = "MESSAGES")]
+    batch: u32,
+    /// Stop after this many requests
     #[arg(long)]
     count: Option<u64>,
     /// Stop after this many seconds (default 10 when there is no --count)
@@ -112,12 +116,14 @@ async fn run_produce(args: Produce) -> anyhow::Result<ExitCode> {
         connections: args.connections.max(1),
         in_flight: args.in_flight.max(1),
         body_bytes: args.body_bytes.max(1),
+        batch: args.batch.max(1),
         count: args.count,
         duration: seconds
             .map(Duration::try_from_secs_f64)
             .transpose()
             .context("--seconds")?,
         run: args.run,
+        stop: Arc::default(),
     };
     let summary = produce::run(options, args.history.as_deref(), |acked| {
         eprintln!("{acked} acknowledged");

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use rocket_protocol::code::{RequestCode, ResponseCode};
-use rocket_protocol::command::Command;
+use rocket_protocol::code::ResponseCode;
 use rocket_remoting::Client;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::history::{self, Event};
-use crate::route::{self, Queue, TIMEOUT, remark};
+use crate::request::Request;
+use crate::route::{self, Queue, TIMEOUT};
 
 /// What to send.
 #[derive(Debug, Clone)]
@@ -36,12 +36,16 @@ pub struct Options {
     pub in_flight: u32,
     /// Size of a body in bytes.
     pub body_bytes: usize,
+    /// Messages in one request: 1, or more for batches.
+    pub batch: u32,
     /// Stop after this many sends in all.
     pub count: Option<u64>,
     /// Stop after this time.
     pub duration: Option<Duration>,
     /// Prefix of the messages' keys; two runs on one topic need two.
     pub run: String,
+    /// Set by the caller to end the run early.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// What came of it.
@@ -65,7 +69,6 @@ struct Shared {
     options: Options,
     left: AtomicU64,
     deadline: Option<Instant>,
-    stop: AtomicBool,
     history: Option<Mutex<BufWriter<File>>>,
     acked: AtomicU64,
     unknown: AtomicU64,
@@ -91,7 +94,6 @@ pub async fn run(
     let shared = Arc::new(Shared {
         left: AtomicU64::new(options.count.unwrap_or(u64::MAX)),
         deadline: options.duration.map(|duration| Instant::now() + duration),
-        stop: AtomicBool::new(false),
         history,
         acked: AtomicU64::new(0),
         unknown: AtomicU64::new(0),
@@ -194,43 +196,29 @@ impl Lane {
     ) -> anyhow::Result<(Self, Histogram<u64>)> {
         let mut latency = Histogram::<u64>::new(3)?;
         while shared.take() {
-            let sequence = self.sequence;
-            self.sequence += 1;
-            let key = format!("{}-{}-{sequence}", shared.options.run, self.number);
-            let turn = (u64::from(self.number) + sequence) % queues.len().max(1) as u64;
-            let queue = usize::try_from(turn)
-                .ok()
-                .and_then(|turn| queues.get(turn))
-                .copied()
-                .unwrap_or(0);
-            let body = body(&key, shared.options.body_bytes);
-            let crc = crc32(&body);
-            shared.note(&Event::Sent {
-                key: key.clone(),
-                producer: self.number,
-                sequence,
-                queue,
-                crc,
-            })?;
+            let request = self.next(&shared, &queues);
+            for event in request.sent() {
+                shared.note(&event)?;
+            }
             let begin = Instant::now();
             match client
-                .call(send(&shared.options.topic, queue, &key, body), TIMEOUT)
+                .call(request.command(&shared.options.topic), TIMEOUT)
                 .await
             {
                 Ok(answer) => {
-                    let event = outcome(key, &answer);
-                    if matches!(event, Event::Acked { .. }) {
+                    if answer.response_code() == ResponseCode::SUCCESS {
                         latency.record(
                             u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
                         )?;
                     }
-                    shared.note(&event)?;
+                    for event in request.outcome(&answer) {
+                        shared.note(&event)?;
+                    }
                 }
                 Err(error) => {
-                    shared.note(&Event::Unknown {
-                        key,
-                        why: error.to_string(),
-                    })?;
+                    for event in request.unknown(&error.to_string()) {
+                        shared.note(&event)?;
+                    }
                     if !client.is_open() {
                         break;
                     }
@@ -241,9 +229,37 @@ impl Lane {
     }
 }
 
+impl Lane {
+    /// The lane's next messages, for the next queue.
+    fn next(&mut self, shared: &Shared, queues: &[u32]) -> Request {
+        let first = self.sequence;
+        let count = u64::from(shared.options.batch.max(1));
+        self.sequence += count;
+        let turn = (u64::from(self.number) + first / count) % queues.len().max(1) as u64;
+        let queue = usize::try_from(turn)
+            .ok()
+            .and_then(|turn| queues.get(turn))
+            .copied()
+            .unwrap_or(0);
+        let messages = (first..self.sequence)
+            .map(|sequence| {
+                let key = format!("{}-{}-{sequence}", shared.options.run, self.number);
+                let body = body(&key, shared.options.body_bytes);
+                (key, body)
+            })
+            .collect();
+        Request {
+            producer: self.number,
+            first,
+            queue,
+            messages,
+        }
+    }
+}
+
 impl Shared {
     fn goes_on(&self) -> bool {
-        !self.stop.load(Ordering::Relaxed)
+        !self.options.stop.load(Ordering::Relaxed)
             && self.left.load(Ordering::Relaxed) > 0
             && self
                 .deadline
@@ -281,62 +297,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn outcome(key: String, answer: &Command) -> Event {
-    let code = answer.response_code();
-    match code {
-        ResponseCode::SUCCESS => {
-            let number = |name| {
-                answer
-                    .ext
-                    .get(name)
-                    .and_then(|text| text.parse::<u64>().ok())
-            };
-            match (
-                number("queueId").and_then(|id| u32::try_from(id).ok()),
-                number("queueOffset"),
-            ) {
-                (Some(queue), Some(offset)) => Event::Acked { key, queue, offset },
-                _ => Event::Unknown {
-                    key,
-                    why: "SEND_OK without queue id and offset".to_owned(),
-                },
-            }
-        }
-        ResponseCode::FLUSH_DISK_TIMEOUT
-        | ResponseCode::FLUSH_SLAVE_TIMEOUT
-        | ResponseCode::SLAVE_NOT_AVAILABLE => Event::Unknown {
-            key,
-            why: code.to_string(),
-        },
-        _ => Event::Refused {
-            key,
-            why: format!("{code} {}", remark(answer)),
-        },
-    }
-}
-
-/// SEND_MESSAGE_V2 as the Java client sends it: letters for names, `UNIQ_KEY` and `WAIT` as properties.
-fn send(topic: &str, queue: u32, key: &str, body: Bytes) -> Command {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_millis();
-    Command::request(RequestCode::SEND_MESSAGE_V2)
-        .with_ext("a", "rocket-bench")
-        .with_ext("b", topic.to_owned())
-        .with_ext("c", route::TEMPLATE)
-        .with_ext("d", route::TEMPLATE_QUEUES.to_string())
-        .with_ext("e", queue.to_string())
-        .with_ext("f", "0")
-        .with_ext("g", now.to_string())
-        .with_ext("h", "0")
-        .with_ext("i", format!("UNIQ_KEY\u{1}{key}\u{2}WAIT\u{1}true\u{2}"))
-        .with_ext("j", "0")
-        .with_ext("k", "false")
-        .with_ext("m", "false")
-        .with_body(body)
 }
 
 /// A body that differs from message to message: the key, again and again.
