@@ -355,6 +355,7 @@ impl Port {
             frame_timeout: config.frame_timeout,
             outbound_bytes_max: config.outbound_bytes_max.as_usize(),
             inflight_max: config.inflight_max,
+            parked_max: config.parked_max,
             inflight_bytes_max: config.inflight_bytes_max.as_usize(),
             ..ConnectionLimits::default()
         };

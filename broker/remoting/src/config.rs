@@ -23,6 +23,9 @@ pub struct ConnectionLimits {
     /// Requests that may be open at one time; those beyond are answered SYSTEM_BUSY. Also the bound of open calls to the
     /// peer. Default 16384: an asynchronous Java producer may have many thousands open.
     pub inflight_max: usize,
+    /// Requests that may wait for something to happen ([`crate::Reply::park`]), counted apart from the open ones. Default
+    /// 65536: a client with one connection pulls from each of its queues at once.
+    pub parked_max: usize,
     /// Bytes of open requests, beyond which no more is read until some are answered. Default 64 MiB.
     pub inflight_bytes_max: usize,
 }
@@ -37,6 +40,7 @@ impl Default for ConnectionLimits {
             drain_timeout: Duration::from_secs(5),
             outbound_bytes_max: 64 << 20,
             inflight_max: 16_384,
+            parked_max: 65_536,
             inflight_bytes_max: 64 << 20,
         }
     }

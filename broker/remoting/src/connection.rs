@@ -173,6 +173,7 @@ pub(crate) struct Inner {
     opaque: AtomicI32,
     requests: AtomicUsize,
     request_bytes: AtomicUsize,
+    parked: AtomicUsize,
     /// Some request was answered.
     pub(crate) request_ended: Notify,
     opened: Instant,
@@ -200,6 +201,7 @@ impl Inner {
             opaque: AtomicI32::new(0),
             requests: AtomicUsize::new(0),
             request_bytes: AtomicUsize::new(0),
+            parked: AtomicUsize::new(0),
             request_ended: Notify::new(),
             opened: Instant::now(),
             last_write: AtomicU64::new(0),
@@ -242,6 +244,25 @@ impl Inner {
         self.request_bytes.fetch_sub(bytes, Ordering::AcqRel);
         self.requests.fetch_sub(1, Ordering::AcqRel);
         self.request_ended.notify_one();
+    }
+
+    /// Counts an open request as parked from now on; `false` when too many are.
+    pub(crate) fn park_request(&self, bytes: usize) -> bool {
+        if self.parked.fetch_add(1, Ordering::AcqRel) >= self.limits.parked_max {
+            self.parked.fetch_sub(1, Ordering::AcqRel);
+            return false;
+        }
+        self.end_request(bytes);
+        true
+    }
+
+    pub(crate) fn end_parked(&self) {
+        self.parked.fetch_sub(1, Ordering::AcqRel);
+        self.request_ended.notify_one();
+    }
+
+    pub(crate) fn parked_requests(&self) -> usize {
+        self.parked.load(Ordering::Acquire)
     }
 
     pub(crate) fn open_requests(&self) -> usize {

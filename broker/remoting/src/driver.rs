@@ -157,7 +157,7 @@ async fn finish(inner: &Inner, end: End) -> Rest {
         }
         End::Draining => {
             let answered = async {
-                while inner.open_requests() > 0 {
+                while inner.open_requests() + inner.parked_requests() > 0 {
                     inner.request_ended.notified().await;
                 }
             };

@@ -11,6 +11,7 @@
 //! | does not read its answers                        | closed at `outbound_bytes_max` or after `write_timeout`|
 //! | is silent, and nothing is sent to it             | closed after `idle_timeout`                            |
 //! | has more than `inflight_max` open requests       | SYSTEM_BUSY for those beyond                           |
+//! | has more than `parked_max` waiting ones           | a refusal from who would have let it wait              |
 //! | has more than `inflight_bytes_max` open bytes    | read no further until some are answered                |
 //! | is one more than `connections_max`               | closed at once                                         |
 #![forbid(unsafe_code)]
@@ -30,6 +31,6 @@ pub use client::{Client, ConnectError};
 pub use config::{ClientConfig, ConnectionLimits, ServerConfig};
 pub use connection::{CallError, Connection, ConnectionId, SendError};
 pub use processor::{NoRequests, Processor};
-pub use reply::Reply;
+pub use reply::{Reply, TooManyParked};
 pub use server::Server;
 pub use stats::{Stats, StatsSnapshot};

@@ -4,19 +4,26 @@ use std::fmt;
 use std::sync::Arc;
 
 use rocket_protocol::{Command, HeaderFormat, ResponseCode};
+use thiserror::Error;
 
 use crate::connection::Inner;
 
 /// Answers one request. Dropped unanswered it sends SYSTEM_ERROR, so that no client waits in vain; the answer to a one-way
-/// request goes nowhere. Held, it counts as an open request of its connection.
+/// request goes nowhere. Held, it counts as an open request of its connection, or as a parked one ([`Reply::park`]).
 pub struct Reply {
     connection: Arc<Inner>,
     opaque: i32,
     format: HeaderFormat,
     is_oneway: bool,
     is_answered: bool,
+    is_parked: bool,
     bytes: usize,
 }
+
+/// As many requests of the connection as allowed are parked already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("too many requests of this connection wait")]
+pub struct TooManyParked;
 
 impl Reply {
     /// The caller has taken up the request's `bytes` with `Inner::begin_request`.
@@ -27,6 +34,7 @@ impl Reply {
             format: request.format,
             is_oneway: request.is_oneway(),
             is_answered: false,
+            is_parked: false,
             bytes,
         }
     }
@@ -35,6 +43,22 @@ impl Reply {
     /// forgotten. Never blocks.
     pub fn send(mut self, response: Command) {
         self.answer(response);
+    }
+
+    /// Says that the answer waits for something to happen, for seconds perhaps, and that nothing of the request's frame is
+    /// kept: from now on it counts against [`crate::ConnectionLimits::parked_max`] and no longer among the open requests,
+    /// so that it keeps nothing else of its connection waiting. A second call changes nothing.
+    ///
+    /// # Errors
+    /// When too many wait already; it still counts as open then, and is to be answered.
+    pub fn park(&mut self) -> Result<(), TooManyParked> {
+        if !self.is_parked {
+            if !self.connection.park_request(self.bytes) {
+                return Err(TooManyParked);
+            }
+            self.is_parked = true;
+        }
+        Ok(())
     }
 
     /// Whether the peer wants no answer.
@@ -64,7 +88,11 @@ impl Drop for Reply {
                 .with_remark("the request was dropped unanswered");
             self.answer(response);
         }
-        self.connection.end_request(self.bytes);
+        if self.is_parked {
+            self.connection.end_parked();
+        } else {
+            self.connection.end_request(self.bytes);
+        }
     }
 }
 

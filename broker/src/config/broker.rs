@@ -194,6 +194,8 @@ settings! {
         outbound_bytes_max: ByteSize, "outboundBytesMax" = "67108864", between(MIB, 1024 * MIB), "bytes", Restart, Ours;
         /// Requests of one connection that may be unanswered; those beyond are answered SYSTEM_BUSY.
         inflight_max: usize, "inflightMax" = "16384", between(1, 1_000_000), "", Restart, Ours;
+        /// Pulls of one connection that may wait for messages, counted apart from the requests above; those beyond are answered SYSTEM_BUSY.
+        parked_max: usize, "parkedMax" = "65536", between(1, 10_000_000), "", Restart, Ours;
         /// Bytes of unanswered requests of one connection; beyond it nothing more is read from it until some are answered.
         inflight_bytes_max: ByteSize, "inflightBytesMax" = "67108864", between(16 * MIB, 1024 * MIB), "bytes", Restart, Ours;
     }

@@ -27,6 +27,7 @@ mod unique_key;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Instant;
 
 use rocket_protocol::name::system_topic;
@@ -88,6 +89,8 @@ pub struct BrokerProcessor {
     region: ByteStr,
     schedule_topic: TopicName,
     tasks: TaskTracker,
+    /// The time up to which delayed messages have been looked for.
+    delays_seen: AtomicI64,
     /// Bounds the requests that are being forwarded to clients.
     forwards: Arc<Semaphore>,
 }
@@ -114,6 +117,7 @@ impl BrokerProcessor {
             region,
             schedule_topic,
             tasks: TaskTracker::new(),
+            delays_seen: AtomicI64::new(i64::MIN),
             forwards: Arc::new(Semaphore::new(forward::CONCURRENT_MAX)),
         })
     }

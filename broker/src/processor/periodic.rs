@@ -2,6 +2,7 @@
 //! delayed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -9,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::delay::Delivery;
 use super::{BrokerProcessor, ParkedPull};
-use crate::long_polling::{Wake, Woken};
+use crate::long_polling::Wake;
 
 /// How exactly pulls expire and delayed messages are delivered; 100 ms as in `ScheduleMessageService`.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,11 +27,8 @@ impl BrokerProcessor {
     /// Runs everything periodic until `stop`, then answers all pulls that wait, so that the server's end does not wait for
     /// them. To be called once.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let Some(woken) = self.deps.long_polling.woken() else {
-            return;
-        };
         self.tasks
-            .spawn(Arc::clone(&self).serve_woken(woken, stop.clone()));
+            .spawn(Arc::clone(&self).serve_woken(stop.clone()));
         self.tasks
             .spawn(Arc::clone(&self).deliver_delayed(stop.clone()));
         self.tasks.spawn(Arc::clone(&self).keep_house(stop));
@@ -45,26 +43,29 @@ impl BrokerProcessor {
         }
     }
 
-    async fn serve_woken(self: Arc<Self>, mut woken: Woken<ParkedPull>, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(WOKEN_BATCH);
+    async fn serve_woken(self: Arc<Self>, stop: CancellationToken) {
+        let polling = &self.deps.long_polling;
+        let mut batch = Vec::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                count = woken.recv_many(&mut batch, WOKEN_BATCH) => {
-                    if count == 0 {
-                        break;
-                    }
-                    for (parked, why) in batch.drain(..) {
-                        self.wake(parked, why);
-                    }
-                    tokio::task::yield_now().await;
-                }
+                () = polling.some_woken() => {}
+            }
+            while !self.serve_woken_batch(&mut batch) {
+                tokio::task::yield_now().await;
             }
         }
-        self.deps.long_polling.close();
-        while let Ok((parked, _)) = woken.try_recv() {
-            self.wake(parked, Wake::Deadline);
+        polling.close();
+        while !self.serve_woken_batch(&mut batch) {}
+    }
+
+    /// Serves some pulls that were woken. `true`: there are no more.
+    fn serve_woken_batch(&self, batch: &mut Vec<(ParkedPull, Wake)>) -> bool {
+        let is_all = self.deps.long_polling.take_woken(WOKEN_BATCH, batch);
+        for (parked, why) in batch.drain(..) {
+            self.wake(parked, why);
         }
+        is_all
     }
 
     async fn keep_house(self: Arc<Self>, stop: CancellationToken) {
@@ -113,6 +114,12 @@ impl BrokerProcessor {
         }
     }
 
+    /// All delayed messages that were due at this time were looked at.
+    #[cfg(test)]
+    pub(super) fn delays_seen(&self) -> rocket_protocol::UnixMillis {
+        rocket_protocol::UnixMillis(self.delays_seen.load(Ordering::Acquire))
+    }
+
     async fn deliver_delayed(self: Arc<Self>, stop: CancellationToken) {
         let delays = self.deps.config.load().message_delay_level.0.clone();
         let mut rests = vec![(Instant::now(), REST_MIN); delays.len()];
@@ -126,6 +133,7 @@ impl BrokerProcessor {
             if self.deps.config.load().is_standby() {
                 continue;
             }
+            let begun = self.now();
             for (index, (delay, (until, rest))) in delays.iter().zip(&mut rests).enumerate() {
                 if Instant::now() < *until {
                     continue;
@@ -144,6 +152,7 @@ impl BrokerProcessor {
                     }
                 }
             }
+            self.delays_seen.store(begun.0, Ordering::Release);
         }
     }
 }

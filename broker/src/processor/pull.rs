@@ -51,6 +51,14 @@ pub struct ParkedPull {
 }
 
 impl Waiting for ParkedPull {
+    fn queue(&self) -> (&TopicName, QueueId) {
+        (&self.pull.topic, self.pull.queue)
+    }
+
+    fn is_gone(&self) -> bool {
+        !self.reply.is_open()
+    }
+
     fn wants(&self, queue_offset: u64, tags_code: i64) -> bool {
         i64::try_from(queue_offset).is_ok_and(|offset| offset >= self.pull.offset)
             && self.pull.may_match(tags_code)
@@ -126,39 +134,62 @@ impl BrokerProcessor {
 
     fn read_or_park(
         &self,
-        pull: Pull,
-        reply: Reply,
+        mut pull: Pull,
+        mut reply: Reply,
         deadline: Option<UnixMillis>,
         config: &BrokerConfig,
     ) {
-        let result = self.read(&pull, config);
-        let code = code_of(result.status, pull.offset);
-        let waits = code == ResponseCode::PULL_NOT_FOUND;
-        let (Some(deadline), true) = (deadline, waits) else {
-            self.finish(&pull, reply, &result, code, name_of(result.status));
-            return;
-        };
-        let (topic, queue, offset) = (pull.topic.clone(), pull.queue, pull.offset);
-        let parked = ParkedPull {
-            pull,
-            deadline,
-            reply,
-        };
-        match self.deps.long_polling.park(&topic, queue, deadline, parked) {
-            Ok(ticket) => {
-                // A message that came between the read and the parking has woken nobody.
-                if self.queue_end(&topic, queue) > offset {
-                    self.deps.long_polling.recheck(ticket);
-                }
+        let mut looked_again = false;
+        loop {
+            let result = self.read(&pull, config);
+            let code = code_of(result.status, pull.offset);
+            let waits = code == ResponseCode::PULL_NOT_FOUND;
+            let (Some(deadline), true) = (deadline, waits) else {
+                self.finish(&pull, reply, &result, code, name_of(result.status));
+                return;
+            };
+            if reply.park().is_err() {
+                self.refuse_to_wait(&pull, reply, "too many pulls of this connection wait");
+                return;
             }
-            Err(parked) => self.finish(
-                &parked.pull,
-                parked.reply,
-                &result,
-                code,
-                name_of(result.status),
-            ),
+            let (topic, queue, offset) = (pull.topic.clone(), pull.queue, pull.offset);
+            let parked = ParkedPull {
+                pull,
+                deadline,
+                reply,
+            };
+            let ticket = match self.deps.long_polling.park(deadline, parked) {
+                Ok(ticket) => ticket,
+                Err(ParkedPull { pull, reply, .. }) if self.deps.long_polling.is_closed() => {
+                    self.finish(&pull, reply, &result, code, name_of(result.status));
+                    return;
+                }
+                Err(ParkedPull { pull, reply, .. }) => {
+                    self.refuse_to_wait(&pull, reply, "too many pulls wait");
+                    return;
+                }
+            };
+            // A message that came between the read and the parking has woken nobody.
+            if looked_again || self.queue_end(&topic, queue) <= offset {
+                return;
+            }
+            // Once: what cannot be read now stays so for a while.
+            looked_again = true;
+            let Some(parked) = self.deps.long_polling.take(ticket) else {
+                return;
+            };
+            (pull, reply) = (parked.pull, parked.reply);
         }
+    }
+
+    /// An answer that there is nothing would bring the client back at once; after this one it rests.
+    fn refuse_to_wait(&self, pull: &Pull, reply: Reply, why: &str) {
+        let code = ResponseCode::SYSTEM_BUSY;
+        reply.send(Command::response(code).with_remark(format!("[OVERLOAD]system busy, {why}")));
+        let time = pull.begun.elapsed();
+        self.deps
+            .metrics
+            .answered(pull.request, code.name(), true, time);
     }
 
     fn read(&self, pull: &Pull, config: &BrokerConfig) -> GetResult {

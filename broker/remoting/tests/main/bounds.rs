@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use rocket_protocol::ResponseCode;
+use rocket_protocol::{Command, ResponseCode};
+use rocket_remoting::TooManyParked;
 use rstest::rstest;
 
 use crate::support::*;
@@ -184,6 +185,47 @@ async fn requests_beyond_the_bound_are_refused_as_busy() {
     );
     peer.send(&request(ECHO, 4)).await;
     assert_eq!(peer.answer().await.response_code(), ResponseCode::SUCCESS);
+}
+
+#[tokio::test]
+async fn parked_requests_are_no_open_ones_and_have_a_bound_of_their_own() {
+    let running = Running::with_limits(|limits| {
+        limits.inflight_max = 1;
+        limits.parked_max = 2;
+        limits.inflight_bytes_max = 1000;
+    });
+    let mut peer = running.connect().await;
+    let mut parked = Vec::new();
+    for opaque in 1..=2 {
+        peer.send(&request(KEEP, opaque).with_body(body(900))).await;
+        let mut reply = running.kept().await;
+        assert_eq!((reply.park(), reply.park()), (Ok(()), Ok(())));
+        parked.push(reply);
+    }
+    peer.send(&request(KEEP, 3)).await;
+    let mut third = running.kept().await;
+    assert_eq!(third.park(), Err(TooManyParked));
+    peer.send(&request(ECHO, 4)).await;
+    assert_eq!(
+        peer.answer().await.response_code(),
+        ResponseCode::SYSTEM_BUSY,
+        "the third is still open"
+    );
+    drop(parked.pop());
+    assert_eq!(peer.answer().await.opaque, 2);
+    assert_eq!(third.park(), Ok(()));
+    peer.send(&request(ECHO, 5)).await;
+    assert_eq!(peer.answer().await.response_code(), ResponseCode::SUCCESS);
+    running.cancel.cancel();
+    parked.push(third);
+    for reply in parked.drain(..) {
+        reply.send(Command::response(ResponseCode::SUCCESS));
+    }
+    assert_eq!(
+        [peer.answer().await.opaque, peer.answer().await.opaque],
+        [1, 3],
+        "an end waits for what is parked, too"
+    );
 }
 
 #[tokio::test]

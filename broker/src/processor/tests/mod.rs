@@ -80,6 +80,10 @@ impl World {
     }
 
     async fn with(pairs: &[(&str, &str)]) -> Self {
+        Self::behind(ServerConfig::default(), pairs).await
+    }
+
+    async fn behind(server: ServerConfig, pairs: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = BrokerConfig::default();
         config.set("brokerName", "broker-a").unwrap().unwrap();
@@ -87,7 +91,7 @@ impl World {
             config.set(key, value).unwrap().unwrap();
         }
         let clock = Arc::new(TestClock(AtomicI64::new(START)));
-        let long_polling = Arc::new(PullPolling::new(1000));
+        let long_polling = Arc::new(PullPolling::new(3000));
         let settings = StoreConfig {
             dir: dir.path().to_owned(),
             segment_bytes: 16 << 20,
@@ -124,7 +128,7 @@ impl World {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let server = Server::bind(
             SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            ServerConfig::default(),
+            server,
             Arc::clone(&processor) as Arc<dyn Processor>,
             &tasks,
             stop.clone(),

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
-use rocket_protocol::header::PullMessageHeader;
+use rocket_protocol::header::{CreateTopicHeader, PullMessageHeader};
 use rocket_protocol::{Command, RequestCode, ResponseCode};
+use rocket_remoting::ServerConfig;
 use rocket_store::GetStatus;
 
 use super::super::pull::{code_of, name_of};
-use super::{Pulled, World, pull_header, pull_request, until};
+use super::{PATIENCE, Pulled, START, World, pull_header, pull_request, until};
 
 /// Suspend, subscription in the request.
 const WAIT: i32 = 2 | 4;
@@ -43,7 +44,7 @@ async fn a_pull_that_waited_in_vain_is_answered_with_all_its_fields() {
     let time = async {
         until(|| world.processor.deps.long_polling.len() == 1).await;
         world.advance(Duration::from_millis(14_999));
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        until(|| world.processor.deps.long_polling.ticked().0 == START + 14_999).await;
         assert_eq!(world.processor.deps.long_polling.len(), 1);
         world.advance(Duration::from_millis(1));
     };
@@ -79,6 +80,64 @@ async fn a_stop_answers_waiting_pulls_at_once() {
     };
     let (response, ()) = tokio::join!(waiting, stopping);
     assert_eq!(response.response_code(), ResponseCode::PULL_NOT_FOUND);
+    world.stop().await;
+}
+
+/// What waits does not count as work: a client with one connection has a pull open for each of its queues.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_with_one_connection_waits_for_thousands_of_queues() {
+    let mut server = ServerConfig::default();
+    server.limits.inflight_max = 16;
+    server.limits.parked_max = 2000;
+    let world = World::behind(server, &[]).await;
+    let client = world.client().await;
+    let queues = 2000;
+    let mut header = CreateTopicHeader {
+        topic: "wide".into(),
+        topic_filter_type: "SINGLE_TAG".into(),
+        ..CreateTopicHeader::default()
+    };
+    (header.read_queue_nums, header.write_queue_nums, header.perm) = (queues, queues, 6);
+    let make = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC).with_header(&header);
+    client.expect(make, ResponseCode::SUCCESS).await;
+    let polling = &world.processor.deps.long_polling;
+    let mut waiting = Vec::new();
+    for queue in 0..queues {
+        let pull = pull_request("wide", queue, 0, WAIT);
+        let connection = client.0.connection().clone();
+        waiting.push(
+            world
+                .tasks
+                .spawn(async move { connection.call(pull, PATIENCE).await.unwrap() }),
+        );
+        if queue % 8 == 0 {
+            until(|| polling.len() == waiting.len()).await;
+        }
+    }
+    until(|| polling.len() == 2000).await;
+    client.send_ok("wide", 1234, "here", "").await;
+    let answer = waiting.swap_remove(1234).await.unwrap();
+    assert_eq!(Pulled::of(&answer).bodies, ["here"]);
+    let again = client.0.call(pull_request("wide", 1234, 1, WAIT), PATIENCE);
+    let one_too_many = async {
+        until(|| polling.len() == 2000).await;
+        client
+            .expect(
+                pull_request("wide", 1234, 1, WAIT),
+                ResponseCode::SYSTEM_BUSY,
+            )
+            .await
+    };
+    tokio::pin!(again);
+    let refused = tokio::select! {
+        refused = one_too_many => refused,
+        _ = &mut again => panic!("nothing has come"),
+    };
+    assert_eq!(
+        refused.remark.as_deref(),
+        Some("[OVERLOAD]system busy, too many pulls of this connection wait")
+    );
+    drop(waiting);
     world.stop().await;
 }
 

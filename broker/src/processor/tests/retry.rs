@@ -4,7 +4,7 @@ use rocket_protocol::header::{ConsumerSendMsgBackHeader, SendMessageV2Header};
 use rocket_protocol::message::{OffsetMessageId, property};
 use rocket_protocol::{Command, RecordView, RequestCode, ResponseCode};
 
-use super::{Peer, World, pull_request, send_header, until};
+use super::{Peer, START, World, pull_request, send_header, until};
 
 fn send_back(msg_id: &str, level: i32, max: Option<i32>) -> Command {
     let id: OffsetMessageId = msg_id.parse().unwrap();
@@ -39,7 +39,7 @@ async fn a_delayed_message_is_given_after_its_level_and_not_before() {
         ResponseCode::PULL_NOT_FOUND
     );
     world.advance(Duration::from_millis(9_999));
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    until(|| world.processor.delays_seen().0 == START + 9_999).await;
     assert_eq!(
         client.pull("orders", 2, 0).await.code,
         ResponseCode::PULL_NOT_FOUND
