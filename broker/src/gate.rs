@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use rocket_protocol::{Command, ResponseCode};
-use rocket_remoting::{Connection, Processor, Reply};
+use rocket_remoting::{Connection, Processor, RawRequest, Reply};
 
 /// Refuses until it is opened, then passes everything on.
 #[derive(Default)]
@@ -26,6 +26,19 @@ impl Processor for Gate {
                 Command::response(ResponseCode::SERVICE_NOT_AVAILABLE)
                     .with_remark("the broker is starting"),
             ),
+        }
+    }
+
+    fn process_in_place<'a>(&self, request: RawRequest<'a>) -> Result<(), RawRequest<'a>> {
+        match self.behind.get() {
+            Some(processor) => processor.process_in_place(request),
+            None => Err(request),
+        }
+    }
+
+    fn served(&self, connection: &Connection) {
+        if let Some(processor) = self.behind.get() {
+            processor.served(connection);
         }
     }
 

@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use rocket_protocol::Command;
 use thiserror::Error;
-use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
+use crate::bell::{Bell, Sleep, announce};
 use crate::config::ConnectionLimits;
 use crate::outbox::{Outbox, Refused};
 use crate::rate_limit::RateLimit;
@@ -85,7 +87,7 @@ impl Connection {
 
     /// Closes the connection now; what waits to be written is lost.
     pub fn close(&self) {
-        self.0.closing.cancel();
+        self.0.close();
     }
 
     /// Sends a request that wants no answer. Never blocks.
@@ -95,7 +97,7 @@ impl Connection {
     pub fn send_oneway(&self, mut request: Command) -> Result<(), SendError> {
         request.opaque = self.0.next_opaque();
         request.set_oneway();
-        self.0.enqueue(request)
+        self.0.enqueue(&request)
     }
 
     /// Sends a request and waits for its answer, at most `patience`. Dropping the future forgets the call.
@@ -115,7 +117,7 @@ impl Connection {
             .begin(opaque, sender, self.0.limits.inflight_max)?;
         // Also when the future is dropped.
         let _forget = scopeguard(|| self.0.calls.forget(opaque));
-        self.0.enqueue(request)?;
+        self.0.enqueue(&request)?;
         match timeout(patience, receiver).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(_)) => Err(CallError::Closed),
@@ -168,18 +170,21 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) outbox: Outbox,
     pub(crate) calls: Calls,
-    /// Cancelled: the socket is closed now, whatever waits.
-    pub(crate) closing: CancellationToken,
+    /// Wakes the connection's task.
+    pub(crate) bell: Bell,
+    /// The socket is closed now, whatever waits.
+    is_closing: AtomicBool,
     opaque: AtomicI32,
-    requests: AtomicUsize,
-    request_bytes: AtomicUsize,
+    /// Open requests: their number in the upper bits, their bytes in the lower [`REQUEST_BYTES_BITS`].
+    requests: AtomicU64,
     parked: AtomicUsize,
-    /// Some request was answered.
-    pub(crate) request_ended: Notify,
-    opened: Instant,
-    /// Milliseconds from `opened` to the last progress of a write.
-    last_write: AtomicU64,
+    /// Whether the task waits for requests to end.
+    is_watching: AtomicBool,
 }
+
+/// A TiB of open requests is beyond every bound, as are the 2^24 requests that the other bits count.
+const REQUEST_BYTES_BITS: u32 = 40;
+const ONE_REQUEST: u64 = 1 << REQUEST_BYTES_BITS;
 
 impl Inner {
     pub(crate) fn new(
@@ -197,19 +202,35 @@ impl Inner {
             limits,
             shared,
             calls: Calls::default(),
-            closing: CancellationToken::new(),
+            bell: Bell::default(),
+            is_closing: AtomicBool::new(false),
             opaque: AtomicI32::new(0),
-            requests: AtomicUsize::new(0),
-            request_bytes: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
             parked: AtomicUsize::new(0),
-            request_ended: Notify::new(),
-            opened: Instant::now(),
-            last_write: AtomicU64::new(0),
+            is_watching: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        !self.closing.is_cancelled()
+        !self.is_closing.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn close(&self) {
+        self.is_closing.store(true, Ordering::SeqCst);
+        self.bell.ring();
+    }
+
+    /// Waits until the connection is to be closed.
+    pub(crate) async fn closed(&self) {
+        std::future::poll_fn(|context| {
+            self.bell.sleep(context.waker(), Sleep::Idle);
+            if self.is_open() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
+        })
+        .await;
     }
 
     fn next_opaque(&self) -> i32 {
@@ -217,15 +238,33 @@ impl Inner {
     }
 
     /// Puts a command into the outbox; closes the connection when that is full.
-    pub(crate) fn enqueue(&self, command: Command) -> Result<(), SendError> {
+    pub(crate) fn enqueue(self: &Arc<Self>, command: &Command) -> Result<(), SendError> {
+        self.enqueue_by(|outbox| outbox.push(command))
+    }
+
+    /// Puts the frame that `encode` appends into the outbox.
+    pub(crate) fn enqueue_with(
+        self: &Arc<Self>,
+        encode: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), SendError> {
+        self.enqueue_by(|outbox| outbox.push_with(encode))
+    }
+
+    fn enqueue_by(
+        self: &Arc<Self>,
+        push: impl FnOnce(&Outbox) -> Result<(), Refused>,
+    ) -> Result<(), SendError> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
-        match self.outbox.push(command) {
-            Ok(()) => Ok(()),
+        match push(&self.outbox) {
+            Ok(()) => {
+                announce(self);
+                Ok(())
+            }
             Err(Refused::Finished) => Err(SendError::Closed),
             Err(Refused::Full { bytes }) => {
-                self.closing.cancel();
+                self.close();
                 count(&self.shared.stats.slow_readers, 1);
                 if let Some(suppressed) = self.shared.slow_reader_log.admit() {
                     tracing::warn!(peer = %self.peer, bytes, suppressed, "closed a connection whose peer does not read its answers");
@@ -235,21 +274,27 @@ impl Inner {
         }
     }
 
+    /// Takes nothing more to be sent; what waits still leaves.
+    pub(crate) fn finish(&self) {
+        self.outbox.finish();
+        self.bell.ring();
+    }
+
     pub(crate) fn begin_request(&self, bytes: usize) {
-        self.requests.fetch_add(1, Ordering::AcqRel);
-        self.request_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.requests
+            .fetch_add(ONE_REQUEST + request_bytes(bytes), Ordering::Relaxed);
     }
 
     pub(crate) fn end_request(&self, bytes: usize) {
-        self.request_bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.requests.fetch_sub(1, Ordering::AcqRel);
-        self.request_ended.notify_one();
+        self.requests
+            .fetch_sub(ONE_REQUEST + request_bytes(bytes), Ordering::SeqCst);
+        self.ended();
     }
 
     /// Counts an open request as parked from now on; `false` when too many are.
     pub(crate) fn park_request(&self, bytes: usize) -> bool {
-        if self.parked.fetch_add(1, Ordering::AcqRel) >= self.limits.parked_max {
-            self.parked.fetch_sub(1, Ordering::AcqRel);
+        if self.parked.fetch_add(1, Ordering::SeqCst) >= self.limits.parked_max {
+            self.parked.fetch_sub(1, Ordering::SeqCst);
             return false;
         }
         self.end_request(bytes);
@@ -257,30 +302,50 @@ impl Inner {
     }
 
     pub(crate) fn end_parked(&self) {
-        self.parked.fetch_sub(1, Ordering::AcqRel);
-        self.request_ended.notify_one();
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        self.ended();
     }
 
-    pub(crate) fn parked_requests(&self) -> usize {
-        self.parked.load(Ordering::Acquire)
+    fn ended(&self) {
+        if self.is_watching.load(Ordering::SeqCst) {
+            self.bell.ring();
+        }
+    }
+
+    /// Whether the end of each request shall wake the task, which looks at the numbers after it has said so.
+    pub(crate) fn watch_requests(&self, watch: bool) {
+        self.is_watching.store(watch, Ordering::SeqCst);
     }
 
     pub(crate) fn open_requests(&self) -> usize {
-        self.requests.load(Ordering::Acquire)
+        to_usize(self.requests.load(Ordering::SeqCst) >> REQUEST_BYTES_BITS)
     }
 
     pub(crate) fn open_request_bytes(&self) -> usize {
-        self.request_bytes.load(Ordering::Acquire)
+        to_usize(self.requests.load(Ordering::SeqCst) & (ONE_REQUEST - 1))
     }
 
-    pub(crate) fn wrote(&self) {
-        let millis = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last_write.store(millis, Ordering::Relaxed);
+    /// Waits until no request is open or parked.
+    pub(crate) async fn answered(&self) {
+        self.watch_requests(true);
+        std::future::poll_fn(|context| {
+            self.bell.sleep(context.waker(), Sleep::Idle);
+            if self.open_requests() == 0 && self.parked.load(Ordering::SeqCst) == 0 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
+}
 
-    pub(crate) fn last_write(&self) -> Instant {
-        self.opened + Duration::from_millis(self.last_write.load(Ordering::Relaxed))
-    }
+fn request_bytes(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(ONE_REQUEST - 1)
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// Calls to the peer that wait for their answers; `None` once the connection is closed.

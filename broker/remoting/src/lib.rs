@@ -1,7 +1,8 @@
 //! RocketMQ frames over sockets: a server, a client, the matching of answers to requests, and a bound on everything.
 //!
 //! This crate knows no code's meaning: a [`Processor`] gets whole requests and answers each through its [`Reply`], at once
-//! or later and from any thread. A connection is one task that reads and writes; no task is made for a message. What one
+//! or later and from any thread. A connection is one task that reads and writes; no task is made for a message. All frames
+//! of one read are served before anything is written, and answers that are given together leave together. What one
 //! peer can cost is bounded by [`ServerConfig`]: a peer that breaks a bound loses its own connection and nobody else's.
 //!
 //! | a peer that…                                     | gets                                                   |
@@ -16,21 +17,26 @@
 //! | is one more than `connections_max`               | closed at once                                         |
 #![forbid(unsafe_code)]
 
+mod bell;
 mod client;
 mod config;
 mod connection;
 mod driver;
+mod ending;
+mod incoming;
 mod outbox;
+mod outgoing;
 mod processor;
 mod rate_limit;
 mod reply;
 mod server;
 mod stats;
 
+pub use bell::HeldWakes;
 pub use client::{Client, ConnectError};
 pub use config::{ClientConfig, ConnectionLimits, ServerConfig};
 pub use connection::{CallError, Connection, ConnectionId, SendError};
-pub use processor::{NoRequests, Processor};
+pub use processor::{NoRequests, Processor, RawRequest};
 pub use reply::{Reply, TooManyParked};
 pub use server::Server;
 pub use stats::{Stats, StatsSnapshot};

@@ -1,37 +1,28 @@
-//! What waits to be written to a connection, and how it leaves: all that waits goes out in one vectored write.
-//!
-//! Whoever has an answer puts it in from any thread and goes on; only the first of several wakes the connection. Heads and
-//! small bodies are copied side by side into one buffer, large body pieces stay where they are.
+//! What waits to be written to a connection: answers are encoded straight into one buffer, from any thread, and leave in one
+//! write. Large body pieces stay where they are and are named between the copied bytes.
 
-use std::io::{self, IoSlice};
-use std::time::Duration;
+use std::io::IoSlice;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rocket_protocol::{Command, frame};
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::Notify;
-use tokio::time::timeout;
-
-use crate::stats::{Stats, count};
 
 /// Body pieces up to this many bytes are cheaper to copy than to name in a vector.
 const COPY_BYTES_MAX: usize = 1024;
-/// A head's size is known only when it is encoded; this stands for it in the bound, with its texts on top.
-const HEAD_BYTES: usize = 256;
 /// A buffer that once grew beyond this is not kept.
-const KEPT_BYTES_MAX: usize = 256 << 10;
+const KEPT_BYTES_MAX: usize = 64 << 10;
+/// Pieces that one call of the kernel is given.
+const SLICES_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
-    wake: Notify,
     bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    queue: Vec<Command>,
+    batch: Batch,
     /// Waiting and being written.
     bytes: usize,
     is_finished: bool,
@@ -47,155 +38,175 @@ impl Outbox {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             state: Mutex::default(),
-            wake: Notify::new(),
             bytes_max,
         }
     }
 
-    pub(crate) fn push(&self, command: Command) -> Result<(), Refused> {
-        let cost = cost(&command);
+    pub(crate) fn push(&self, command: &Command) -> Result<(), Refused> {
+        self.add(|batch| {
+            frame::encode_head(command, &mut batch.copied);
+            for chunk in command.body.chunks() {
+                batch.push(chunk);
+            }
+        })
+    }
+
+    /// Adds the frame that `encode` appends.
+    pub(crate) fn push_with(&self, encode: impl FnOnce(&mut BytesMut)) -> Result<(), Refused> {
+        self.add(|batch| encode(&mut batch.copied))
+    }
+
+    fn add(&self, encode: impl FnOnce(&mut Batch)) -> Result<(), Refused> {
         let mut state = self.state.lock();
         if state.is_finished {
             return Err(Refused::Finished);
         }
-        if state.bytes > 0 && state.bytes + cost > self.bytes_max {
+        let before = state.batch.mark();
+        encode(&mut state.batch);
+        let added = state.batch.bytes() - before.bytes;
+        // One answer may be larger than the bound when nothing else waits.
+        if state.bytes > 0 && state.bytes + added > self.bytes_max {
+            state.batch.cut(&before);
             return Err(Refused::Full { bytes: state.bytes });
         }
-        state.bytes += cost;
-        let is_first = state.queue.is_empty();
-        state.queue.push(command);
-        drop(state);
-        if is_first {
-            self.wake.notify_one();
-        }
+        state.bytes += added;
+        state.batch.frames += 1;
         Ok(())
     }
 
     /// Takes nothing more in; what waits is still written.
     pub(crate) fn finish(&self) {
         self.state.lock().is_finished = true;
-        self.wake.notify_one();
     }
 
-    /// Writes until the outbox is finished and empty.
-    ///
-    /// # Errors
-    /// What the socket says, or `TimedOut` when a write makes no progress for `stall`.
-    pub(crate) async fn write_all(
-        &self,
-        socket: &mut (impl AsyncWrite + Unpin),
-        stall: Duration,
-        stats: &Stats,
-        mut on_progress: impl FnMut(),
-    ) -> io::Result<()> {
-        let mut batch = Batch::default();
-        while self.next(&mut batch.commands).await {
-            let bytes = batch.commands.iter().map(cost).sum::<usize>();
-            count(&stats.frames_out, batch.commands.len());
-            batch.assemble();
-            batch.write(socket, stall, stats, &mut on_progress).await?;
-            self.state.lock().bytes -= bytes;
-        }
-        Ok(())
+    /// Whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().batch.is_empty()
     }
 
-    /// Waits for something to write and takes all of it. `false`: finished and empty.
-    async fn next(&self, commands: &mut Vec<Command>) -> bool {
-        loop {
-            {
-                let mut state = self.state.lock();
-                if !state.queue.is_empty() {
-                    std::mem::swap(&mut state.queue, commands);
-                    return true;
-                }
-                if state.is_finished {
-                    return false;
-                }
-            }
-            self.wake.notified().await;
+    /// Whether nothing waits and nothing more will.
+    pub(crate) fn is_done(&self) -> bool {
+        let state = self.state.lock();
+        state.is_finished && state.batch.is_empty()
+    }
+
+    /// Gives all that waits for an empty `batch`.
+    pub(crate) fn take(&self, batch: &mut Batch) {
+        let mut state = self.state.lock();
+        if !state.batch.is_empty() {
+            std::mem::swap(&mut state.batch, batch);
         }
+    }
+
+    /// So many bytes of what was taken have left.
+    pub(crate) fn left(&self, bytes: usize) {
+        self.state.lock().bytes -= bytes;
     }
 }
 
-fn cost(command: &Command) -> usize {
-    let remark = command
-        .remark
-        .as_ref()
-        .map_or(0, |remark| remark.as_bytes().len());
-    HEAD_BYTES + remark + command.body.len()
-}
-
-/// What goes out in one write.
-#[derive(Default)]
-struct Batch {
-    commands: Vec<Command>,
+/// Frames that leave together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
     copied: BytesMut,
-    parts: Vec<Part>,
+    /// The pieces between the copied bytes, each with the place in `copied` that it follows.
+    shared: Vec<(usize, Bytes)>,
+    shared_bytes: usize,
+    frames: usize,
+    /// Bytes at the front that have left.
+    written: usize,
 }
 
-enum Part {
-    /// Up to here in the buffer of copied bytes.
-    CopiedTo(usize),
-    Shared(Bytes),
+struct Mark {
+    copied: usize,
+    shared: usize,
+    shared_bytes: usize,
+    bytes: usize,
 }
 
 impl Batch {
-    fn assemble(&mut self) {
-        for command in self.commands.drain(..) {
-            frame::encode_head(&command, &mut self.copied);
-            for chunk in command.body.chunks() {
-                if chunk.len() <= COPY_BYTES_MAX {
-                    self.copied.extend_from_slice(chunk);
-                } else {
-                    self.parts.push(Part::CopiedTo(self.copied.len()));
-                    self.parts.push(Part::Shared(chunk.clone()));
-                }
-            }
+    fn push(&mut self, chunk: &Bytes) {
+        if chunk.len() <= COPY_BYTES_MAX {
+            self.copied.extend_from_slice(chunk);
+        } else {
+            self.shared.push((self.copied.len(), chunk.clone()));
+            self.shared_bytes += chunk.len();
         }
-        self.parts.push(Part::CopiedTo(self.copied.len()));
     }
 
-    async fn write(
-        &mut self,
-        socket: &mut (impl AsyncWrite + Unpin),
-        stall: Duration,
-        stats: &Stats,
-        on_progress: &mut impl FnMut(),
-    ) -> io::Result<()> {
-        let mut slices = Vec::with_capacity(self.parts.len());
+    fn mark(&self) -> Mark {
+        Mark {
+            copied: self.copied.len(),
+            shared: self.shared.len(),
+            shared_bytes: self.shared_bytes,
+            bytes: self.bytes(),
+        }
+    }
+
+    fn cut(&mut self, mark: &Mark) {
+        self.copied.truncate(mark.copied);
+        self.shared.truncate(mark.shared);
+        self.shared_bytes = mark.shared_bytes;
+    }
+
+    fn bytes(&self) -> usize {
+        self.copied.len() + self.shared_bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes() == 0
+    }
+
+    pub(crate) fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Calls `write` with what has not left yet, as far as one call can take it.
+    pub(crate) fn with_slices<R>(&self, write: impl FnOnce(&[IoSlice<'_>]) -> R) -> R {
+        if self.shared.is_empty() {
+            let rest = self.copied.get(self.written..).unwrap_or_default();
+            return write(&[IoSlice::new(rest)]);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut places = slices.iter_mut();
+        let mut skip = self.written;
+        let mut used = 0;
         let mut from = 0;
-        for part in &self.parts {
-            let bytes = match part {
-                Part::CopiedTo(to) => {
-                    let bytes = self.copied.get(from..*to).unwrap_or_default();
-                    from = *to;
-                    bytes
+        let ends = self.shared.iter().map(|(at, _)| *at);
+        let ends = ends.chain([self.copied.len()]);
+        let pieces = self.shared.iter().map(|(_, piece)| &piece[..]);
+        for (end, piece) in ends.zip(pieces.chain([&[][..]])) {
+            let copied = self.copied.get(from..end).unwrap_or_default();
+            from = end;
+            for bytes in [copied, piece] {
+                let rest = bytes.get(skip..).unwrap_or_default();
+                skip = skip.saturating_sub(bytes.len());
+                if rest.is_empty() {
+                    continue;
                 }
-                Part::Shared(bytes) => bytes,
-            };
-            if !bytes.is_empty() {
-                slices.push(IoSlice::new(bytes));
+                let Some(place) = places.next() else { break };
+                *place = IoSlice::new(rest);
+                used += 1;
             }
         }
-        let mut rest = slices.as_mut_slice();
-        while !rest.is_empty() {
-            let written = timeout(stall, socket.write_vectored(rest))
-                .await
-                .map_err(|_| io::ErrorKind::TimedOut)??;
-            if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            count(&stats.writes, 1);
-            count(&stats.bytes_out, written);
-            on_progress();
-            IoSlice::advance_slices(&mut rest, written);
+        write(slices.get(..used).unwrap_or_default())
+    }
+
+    /// So many more bytes have left; says whether that is all, and is empty then.
+    pub(crate) fn wrote(&mut self, bytes: usize) -> bool {
+        self.written += bytes;
+        if self.written < self.bytes() {
+            return false;
         }
-        self.parts.clear();
-        self.copied.clear();
-        if self.copied.capacity() > KEPT_BYTES_MAX {
-            self.copied = BytesMut::new();
+        let mut copied = std::mem::take(&mut self.copied);
+        copied.clear();
+        let mut shared = std::mem::take(&mut self.shared);
+        shared.clear();
+        *self = Self::default();
+        if copied.capacity() <= KEPT_BYTES_MAX {
+            self.copied = copied;
         }
-        Ok(())
+        self.shared = shared;
+        true
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use rocket_protocol::{Command, HeaderFormat, ResponseCode};
 use thiserror::Error;
 
@@ -26,13 +27,20 @@ pub struct Reply {
 pub struct TooManyParked;
 
 impl Reply {
-    /// The caller has taken up the request's `bytes` with `Inner::begin_request`.
-    pub(crate) fn new(connection: Arc<Inner>, request: &Command, bytes: usize) -> Self {
+    /// Opens the request: it counts until this is dropped.
+    pub(crate) fn new(
+        connection: Arc<Inner>,
+        opaque: i32,
+        format: HeaderFormat,
+        is_oneway: bool,
+        bytes: usize,
+    ) -> Self {
+        connection.begin_request(bytes);
         Self {
             connection,
-            opaque: request.opaque,
-            format: request.format,
-            is_oneway: request.is_oneway(),
+            opaque,
+            format,
+            is_oneway,
             is_answered: false,
             is_parked: false,
             bytes,
@@ -43,6 +51,19 @@ impl Reply {
     /// forgotten. Never blocks.
     pub fn send(mut self, response: Command) {
         self.answer(response);
+    }
+
+    /// Sends an answer that `encode` appends as a whole frame to what waits already, under the opaque and in the header
+    /// format that it is given. It runs under the connection's lock: it must be short, and must not send anything itself.
+    pub fn send_with(mut self, encode: impl FnOnce(i32, HeaderFormat, &mut BytesMut)) {
+        self.is_answered = true;
+        if !self.is_oneway {
+            let (opaque, format) = (self.opaque, self.format);
+            // Refused only when the connection is gone or is being closed for this.
+            let _ = self
+                .connection
+                .enqueue_with(|out| encode(opaque, format, out));
+        }
     }
 
     /// Says that the answer waits for something to happen, for seconds perhaps, and that nothing of the request's frame is
@@ -76,7 +97,7 @@ impl Reply {
         if !self.is_oneway {
             response.set_response_to(self.opaque, self.format);
             // Refused only when the connection is gone or is being closed for this.
-            let _ = self.connection.enqueue(response);
+            let _ = self.connection.enqueue(&response);
         }
     }
 }

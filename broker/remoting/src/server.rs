@@ -137,7 +137,8 @@ impl Acceptor {
             stream,
             Arc::new(inner),
             Arc::clone(&self.processor),
-            self.cancel.clone(),
+            // One of its own, so that connections do not meet at the lock inside.
+            self.cancel.child_token(),
         );
         self.tasks.spawn(async move {
             served.await;

@@ -15,6 +15,7 @@ pub struct Stats {
     pub(crate) bytes_out: AtomicU64,
     pub(crate) frames_in: AtomicU64,
     pub(crate) frames_out: AtomicU64,
+    pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
 }
 
@@ -41,6 +42,8 @@ pub struct StatsSnapshot {
     pub frames_in: u64,
     /// Frames written.
     pub frames_out: u64,
+    /// Calls of the kernel that read them.
+    pub reads: u64,
     /// Calls of the kernel that wrote them.
     pub writes: u64,
 }
@@ -59,6 +62,7 @@ impl Stats {
             bytes_out: self.bytes_out.load(Relaxed),
             frames_in: self.frames_in.load(Relaxed),
             frames_out: self.frames_out.load(Relaxed),
+            reads: self.reads.load(Relaxed),
             writes: self.writes.load(Relaxed),
         }
     }

@@ -1,6 +1,8 @@
 //! Servers and clients over real loopback sockets.
 
 #[cfg(test)]
+mod batches;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod calls;

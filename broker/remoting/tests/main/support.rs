@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rocket_protocol::frame::{self, Limits};
-use rocket_protocol::{Command, RequestCode, ResponseCode};
+use rocket_protocol::{Command, HeaderFormat, RequestCode, ResponseCode};
 use rocket_remoting::{
-    Connection, ConnectionLimits, Processor, Reply, Server, ServerConfig, StatsSnapshot,
+    Connection, ConnectionLimits, HeldWakes, Processor, RawRequest, Reply, Server, ServerConfig,
+    StatsSnapshot,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -25,6 +26,10 @@ pub(crate) const KEEP: RequestCode = RequestCode(2);
 pub(crate) const DROP: RequestCode = RequestCode(3);
 /// Answers with as many bytes as the field `bytes` says.
 pub(crate) const LARGE: RequestCode = RequestCode(4);
+/// Is answered when all frames of its read were served.
+pub(crate) const DEFER: RequestCode = RequestCode(6);
+/// A header that is answered where it lies.
+pub(crate) const IN_PLACE: &[u8] = b"in place";
 /// Panics.
 pub(crate) const PANIC: RequestCode = RequestCode(5);
 
@@ -35,17 +40,20 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Event {
     Opened(Connection),
     Kept(Reply),
+    Served,
     Closed(Connection),
 }
 
 pub(crate) struct Probe {
     events: mpsc::UnboundedSender<Event>,
+    deferred: Mutex<Vec<Reply>>,
 }
 
 impl Probe {
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Event>) {
         let (events, receiver) = mpsc::unbounded_channel();
-        (Arc::new(Self { events }), receiver)
+        let deferred = Mutex::default();
+        (Arc::new(Self { events, deferred }), receiver)
     }
 
     fn tell(&self, event: Event) {
@@ -63,9 +71,33 @@ impl Processor for Probe {
                 let bytes = request.ext.get("bytes").unwrap().parse().unwrap();
                 reply.send(success.with_body(vec![7; bytes]));
             }
+            DEFER => self.deferred.lock().push(reply),
             PANIC => panic!("as asked"),
             _ => drop(reply),
         }
+    }
+
+    fn process_in_place<'a>(&self, request: RawRequest<'a>) -> Result<(), RawRequest<'a>> {
+        if !request.frame().header().starts_with(IN_PLACE) {
+            return Err(request);
+        }
+        let bytes = request.frame().len();
+        let reply = request.accept(9, HeaderFormat::Json, false);
+        reply.send_with(|opaque, format, out| {
+            let mut response = Command::response(ResponseCode::SUCCESS);
+            response.set_response_to(opaque, format);
+            frame::encode(&response.with_remark(bytes.to_string()), out);
+        });
+        Ok(())
+    }
+
+    fn served(&self, _connection: &Connection) {
+        let kept = std::mem::take(&mut *self.deferred.lock());
+        let _held = HeldWakes::new();
+        for reply in kept {
+            reply.send(Command::response(ResponseCode::SUCCESS));
+        }
+        self.tell(Event::Served);
     }
 
     fn opened(&self, connection: &Connection) {
@@ -137,6 +169,10 @@ impl Running {
                 return connection;
             }
         }
+    }
+
+    pub(crate) async fn served(&self) {
+        while !matches!(self.event().await, Event::Served) {}
     }
 
     pub(crate) async fn kept(&self) -> Reply {

@@ -1,0 +1,110 @@
+//! What arrives together is served together and answered together.
+
+use rocket_protocol::{Command, ResponseCode};
+use rocket_remoting::HeldWakes;
+
+use crate::support::*;
+
+#[tokio::test]
+async fn the_frames_of_one_read_cost_one_read_and_one_write() {
+    let running = Running::start(|_| ());
+    let mut peer = running.connect().await;
+    running.opened().await;
+    let mut bytes = Vec::new();
+    for opaque in 0..100 {
+        bytes.extend_from_slice(&encoded(&request(DEFER, opaque)));
+    }
+    let before = running.stats();
+    peer.send_bytes(&bytes).await;
+    for opaque in 0..100 {
+        assert_eq!(peer.answer().await.opaque, opaque);
+    }
+    running.served().await;
+    let after = running.stats();
+    assert_eq!(after.frames_in - before.frames_in, 100);
+    assert_eq!(after.reads - before.reads, 1);
+    assert_eq!(after.writes - before.writes, 1);
+    assert!(running.try_event().is_none(), "served was called once");
+}
+
+#[tokio::test]
+async fn answers_that_are_given_together_from_elsewhere_leave_in_one_write() {
+    let running = Running::start(|_| ());
+    let mut peer = running.connect().await;
+    let mut kept = Vec::new();
+    for opaque in 0..50 {
+        peer.send(&request(KEEP, opaque)).await;
+        kept.push(running.kept().await);
+    }
+    let before = running.stats();
+    let answering = std::thread::spawn(move || {
+        let _held = HeldWakes::new();
+        for reply in kept {
+            let _inner = HeldWakes::new();
+            reply.send(Command::response(ResponseCode::SUCCESS));
+        }
+    });
+    for opaque in 0..50 {
+        assert_eq!(peer.answer().await.opaque, opaque);
+    }
+    answering.join().unwrap();
+    let after = running.stats();
+    assert_eq!(after.frames_out - before.frames_out, 50);
+    assert_eq!(after.writes - before.writes, 1);
+}
+
+#[tokio::test]
+async fn a_request_may_be_served_where_it_lies() {
+    let running = Running::start(|_| ());
+    let mut peer = running.connect().await;
+    let mut frame = vec![0, 0, 0, 16, 0, 0, 0, 8];
+    frame.extend_from_slice(IN_PLACE);
+    frame.extend_from_slice(b"body");
+    // In pieces and with neighbours, so that it begins anywhere.
+    let mut bytes = encoded(&request(ECHO, 1)).to_vec();
+    for _ in 0..3 {
+        bytes.extend_from_slice(&frame);
+    }
+    for piece in bytes.chunks(7) {
+        peer.send_bytes(piece).await;
+    }
+    assert_eq!(peer.answer().await.opaque, 1);
+    for _ in 0..3 {
+        let answer = peer.answer().await;
+        assert_eq!((answer.opaque, answer.remark.as_deref()), (9, Some("20")));
+    }
+}
+
+#[tokio::test]
+async fn small_frames_behind_a_large_one_are_served() {
+    let running = Running::start(|_| ());
+    let mut peer = running.connect().await;
+    let mut bytes = Vec::new();
+    for (opaque, size) in (0..).zip([10, 700_000, 0, 262_100, 262_144, 5, 1_000_000, 3]) {
+        bytes.extend_from_slice(&encoded(&request(ECHO, opaque).with_body(body(size))));
+    }
+    let sizes = [10, 700_000, 0, 262_100, 262_144, 5, 1_000_000, 3];
+    for piece in bytes.chunks(300_007) {
+        peer.send_bytes(piece).await;
+    }
+    for (opaque, size) in (0..).zip(sizes) {
+        let answer = peer.answer().await;
+        assert_eq!((answer.opaque, answer.body.len()), (opaque, size));
+    }
+}
+
+#[tokio::test]
+async fn thousands_of_frames_in_one_read_are_all_served() {
+    let running = Running::start(|_| ());
+    let mut peer = running.connect().await;
+    let mut bytes = Vec::new();
+    let mut oneway = request(ECHO, 0);
+    oneway.set_oneway();
+    for _ in 0..5000 {
+        bytes.extend_from_slice(&encoded(&oneway));
+    }
+    bytes.extend_from_slice(&encoded(&request(ECHO, 1)));
+    peer.send_bytes(&bytes).await;
+    assert_eq!(peer.answer().await.opaque, 1);
+    assert_eq!(running.stats().frames_in, 5001);
+}
