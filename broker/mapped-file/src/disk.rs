@@ -1,7 +1,8 @@
 //! The seam on a real file system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,12 +13,14 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, FlockOperation};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::segment::{Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
+use crate::segment::{Advice, Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
 
 /// Bytes of one write of zeros.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Residence is asked for once in these many bytes: the kernel reads and evicts in larger pieces than pages.
+const SAMPLE_BYTES: u64 = 64 << 10;
 /// Parts of one `pwritev` at most (`IOV_MAX` on Linux).
 const PARTS_MAX: usize = 1024;
 
@@ -262,15 +265,15 @@ impl DiskSegment {
         Ok(())
     }
 
-    fn map(&self) -> io::Result<Arc<Map>> {
+    fn map(&self) -> io::Result<&Arc<Map>> {
         if let Some(map) = self.map.get() {
-            return Ok(Arc::clone(map));
+            return Ok(map);
         }
         // SAFETY: the file has its full length and is never shortened; the folder's lock keeps other processes away.
         // Bytes of the map are read only through `lease`, below the published position, where `write_at` and `zero`
         // refuse to write.
         let map = unsafe { Mmap::map(&self.file) }?;
-        Ok(Arc::clone(self.map.get_or_init(|| Arc::new(Map(map)))))
+        Ok(self.map.get_or_init(|| Arc::new(Map(map))))
     }
 }
 
@@ -286,13 +289,18 @@ struct Lease {
 
 impl AsRef<[u8]> for Lease {
     fn as_ref(&self) -> &[u8] {
-        let start = self.map.0.as_ptr();
-        // SAFETY: `lease` checked that `offset + len` lies below the published position and so within the map.
-        let first = unsafe { start.add(self.offset) };
-        // SAFETY: these bytes are mapped as long as `self.map` lives, which `self` holds, and being published they never
-        // change any more. No reference to other bytes of the map is made, so none covers bytes that still change.
-        unsafe { std::slice::from_raw_parts(first, self.len) }
+        published_bytes(&self.map, self.offset, self.len)
     }
+}
+
+/// Bytes of a map; the caller has checked that `offset + len` lies below the published position of its segment.
+fn published_bytes(map: &Map, offset: usize, len: usize) -> &[u8] {
+    let start = map.0.as_ptr();
+    // SAFETY: the callers checked that `offset + len` lies below the published position and so within the map.
+    let first = unsafe { start.add(offset) };
+    // SAFETY: these bytes are mapped as long as `map` lives, which the result borrows, and being published they never
+    // change any more. No reference to other bytes of the map is made, so none covers bytes that still change.
+    unsafe { std::slice::from_raw_parts(first, len) }
 }
 
 impl Segment for DiskSegment {
@@ -364,8 +372,50 @@ impl Segment for DiskSegment {
         let Ok(offset) = usize::try_from(offset) else {
             return Ok(None);
         };
-        let map = self.map()?;
+        let map = Arc::clone(self.map()?);
         Ok(Some(Bytes::from_owner(Lease { map, offset, len })))
+    }
+
+    fn copy(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<bool> {
+        let published = self.published();
+        if offset
+            .checked_add(len as u64)
+            .is_none_or(|end| end > published)
+        {
+            return Ok(false);
+        }
+        if len > 0 {
+            let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+            into.extend_from_slice(published_bytes(self.map()?, offset, len));
+        }
+        Ok(true)
+    }
+
+    fn is_resident(&self, offset: u64, len: u64) -> bool {
+        let end = offset.saturating_add(len).min(self.len);
+        let mut at = offset;
+        while at < end {
+            let mut byte = [0];
+            let into = &mut [IoSliceMut::new(&mut byte)];
+            match rustix::io::preadv2(&self.file, into, at, ReadWriteFlags::NOWAIT) {
+                Err(Errno::AGAIN) => return false,
+                // Not known here.
+                Err(_) => return true,
+                Ok(_) => at += SAMPLE_BYTES,
+            }
+        }
+        true
+    }
+
+    fn advise(&self, offset: u64, len: u64, advice: Advice) {
+        let advice = match advice {
+            Advice::WillNeed => rustix::fs::Advice::WillNeed,
+            Advice::DontNeed => rustix::fs::Advice::DontNeed,
+        };
+        if let Some(len) = NonZeroU64::new(len) {
+            // A hint.
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), advice);
+        }
     }
 
     fn flush(&self, lane: usize) -> io::Result<()> {

@@ -18,4 +18,4 @@ pub mod disk;
 pub mod memory;
 mod segment;
 
-pub use segment::{Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
+pub use segment::{Advice, Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};

@@ -54,6 +54,15 @@ pub struct Space {
     pub available: u64,
 }
 
+/// What a reader tells the page cache about a part of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Advice {
+    /// It will be read soon: to be fetched in the background.
+    WillNeed,
+    /// It was read once and is not needed again: may be given up.
+    DontNeed,
+}
+
 /// Held as long as the folder is ours.
 pub trait Lock: Send + Sync {}
 
@@ -120,6 +129,22 @@ pub trait Segment: Send + Sync {
     fn published(&self) -> u64;
     /// Bytes `offset..offset + len`, shared, as long as the lease lives; `None` unless all of them are published.
     fn lease(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>>;
+    /// Appends the bytes `offset..offset + len` to `into`; `false` and nothing appended unless all of them are published.
+    /// Cheaper than a lease for few bytes: it makes no object.
+    fn copy(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<bool> {
+        let lease = self.lease(offset, len)?;
+        if let Some(bytes) = &lease {
+            into.extend_from_slice(bytes);
+        }
+        Ok(lease.is_some())
+    }
+    /// Whether a read there would be served from memory, as far as a few samples tell. A guess in both directions: `true`
+    /// where the file system cannot say.
+    fn is_resident(&self, _offset: u64, _len: u64) -> bool {
+        true
+    }
+    /// Tells the page cache. A hint: what it comes to is the kernel's affair, and so is its failure.
+    fn advise(&self, _offset: u64, _len: u64, _advice: Advice) {}
     /// Makes every write that returned before this call survive a crash of the machine. `lane` is below
     /// [`SegmentOptions::lanes`], and no two calls may use the same lane at once: each lane is an open file of its own,
     /// since the kernel reports a lost write once per open file, and a flush must not take the report meant for another.

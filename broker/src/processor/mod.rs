@@ -5,6 +5,7 @@
 //! `refusal` with RocketMQ's code and remark.
 
 mod admin;
+mod catch_up;
 mod client;
 mod consume_stats;
 mod delay;
@@ -49,6 +50,7 @@ use crate::metrics::Metrics;
 pub use pending::PendingSend;
 pub use pull::ParkedPull;
 
+use catch_up::CatchUps;
 use refusal::{Answer, Refusal};
 use stats::BrokerStats;
 use unique_key::UniqueKeys;
@@ -89,6 +91,7 @@ pub struct BrokerProcessor {
     region: ByteStr,
     schedule_topic: TopicName,
     tasks: TaskTracker,
+    catch_ups: CatchUps,
     /// The time up to which delayed messages have been looked for.
     delays_seen: AtomicI64,
     /// Bounds the requests that are being forwarded to clients.
@@ -117,6 +120,7 @@ impl BrokerProcessor {
             region,
             schedule_topic,
             tasks: TaskTracker::new(),
+            catch_ups: CatchUps::default(),
             delays_seen: AtomicI64::new(i64::MIN),
             forwards: Arc::new(Semaphore::new(forward::CONCURRENT_MAX)),
         })

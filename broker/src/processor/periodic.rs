@@ -29,6 +29,7 @@ impl BrokerProcessor {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         self.tasks
             .spawn(Arc::clone(&self).serve_woken(stop.clone()));
+        self.start_catching_up(&stop);
         self.tasks
             .spawn(Arc::clone(&self).deliver_delayed(stop.clone()));
         self.tasks.spawn(Arc::clone(&self).keep_house(stop));

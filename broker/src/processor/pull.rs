@@ -6,7 +6,7 @@ use std::time::Instant;
 use rocket_protocol::header::PullMessageResponseHeader;
 use rocket_protocol::{Command, GroupName, QueueId, ResponseCode, TopicName, UnixMillis};
 use rocket_remoting::{Connection, Reply};
-use rocket_store::{GetResult, GetStatus, ReadLimits};
+use rocket_store::{GetResult, GetStatus, NotInMemory, ReadLimits};
 
 use super::BrokerProcessor;
 use crate::clients::Subscription;
@@ -141,7 +141,10 @@ impl BrokerProcessor {
     ) {
         let mut looked_again = false;
         loop {
-            let result = self.read(&pull, config);
+            let Ok(result) = self.read(&pull, config) else {
+                self.catch_up(pull, reply);
+                return;
+            };
             let code = code_of(result.status, pull.offset);
             let waits = code == ResponseCode::PULL_NOT_FOUND;
             let (Some(deadline), true) = (deadline, waits) else {
@@ -183,7 +186,7 @@ impl BrokerProcessor {
     }
 
     /// An answer that there is nothing would bring the client back at once; after this one it rests.
-    fn refuse_to_wait(&self, pull: &Pull, reply: Reply, why: &str) {
+    pub(super) fn refuse_to_wait(&self, pull: &Pull, reply: Reply, why: &str) {
         let code = ResponseCode::SYSTEM_BUSY;
         reply.send(Command::response(code).with_remark(format!("[OVERLOAD]system busy, {why}")));
         let time = pull.begun.elapsed();
@@ -192,35 +195,31 @@ impl BrokerProcessor {
             .answered(pull.request, code.name(), true, time);
     }
 
-    fn read(&self, pull: &Pull, config: &BrokerConfig) -> GetResult {
-        let in_memory = u64::try_from(pull.offset).is_ok_and(|offset| {
-            self.deps
-                .store
-                .is_in_memory(&pull.topic, pull.queue, offset.into())
-        });
-        let (messages_max, bytes_max) = if in_memory {
-            (
-                config.max_transfer_count_on_message_in_memory,
-                config.max_transfer_bytes_on_message_in_memory.0,
-            )
-        } else {
-            (
-                config.max_transfer_count_on_message_in_disk,
-                config.max_transfer_bytes_on_message_in_disk.0,
-            )
-        };
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let limits = ReadLimits {
-            messages_max: messages_max.min(pull.max_messages),
-            bytes_max: pull.max_bytes.map_or(bytes_max, |max| max.min(bytes_max)),
-        };
-        self.deps.store.get(
+    fn read(&self, pull: &Pull, config: &BrokerConfig) -> Result<GetResult, NotInMemory> {
+        let limits = limits(pull, config);
+        let store = &self.deps.store;
+        store.get_in_memory(
             &pull.topic,
             pull.queue,
             pull.offset,
             limits,
-            &|tags_code, _record| pull.may_match(tags_code),
+            &|tags_code, _| pull.may_match(tags_code),
         )
+    }
+
+    /// Serves a pull whose messages are not in memory. Waits for the disk.
+    pub(super) fn read_from_disk(&self, pull: &Pull, reply: Reply) {
+        let limits = limits(pull, &self.deps.config.load());
+        let store = &self.deps.store;
+        let result = store.get_catching_up(
+            &pull.topic,
+            pull.queue,
+            pull.offset,
+            limits,
+            &|tags_code, _| pull.may_match(tags_code),
+        );
+        let code = code_of(result.status, pull.offset);
+        self.finish(pull, reply, &result, code, name_of(result.status));
     }
 
     fn reset_result(&self, pull: &Pull, offset: i64) -> GetResult {
@@ -294,6 +293,27 @@ impl BrokerProcessor {
             .metrics
             .answered(pull.request, code.name(), true, pull.begun.elapsed());
     }
+}
+
+/// What a pull may take from the newest part of the log, and elsewhere.
+fn limits(pull: &Pull, config: &BrokerConfig) -> (ReadLimits, ReadLimits) {
+    let limit = |messages_max: u32, bytes_max: u64| {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        ReadLimits {
+            messages_max: messages_max.min(pull.max_messages),
+            bytes_max: pull.max_bytes.map_or(bytes_max, |max| max.min(bytes_max)),
+        }
+    };
+    (
+        limit(
+            config.max_transfer_count_on_message_in_memory,
+            config.max_transfer_bytes_on_message_in_memory.0,
+        ),
+        limit(
+            config.max_transfer_count_on_message_in_disk,
+            config.max_transfer_bytes_on_message_in_disk.0,
+        ),
+    )
 }
 
 /// The response code of a read's outcome.

@@ -333,6 +333,26 @@ pub struct GetResult {
     pub first_store_timestamp: Option<UnixMillis>,
 }
 
+impl GetResult {
+    /// The answer for a queue that does not exist.
+    pub(crate) const fn none() -> Self {
+        Self {
+            status: GetStatus::NoMatchedLogicQueue,
+            next_begin: 0,
+            min: 0,
+            max: 0,
+            chunks: Vec::new(),
+            messages: 0,
+            bytes: 0,
+            first_store_timestamp: None,
+        }
+    }
+}
+
+/// What was asked for is not in memory, so that reading it would wait for a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotInMemory;
+
 /// What of a queue is there and visible: `min..max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueRange {

@@ -29,6 +29,7 @@ use crate::commit_log::{CommitLog, LogFile};
 use crate::config::{Flush, StoreConfig};
 use crate::deleted::Deleted;
 use crate::error::{OpenError, RecoveryReport};
+use crate::heat::Heat;
 use crate::index::Index;
 use crate::progress::{Answer, Flight, Progress, Waiter};
 use crate::queues::Queues;
@@ -98,6 +99,7 @@ pub struct Engine<C: Completion> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) policy: Arc<dyn CommitPolicy>,
     pub(crate) events: Arc<dyn StoreEvents>,
+    pub(crate) heat: Heat,
     pub(crate) log: CommitLog,
     pub(crate) queues: Queues,
     pub(crate) index: Option<Mutex<Index>>,
@@ -131,6 +133,7 @@ impl<C: Completion> Engine<C> {
         let (parts, report) = recovery::recover(&config, &dir)?;
         let position = parts.dispatcher.position;
         let engine = Self {
+            heat: Heat::new(position),
             log: parts.log,
             queues: parts.queues,
             index: parts.index.map(Mutex::new),

@@ -19,6 +19,7 @@
 mod api;
 mod appender;
 mod checkpoint;
+mod cold_blocks;
 mod commit_log;
 mod config;
 mod consume_queue;
@@ -27,6 +28,8 @@ mod dispatch;
 mod engine;
 mod error;
 pub mod export;
+mod gather;
+mod heat;
 mod index;
 mod progress;
 mod queues;

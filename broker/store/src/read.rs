@@ -1,18 +1,49 @@
 //! Reading: by queue offset, by time, by key, by place. Everything here sees only what was dispatched, and so is visible.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use rocket_protocol::message::hash::index_key_hash;
 use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, RecordView, TopicName, UnixMillis};
 
 use crate::api::{
-    Boundary, Completion, Filter, GetResult, GetStatus, QueryResult, QueueRange, ReadLimits,
+    Boundary, Completion, Filter, GetResult, GetStatus, NotInMemory, QueryResult, QueueRange,
+    ReadLimits,
 };
+use crate::cold_blocks::BLOCK_BYTES;
 use crate::consume_queue::{Unit, partition};
 use crate::engine::Engine;
+use crate::gather::{Gather, Through};
 use crate::queues::SharedQueue;
 
 /// Queue entries that one read looks at, at most, unless more messages are asked for (`maxFilterMessageSize` / 20).
 const ENTRIES_MAX: usize = 800;
+
+/// How a read may get at the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Through the map, whatever it takes.
+    AnyHow,
+    /// Through the map, and not if that would wait for a disk.
+    InMemory,
+    /// With `pread`, reading ahead and giving up behind.
+    CatchUp,
+}
+
+/// What a read of a queue asks for.
+struct Wanted<'a> {
+    from: u64,
+    limits: Limits,
+    filter: &'a Filter<'a>,
+    manner: Manner,
+}
+
+/// How much a read may return, by how far behind the end of the log it begins.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    near: ReadLimits,
+    far: ReadLimits,
+}
 
 impl<C: Completion> Engine<C> {
     /// Reads visible messages from `from` on (`DefaultMessageStore.getMessage`).
@@ -24,18 +55,58 @@ impl<C: Completion> Engine<C> {
         limits: ReadLimits,
         filter: &Filter<'_>,
     ) -> GetResult {
-        let mut result = GetResult {
-            status: GetStatus::NoMatchedLogicQueue,
-            next_begin: 0,
-            min: 0,
-            max: 0,
-            chunks: Vec::new(),
-            messages: 0,
-            bytes: 0,
-            first_store_timestamp: None,
+        let limits = Limits {
+            near: limits,
+            far: limits,
         };
+        self.get_by(topic, queue_id, from, limits, filter, Manner::AnyHow)
+            .unwrap_or_else(|NotInMemory| GetResult::none())
+    }
+
+    /// As [`Engine::get`] where that waits for no disk. `near` holds where the first message lies within
+    /// [`crate::StoreConfig::memory_bytes`] of the end of the log, `far` elsewhere.
+    ///
+    /// # Errors
+    /// The messages are not in memory: to be read by [`Engine::get_catching_up`], on a thread that may wait.
+    pub fn get_in_memory(
+        &self,
+        topic: &TopicName,
+        queue_id: QueueId,
+        from: i64,
+        (near, far): (ReadLimits, ReadLimits),
+        filter: &Filter<'_>,
+    ) -> Result<GetResult, NotInMemory> {
+        let limits = Limits { near, far };
+        self.get_by(topic, queue_id, from, limits, filter, Manner::InMemory)
+    }
+
+    /// As [`Engine::get`] for a reader that is behind: waits for the disk, has what comes next fetched, and gives up in the
+    /// page cache what such readers brought in and have read.
+    pub fn get_catching_up(
+        &self,
+        topic: &TopicName,
+        queue_id: QueueId,
+        from: i64,
+        (near, far): (ReadLimits, ReadLimits),
+        filter: &Filter<'_>,
+    ) -> GetResult {
+        let limits = Limits { near, far };
+        self.get_by(topic, queue_id, from, limits, filter, Manner::CatchUp)
+            .unwrap_or_else(|NotInMemory| GetResult::none())
+    }
+
+    fn get_by(
+        &self,
+        topic: &TopicName,
+        queue_id: QueueId,
+        from: i64,
+        limits: Limits,
+        filter: &Filter<'_>,
+        manner: Manner,
+    ) -> Result<GetResult, NotInMemory> {
+        let mut result = GetResult::none();
         let Some(queue) = self.queues.get(topic, queue_id) else {
-            return result;
+            return Ok(result);
         };
         let (min, max) = range_of(&queue);
         result.min = signed(min);
@@ -51,77 +122,161 @@ impl<C: Completion> Engine<C> {
                 (GetStatus::OffsetOverflowOne, from)
             }
             Some(from) if from > max => (GetStatus::OffsetOverflowBadly, result.max),
-            Some(from) => return self.collect(&queue, from, limits, filter, result),
+            Some(from) => {
+                let wanted = Wanted {
+                    from,
+                    limits,
+                    filter,
+                    manner,
+                };
+                return self.collect(&queue, &wanted, result);
+            }
         };
-        result
+        Ok(result)
     }
 
     fn collect(
         &self,
         queue: &SharedQueue,
-        from: u64,
-        limits: ReadLimits,
-        filter: &Filter<'_>,
+        wanted: &Wanted<'_>,
         mut result: GetResult,
-    ) -> GetResult {
-        let entries_max =
-            ENTRIES_MAX.max(usize::try_from(limits.messages_max).unwrap_or(usize::MAX));
-        let (units, next_file) = {
-            let queue = queue.lock();
-            (queue.read(from, entries_max), queue.next_file(from))
-        };
-        let units = match units {
-            Ok(units) if !units.is_empty() => units,
+    ) -> Result<GetResult, NotInMemory> {
+        let selected = match self.select(queue, wanted) {
+            Ok(selected) if selected.next > wanted.from => selected,
             other => {
                 if let Err(error) = other {
-                    tracing::warn!(error = %error, from, "queue entries cannot be read");
+                    tracing::warn!(error = %error, from = wanted.from, "queue entries cannot be read");
                 }
                 result.status = GetStatus::OffsetFoundNull;
+                let next_file = queue.lock().next_file(wanted.from);
                 result.next_begin = signed(next_file).min(result.max);
-                return result;
+                return Ok(result);
             }
         };
+        result.next_begin = signed(selected.next);
         result.status = GetStatus::NoMatchedMessage;
-        let mut run = Run::default();
-        let mut next = from;
-        for unit in units {
-            let size = unit.size as usize;
-            let is_full = result.messages > 0
-                && (result.messages >= limits.messages_max
-                    || result.bytes.saturating_add(size) > limits.bytes_max);
-            if is_full {
+        if selected.units.is_empty() {
+            return Ok(result);
+        }
+        self.prepare(&selected.units, wanted.manner)?;
+        self.gather(&selected.units, wanted.manner, &mut result);
+        Ok(result)
+    }
+
+    /// The entries of the messages that are to be given.
+    fn select(&self, queue: &SharedQueue, wanted: &Wanted<'_>) -> std::io::Result<Selected> {
+        let mut selected = Selected {
+            units: Vec::new(),
+            next: wanted.from,
+        };
+        let mut limits = wanted.limits.near;
+        let (mut bytes, mut looked_at) = (0, 0);
+        let entries_max = ENTRIES_MAX.max(messages_of(limits).max(messages_of(wanted.limits.far)));
+        while looked_at < entries_max {
+            // As many as may be given; more only while the filter leaves room.
+            let step = messages_of(limits)
+                .max(looked_at)
+                .min(entries_max - looked_at);
+            let units = queue.lock().read(selected.next, step)?;
+            if units.is_empty() {
                 break;
             }
-            next += 1;
-            if unit == Unit::PADDING {
-                continue;
+            if looked_at == 0
+                && let Some(first) = units.iter().find(|unit| **unit != Unit::PADDING)
+            {
+                limits = self.limits_at(first.physical_offset, wanted.limits);
             }
-            let record = || self.log.read(unit.physical_offset, size);
-            if !filter(unit.tags_code, &record) {
-                continue;
-            }
-            let Some(bytes) = record() else {
-                if result.messages == 0 {
-                    result.status = GetStatus::MessageWasRemoving;
+            looked_at += units.len();
+            for unit in units {
+                let size = unit.size as usize;
+                let is_full = !selected.units.is_empty()
+                    && (selected.units.len() >= messages_of(limits)
+                        || bytes + size > limits.bytes_max);
+                if is_full {
+                    return Ok(selected);
                 }
-                continue;
-            };
-            if result.messages == 0 {
-                result.first_store_timestamp = crate::recovery::store_time(&bytes).map(UnixMillis);
+                selected.next += 1;
+                let record = || self.log.read(unit.physical_offset, size);
+                if unit != Unit::PADDING && (wanted.filter)(unit.tags_code, &record) {
+                    bytes += size;
+                    selected.units.push(unit);
+                }
             }
-            result.status = GetStatus::Found;
-            result.messages += 1;
-            result.bytes += size;
-            run.add(
-                unit.physical_offset,
-                bytes,
-                &mut result.chunks,
-                |offset, len| self.log.read(offset, len),
-            );
+            if selected.units.len() >= messages_of(limits) {
+                break;
+            }
         }
-        run.end(&mut result.chunks, |offset, len| self.log.read(offset, len));
-        result.next_begin = signed(next);
-        result
+        Ok(selected)
+    }
+
+    fn limits_at(&self, offset: u64, limits: Limits) -> ReadLimits {
+        let end = self.dispatched.load(Ordering::Acquire);
+        if end.saturating_sub(offset) <= self.config.memory_bytes {
+            limits.near
+        } else {
+            limits.far
+        }
+    }
+
+    /// Sees to it that the messages can be read in this manner.
+    fn prepare(&self, units: &[Unit], manner: Manner) -> Result<(), NotInMemory> {
+        if manner == Manner::AnyHow {
+            return Ok(());
+        }
+        let end = self.dispatched.load(Ordering::Acquire);
+        let now = self.clock.now();
+        let mut seen = None;
+        for unit in units {
+            let (offset, len) = (unit.physical_offset, unit.size as usize);
+            let block = (offset / BLOCK_BYTES, (offset + len as u64) / BLOCK_BYTES);
+            if seen.replace(block) == Some(block) {
+                continue;
+            }
+            if manner == Manner::CatchUp {
+                self.heat.bring(&self.log, end, now, offset, len);
+            } else if !self.heat.is_in_memory(&self.log, end, now, offset, len) {
+                return Err(NotInMemory);
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(&self, units: &[Unit], manner: Manner, result: &mut GetResult) {
+        let through = match manner {
+            Manner::CatchUp => Through::File,
+            Manner::AnyHow | Manner::InMemory => Through::Map,
+        };
+        let mut gather = Gather::new(&self.log, through);
+        let rows =
+            || units.chunk_by(|a, b| a.physical_offset + u64::from(a.size) == b.physical_offset);
+        let len_of = |row: &[Unit]| row.iter().map(|unit| unit.size as usize).sum::<usize>();
+        gather.reserve(rows().map(len_of));
+        for row in rows() {
+            let Some(first) = row.first() else { continue };
+            let len = len_of(row);
+            if gather.add(first.physical_offset, len) {
+                result.messages += count(row.len());
+                result.bytes += len;
+                continue;
+            }
+            // A row may end in another file than it begins in, and a part of it may be gone or damaged.
+            for unit in row {
+                let size = unit.size as usize;
+                if gather.add(unit.physical_offset, size) {
+                    result.messages += 1;
+                    result.bytes += size;
+                }
+            }
+        }
+        result.chunks = gather.into_chunks();
+        let first = result.chunks.first();
+        result.first_store_timestamp =
+            first.and_then(|bytes| crate::recovery::store_time(bytes).map(UnixMillis));
+        result.status = if result.messages == 0 {
+            GetStatus::MessageWasRemoving
+        } else {
+            GetStatus::Found
+        };
     }
 
     /// What of a queue is visible.
@@ -287,42 +442,18 @@ fn signed(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
-/// Adjacent records that leave as one chunk.
-#[derive(Default)]
-struct Run {
-    start: u64,
-    len: usize,
-    parts: Vec<Bytes>,
+fn messages_of(limits: ReadLimits) -> usize {
+    usize::try_from(limits.messages_max)
+        .unwrap_or(usize::MAX)
+        .max(1)
 }
 
-impl Run {
-    fn add(
-        &mut self,
-        offset: u64,
-        bytes: Bytes,
-        chunks: &mut Vec<Bytes>,
-        read: impl Fn(u64, usize) -> Option<Bytes>,
-    ) {
-        if self.start + self.len as u64 != offset {
-            self.end(chunks, read);
-            self.start = offset;
-        }
-        self.len += bytes.len();
-        self.parts.push(bytes);
-    }
+fn count(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
 
-    /// Ends the run: one chunk, unless retention removed the file meanwhile; the parts outlive that.
-    fn end(&mut self, chunks: &mut Vec<Bytes>, read: impl Fn(u64, usize) -> Option<Bytes>) {
-        let parts = std::mem::take(&mut self.parts);
-        let whole = if parts.len() > 1 {
-            read(self.start, self.len)
-        } else {
-            None
-        };
-        match whole {
-            Some(whole) => chunks.push(whole),
-            None => chunks.extend(parts),
-        }
-        self.len = 0;
-    }
+/// Which messages a read gives, and where the next one goes on.
+struct Selected {
+    units: Vec<Unit>,
+    next: u64,
 }

@@ -15,7 +15,7 @@ use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMilli
 
 use crate::api::{
     Append, Boundary, Clock, CommitPolicy, Completion, DiskUsage, Filter, GetResult, Health,
-    Positions, QueryResult, QueueRange, ReadLimits, Refused, Stats, StoreEvents,
+    NotInMemory, Positions, QueryResult, QueueRange, ReadLimits, Refused, Stats, StoreEvents,
 };
 use crate::config::StoreConfig;
 use crate::engine::{Engine, Step};
@@ -223,6 +223,37 @@ impl<C: Completion> Store<C> {
         filter: &Filter<'_>,
     ) -> GetResult {
         self.engine().get(topic, queue_id, from, limits, filter)
+    }
+
+    /// As [`Store::get`] where that waits for no disk. Of the limits the first holds where the first message lies within
+    /// [`StoreConfig::memory_bytes`] of the end of the log (RocketMQ's `checkInMemByConsumeOffset`), the second elsewhere.
+    ///
+    /// # Errors
+    /// The messages are not in memory: to be read by [`Store::get_catching_up`], on a thread that may wait.
+    pub fn get_in_memory(
+        &self,
+        topic: &TopicName,
+        queue_id: QueueId,
+        from: i64,
+        limits: (ReadLimits, ReadLimits),
+        filter: &Filter<'_>,
+    ) -> Result<GetResult, NotInMemory> {
+        self.engine()
+            .get_in_memory(topic, queue_id, from, limits, filter)
+    }
+
+    /// As [`Store::get_in_memory`] for a reader that is behind: waits for the disk, has what comes next fetched, and gives
+    /// up in the page cache what such readers brought in and have read. How many do so at once is the caller's to bound.
+    pub fn get_catching_up(
+        &self,
+        topic: &TopicName,
+        queue_id: QueueId,
+        from: i64,
+        limits: (ReadLimits, ReadLimits),
+        filter: &Filter<'_>,
+    ) -> GetResult {
+        self.engine()
+            .get_catching_up(topic, queue_id, from, limits, filter)
     }
 
     /// What of a queue is visible; `None` if the queue never had a visible message.

@@ -1,0 +1,89 @@
+//! Pulls of messages that are not in memory. They wait for the disk, and nobody else may: they stand in a bounded queue, and a
+//! few threads serve them, so that neither the tasks of the sockets nor the disk are taken up by those who are behind.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rocket_remoting::Reply;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::BrokerProcessor;
+use super::pull::Pull;
+
+/// Reads that wait for the disk at one time. Two: one is read while the other is answered.
+const READERS: usize = 2;
+/// Pulls that may wait for one of them.
+const WAITING_MAX: usize = 4096;
+
+/// The pulls that wait for a reader.
+#[derive(Default)]
+pub(super) struct CatchUps {
+    waiting: Mutex<VecDeque<(Pull, Reply)>>,
+    some: Notify,
+}
+
+impl CatchUps {
+    /// Gives a pull back when too many wait.
+    fn push(&self, pull: Pull, reply: Reply) -> Result<(), (Pull, Reply)> {
+        let mut waiting = self.waiting.lock();
+        if waiting.len() >= WAITING_MAX {
+            return Err((pull, reply));
+        }
+        waiting.push_back((pull, reply));
+        drop(waiting);
+        self.some.notify_one();
+        Ok(())
+    }
+
+    fn pop(&self) -> Option<(Pull, Reply)> {
+        let mut waiting = self.waiting.lock();
+        let next = waiting.pop_front();
+        if next.is_none() {
+            // What a rush took.
+            waiting.shrink_to(64);
+        }
+        next
+    }
+}
+
+impl BrokerProcessor {
+    /// Has a pull served that cannot be served from memory.
+    pub(super) fn catch_up(&self, pull: Pull, reply: Reply) {
+        if let Err((pull, reply)) = self.catch_ups.push(pull, reply) {
+            self.refuse_to_wait(&pull, reply, "too many pulls wait for the disk");
+        }
+    }
+
+    /// Starts what serves them until `stop`.
+    pub(super) fn start_catching_up(self: &Arc<Self>, stop: &CancellationToken) {
+        for _ in 0..READERS {
+            let (this, stop) = (Arc::clone(self), stop.clone());
+            self.tasks.spawn(async move {
+                loop {
+                    let is_over = tokio::select! {
+                        () = stop.cancelled() => true,
+                        () = this.catch_ups.some.notified() => false,
+                    };
+                    let reader = Arc::clone(&this);
+                    let served = tokio::task::spawn_blocking(move || reader.read_all()).await;
+                    if let Err(error) = served {
+                        tracing::error!(%error, "a pull could not be served");
+                    }
+                    if is_over {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+
+    fn read_all(&self) {
+        while let Some((pull, reply)) = self.catch_ups.pop() {
+            if reply.is_open() {
+                self.read_from_disk(&pull, reply);
+            }
+        }
+    }
+}
