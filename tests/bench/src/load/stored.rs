@@ -1,0 +1,78 @@
+//! Looks after a run whether the broker has what it acknowledged: a broker must not win by not storing.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, bail};
+use rocket_protocol::code::RequestCode;
+use rocket_protocol::command::Command;
+use rocket_protocol::message::RecordView;
+
+use super::offsets::Seen;
+use crate::wire::call::Caller;
+use crate::wire::frame::topic_name;
+
+/// Queues that are looked into.
+const SAMPLES: usize = 8;
+
+/// Asks for the end of up to eight queues that got messages, and reads the first and the last message that were acknowledged there.
+///
+/// # Errors
+/// A queue ends before an acknowledged offset, or such a message cannot be read, has another offset or another length of its body.
+pub fn check(
+    broker: SocketAddr,
+    (topic, topics, queues): (&str, u32, u32),
+    body_bytes: usize,
+    seen: &[Seen],
+) -> anyhow::Result<()> {
+    let mut caller = Caller::connect(broker)?;
+    let used: Vec<(usize, &Seen)> = seen
+        .iter()
+        .enumerate()
+        .filter(|(_, seen)| seen.count() > 0)
+        .collect();
+    let step = used.len().div_ceil(SAMPLES).max(1);
+    for (place, seen) in used.into_iter().step_by(step) {
+        let place = u32::try_from(place)?;
+        let name = topic_name(topic, topics, place / queues.max(1));
+        let queue = place % queues.max(1);
+        let (Some(first), Some(last)) = (seen.min(), seen.max()) else {
+            continue;
+        };
+        let max = caller.max_offset(&name, queue)?;
+        if max <= last {
+            bail!("queue {queue} of {name} ends at {max}, though offset {last} was acknowledged");
+        }
+        for offset in [first, last] {
+            let body = read(&mut caller, &name, queue, offset)
+                .with_context(|| format!("message {offset} of queue {queue} of {name}"))?;
+            if body != body_bytes {
+                bail!(
+                    "message {offset} of queue {queue} of {name} has {body} bytes, not {body_bytes}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of the body of the message at `offset`; its checksum is verified.
+fn read(caller: &mut Caller, topic: &str, queue: u32, offset: u64) -> anyhow::Result<usize> {
+    let request = Command::request(RequestCode::PULL_MESSAGE)
+        .with_ext("consumerGroup", "rocket-bench")
+        .with_ext("topic", topic.to_owned())
+        .with_ext("queueId", queue.to_string())
+        .with_ext("queueOffset", offset.to_string())
+        .with_ext("maxMsgNums", "1")
+        .with_ext("sysFlag", "4")
+        .with_ext("commitOffset", "0")
+        .with_ext("suspendTimeoutMillis", "0")
+        .with_ext("subscription", "*")
+        .with_ext("subVersion", "0")
+        .with_ext("expressionType", "TAG");
+    let body = caller.ask(&request)?.body.contiguous();
+    let (record, _) = RecordView::parse(&body)?;
+    if record.queue_offset().0 != offset {
+        bail!("offset {} was given instead", record.queue_offset().0);
+    }
+    Ok(record.body().len())
+}
