@@ -1,6 +1,7 @@
 //! Looks after a run whether the broker has what it acknowledged: a broker must not win by not storing.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rocket_protocol::code::RequestCode;
@@ -13,6 +14,9 @@ use crate::wire::frame::topic_name;
 
 /// Queues that are looked into.
 const SAMPLES: usize = 8;
+
+/// An acknowledged message must be readable in this time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks for the end of up to eight queues that got messages, and reads the first and the last message that were acknowledged there.
 ///
@@ -38,7 +42,7 @@ pub fn check(
         let (Some(first), Some(last)) = (seen.min(), seen.max()) else {
             continue;
         };
-        let max = caller.max_offset(&name, queue)?;
+        let max = reached(&mut caller, (&name, queue), last)?;
         if max <= last {
             bail!("queue {queue} of {name} ends at {max}, though offset {last} was acknowledged");
         }
@@ -53,6 +57,19 @@ pub fn check(
         }
     }
     Ok(())
+}
+
+/// The end of a queue, once it is beyond `last` or patience has ended: an acknowledged message may be stored and not yet
+/// in its queue.
+fn reached(caller: &mut Caller, (topic, queue): (&str, u32), last: u64) -> anyhow::Result<u64> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let max = caller.max_offset(topic, queue)?;
+        if max > last || Instant::now() > end {
+            return Ok(max);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Bytes of the body of the message at `offset`; its checksum is verified.
