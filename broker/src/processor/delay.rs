@@ -12,7 +12,7 @@ use rocket_protocol::message::{Properties, property};
 use rocket_protocol::{
     Command, Message, QueueId, RecordView, ResponseCode, SysFlag, TopicName, UnixMillis,
 };
-use rocket_store::{Append, GetStatus, Messages, Promise, PutStatus, ReadLimits};
+use rocket_store::{GetStatus, Promise, PutStatus, ReadLimits};
 use tokio::sync::oneshot;
 
 use super::BrokerProcessor;
@@ -149,14 +149,11 @@ impl BrokerProcessor {
         let outcome = message.map(|mut message| {
             message.store_host = self.deps.identity.store_host;
             let (done, outcome) = oneshot::channel();
-            self.append(Append {
-                messages: Messages::One(message),
-                promise: Promise::Kept,
-                completion: PendingSend::Broker(Box::new(move |outcome| {
-                    // Nobody listens any more when the broker stops; then the position stays where it is.
-                    let _ = done.send(outcome.status);
-                })),
-            });
+            let then = PendingSend::Broker(Box::new(move |outcome| {
+                // Nobody listens any more when the broker stops; then the position stays where it is.
+                let _ = done.send(outcome.status);
+            }));
+            self.append(std::slice::from_ref(&message), Promise::Kept, then);
             outcome
         });
         async move {

@@ -14,7 +14,7 @@ use rocket_protocol::{
     ByteStr, Command, Message, QueueId, RequestCode, ResponseCode, SysFlag, TopicName, UnixMillis,
 };
 use rocket_remoting::{Connection, Reply};
-use rocket_store::{Append, Messages, Promise, PutOutcome};
+use rocket_store::{Promise, PutOutcome};
 
 use super::BrokerProcessor;
 use super::pending::{PendingSend, ProducerSend, ResponseBase, illegal_message};
@@ -34,7 +34,7 @@ const BROKER_SYS_FLAGS: i32 =
 
 /// A send that passed all checks.
 struct Prepared {
-    messages: Messages,
+    messages: Vec<Message>,
     promise: Promise,
     /// The topic that the producer named, for its counters.
     topic: TopicName,
@@ -101,17 +101,26 @@ impl BrokerProcessor {
             metrics: Arc::clone(&self.deps.metrics),
             stats: Arc::clone(&self.stats),
         };
-        self.append(Append {
-            messages: prepared.messages,
-            promise: prepared.promise,
-            completion: PendingSend::Producer(Box::new(pending)),
-        });
+        self.append(
+            &prepared.messages,
+            prepared.promise,
+            PendingSend::Producer(Box::new(pending)),
+        );
     }
 
-    /// Hands an append to the store; one that is not taken is completed at once.
-    pub(super) fn append(&self, append: Append<PendingSend>) {
+    /// Hands messages to the store; what is not taken is completed at once.
+    pub(super) fn append(&self, messages: &[Message], promise: Promise, completion: PendingSend) {
         use rocket_store::Completion as _;
-        if let Err(refused) = self.deps.store.append(append) {
+        let store = &self.deps.store;
+        let taken = match messages {
+            [one] => store.append(&[one.as_ref()], promise, completion),
+            _ => {
+                let messages: Vec<_> = messages.iter().map(Message::as_ref).collect();
+                store.append(&messages, promise, completion)
+            }
+        };
+        store.write_out();
+        if let Err(refused) = taken {
             let (pending, status) = refused.into_parts();
             pending.complete(PutOutcome {
                 status,
@@ -344,7 +353,7 @@ impl Send<'_> {
             self.processor.schedule(&mut message, target.level);
         }
         Ok(Prepared {
-            messages: Messages::One(message),
+            messages: vec![message],
             promise,
             topic,
             queue_id,
@@ -389,7 +398,7 @@ impl Send<'_> {
             ));
         }
         Ok(Prepared {
-            messages: Messages::Batch(messages),
+            messages,
             promise: promise(properties),
             topic,
             queue_id,

@@ -13,7 +13,7 @@ use rocket_protocol::{
     TopicName,
 };
 use rocket_remoting::Reply;
-use rocket_store::{Append, Messages, Promise, PutOutcome, PutStatus};
+use rocket_store::{Promise, PutOutcome, PutStatus};
 
 use super::BrokerProcessor;
 use super::pending::PendingSend;
@@ -46,17 +46,16 @@ impl BrokerProcessor {
         match self.take_back(request) {
             Err(refusal) => answer(reply, Err(refusal)),
             Ok(Back::Drop) => answer(reply, success()),
-            Ok(Back::Append(message)) => self.append(Append {
-                messages: Messages::One(*message),
-                promise: Promise::Kept,
-                completion: PendingSend::Broker(Box::new(move |outcome: PutOutcome| {
+            Ok(Back::Append(message)) => {
+                let then = PendingSend::Broker(Box::new(move |outcome: PutOutcome| {
                     let done = match outcome.status {
                         PutStatus::Ok => success(),
                         status => Err(Refusal::system_error(status_name(&status))),
                     };
                     answer(reply, done);
-                })),
-            }),
+                }));
+                self.append(std::slice::from_ref(&*message), Promise::Kept, then);
+            }
         }
     }
 

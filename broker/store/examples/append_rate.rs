@@ -13,8 +13,8 @@ use anyhow::Context as _;
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, QueueId, SysFlag, TopicName, UnixMillis};
 use rocket_store::{
-    Append, Clock, Completion, Flush, LocalPolicy, Messages, NoEvents, Promise, PutOutcome,
-    PutStatus, Store, StoreConfig,
+    Clock, Completion, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, PutStatus, Store,
+    StoreConfig,
 };
 
 struct System;
@@ -69,14 +69,11 @@ fn main() -> anyhow::Result<()> {
     let (tell, told) = channel();
     let send = || {
         let completion = Tell(tell.clone());
-        let append = Append {
-            messages: Messages::One(message.clone()),
-            promise: Promise::Kept,
-            completion,
-        };
         store
-            .append(append)
-            .map_err(|refused| anyhow::anyhow!("{:?}", refused.into_parts().1))
+            .append(&[message.as_ref()], Promise::Kept, completion)
+            .map_err(|refused| anyhow::anyhow!("{:?}", refused.into_parts().1))?;
+        store.write_out();
+        anyhow::Ok(())
     };
     let begun = Instant::now();
     let mut sent = messages.min(64);

@@ -2,14 +2,19 @@
 //! and the three seams through which the store asks its surroundings (time, commit policy, events).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use rocket_protocol::{Message, PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
+use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
 
 /// The store's only source of time.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since the Unix epoch. May jump; the store never decides about safety by it.
     fn now(&self) -> UnixMillis;
+    /// The time since some fixed point; never falls. Only for measuring how long something took.
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.now().0).unwrap_or_default())
+    }
 }
 
 /// Decides how far the log counts. Two implementations from the first day: [`LocalPolicy`] and replication.
@@ -73,6 +78,10 @@ impl CommitPolicy for LocalPolicy {
 pub trait StoreEvents: Send + Sync + 'static {
     /// These messages became visible, in log order.
     fn arrived(&self, arrivals: &[Arrival]);
+    /// A flush of the log succeeded; it took so long and covered so many bytes.
+    fn flushed(&self, took: Duration, bytes: u64) {
+        let _nobody_wants_it = (took, bytes);
+    }
     /// A write or flush failed; the store is read-only from now on.
     fn failed(&self, failure: &FlushFailure);
     /// Retention removed a part of the log.
@@ -139,7 +148,8 @@ pub enum RemovalReason {
     Forced,
 }
 
-/// Called once with the outcome of an append, on a store thread; must not block.
+/// Called once with the outcome of an append, on the thread that settles: a store thread or one that appends. Must not block.
+/// May append.
 pub trait Completion: Send + 'static {
     /// The outcome.
     fn complete(self, outcome: PutOutcome);
@@ -148,36 +158,6 @@ pub trait Completion: Send + 'static {
 impl<F: FnOnce(PutOutcome) + Send + 'static> Completion for F {
     fn complete(self, outcome: PutOutcome) {
         self(outcome);
-    }
-}
-
-/// One append: all or nothing as far as its answer goes, in adjacent queue offsets.
-#[derive(Debug)]
-pub struct Append<C> {
-    /// What to append.
-    pub messages: Messages,
-    /// What the answer waits for.
-    pub promise: Promise,
-    /// Gets the outcome.
-    pub completion: C,
-}
-
-/// One message or a batch for one queue.
-#[derive(Debug, Clone)]
-pub enum Messages {
-    /// One message.
-    One(Message),
-    /// Several for one topic and queue: consecutive queue offsets, contiguous in the log, each a record of its own.
-    Batch(Vec<Message>),
-}
-
-impl Messages {
-    /// The messages as a slice.
-    pub fn as_slice(&self) -> &[Message] {
-        match self {
-            Self::One(message) => std::slice::from_ref(message),
-            Self::Batch(messages) => messages,
-        }
     }
 }
 
@@ -244,7 +224,7 @@ pub enum PutStatus {
 /// An append that was not taken; the completion comes back uncalled.
 #[derive(Debug)]
 pub enum Refused<C> {
-    /// As many sends as allowed wait already: `SYSTEM_BUSY`.
+    /// As many sends or bytes as allowed wait already: `SYSTEM_BUSY`.
     Busy(C),
     /// A write or flush failed earlier; the reason.
     ReadOnly(C, Arc<str>),

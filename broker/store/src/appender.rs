@@ -1,4 +1,4 @@
-//! Gives every message its place and writes its record into the buffer of the next write. Pure: the files that it may
+//! Gives every message its place and writes its record into the batch of the next write. Pure: the files that it may
 //! fill are told to it.
 //!
 //! Queue offsets follow all records of the log, also those that nobody may see yet (replication protocol D1). Prepared
@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use rocket_protocol::message::TransactionState;
 use rocket_protocol::message::record::BLANK_HEAD_BYTES;
-use rocket_protocol::message::write_blank;
-use rocket_protocol::{
-    Message, PhysicalOffset, QueueId, QueueOffset, SysFlag, TopicName, UnixMillis,
-};
+use rocket_protocol::message::{MessageRef, TransactionState, write_blank};
+use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, SysFlag, TopicName, UnixMillis};
 
 use crate::api::Appended;
+
+/// Memory that an empty batch keeps.
+const BATCH_BYTES_KEPT: usize = 4 << 20;
 
 /// The next queue offset of every queue.
 #[derive(Debug, Default)]
@@ -55,13 +55,38 @@ pub(crate) fn is_queued(sys_flag: SysFlag) -> bool {
     )
 }
 
-/// A part of the buffer and where it goes: within one file.
+/// A part of a batch and where it goes: within one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
     /// Offset in the log.
     pub(crate) at: u64,
-    /// Part of [`Appender::buffer`].
+    /// Part of [`Batch::bytes`].
     pub(crate) range: Range<usize>,
+}
+
+/// Whole records that one write takes to the log. Two of them take turns, so that their memory is kept: one is filled
+/// while the other is written.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The records, and fillers between files.
+    pub(crate) bytes: Vec<u8>,
+    /// What of them goes where, in log order.
+    pub(crate) pieces: Vec<Piece>,
+    /// How many records.
+    pub(crate) messages: u64,
+    /// The log ends here when the batch is written.
+    pub(crate) end: u64,
+}
+
+impl Batch {
+    /// Was written.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.pieces.clear();
+        self.messages = 0;
+        // One burst of huge messages must not hold its memory for ever.
+        self.bytes.shrink_to(BATCH_BYTES_KEPT);
+    }
 }
 
 /// See the module.
@@ -75,8 +100,7 @@ pub(crate) struct Appender {
     /// Next queue offsets, those of placed messages included.
     pub(crate) next: NextOffsets,
     timestamp: UnixMillis,
-    buffer: Vec<u8>,
-    pieces: Vec<Piece>,
+    filling: Batch,
 }
 
 impl Appender {
@@ -88,8 +112,7 @@ impl Appender {
             file_start: end,
             next,
             timestamp,
-            buffer: Vec::new(),
-            pieces: Vec::new(),
+            filling: Batch::default(),
         }
     }
 
@@ -103,17 +126,19 @@ impl Appender {
         self.file_end
     }
 
-    /// The bytes to write, and where.
-    pub(crate) fn pieces(&self) -> (&[u8], &[Piece]) {
-        (&self.buffer, &self.pieces)
+    /// Bytes that were placed and not taken yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.filling.bytes.len()
     }
 
-    /// The pieces were written.
-    pub(crate) fn written(&mut self) {
-        self.buffer.clear();
-        self.pieces.clear();
-        // One huge message must not hold its memory for ever.
-        self.buffer.shrink_to(8 << 20);
+    /// Exchanges what was placed for the empty `spare`. Whether there was something.
+    pub(crate) fn take(&mut self, spare: &mut Batch) -> bool {
+        if self.filling.bytes.is_empty() {
+            return false;
+        }
+        self.filling.end = self.end;
+        std::mem::swap(&mut self.filling, spare);
+        true
     }
 
     /// Ends of the files that are needed for records of these lengths, beyond the one being filled; `file_len` tells the
@@ -136,63 +161,57 @@ impl Appender {
         starts
     }
 
-    /// Places messages of one topic and queue and writes their records into the buffer. Every file that
+    /// Places messages of one topic and queue and writes their records into the batch. Every file that
     /// [`Appender::files_needed`] named exists; `file_len` is the same.
     pub(crate) fn place(
         &mut self,
-        messages: &[Message],
+        messages: &[MessageRef<'_>],
         now: UnixMillis,
         file_len: impl Fn(u64) -> u64,
     ) -> Appended {
         self.timestamp = self.timestamp.max(now);
-        let first_queue_offset = messages
-            .first()
-            .map_or(0, |message| self.queue_offset(message));
-        let mut physical_offsets = Vec::with_capacity(messages.len());
-        let mut len = 0;
-        for message in messages {
-            let record_len = message.encoded_len();
-            self.make_room(record_len, &file_len);
-            let queue_offset = self.queue_offset(message);
+        let queue = messages.first().filter(|first| is_queued(first.sys_flag));
+        let first_queue_offset =
+            queue.map_or(0, |first| self.next.get(first.topic, first.queue_id));
+        let mut appended = Appended {
+            physical_offset: PhysicalOffset(self.end),
+            queue_offset: QueueOffset(first_queue_offset),
+            len: 0,
+            store_timestamp: self.timestamp,
+            count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
+            physical_offsets: Vec::new(),
+        };
+        if messages.len() > 1 {
+            appended.physical_offsets.reserve_exact(messages.len());
+        }
+        let mut queue_offset = first_queue_offset;
+        for (index, message) in messages.iter().enumerate() {
+            self.make_room(message.encoded_len(), &file_len);
             let physical_offset = PhysicalOffset(self.end);
-            let from = self.buffer.len();
+            let from = self.filling.bytes.len();
             message.encode(
                 QueueOffset(queue_offset),
                 physical_offset,
                 self.timestamp,
-                &mut self.buffer,
+                &mut self.filling.bytes,
             );
             self.extend_piece(from);
-            if is_queued(message.sys_flag) {
-                self.next
-                    .raise(&message.topic, message.queue_id, queue_offset + 1);
+            if queue.is_some() {
+                queue_offset += 1;
             }
-            physical_offsets.push(physical_offset);
-            len += record_len as u64;
+            if index == 0 {
+                appended.physical_offset = physical_offset;
+            }
+            if messages.len() > 1 {
+                appended.physical_offsets.push(physical_offset);
+            }
+            appended.len += self.end - physical_offset.0;
         }
-        let physical_offset = physical_offsets
-            .first()
-            .copied()
-            .unwrap_or(PhysicalOffset(self.end));
-        if messages.len() == 1 {
-            physical_offsets = Vec::new();
+        if let Some(first) = queue {
+            self.next.raise(first.topic, first.queue_id, queue_offset);
         }
-        Appended {
-            physical_offset,
-            queue_offset: QueueOffset(first_queue_offset),
-            len,
-            store_timestamp: self.timestamp,
-            count: u32::try_from(messages.len()).unwrap_or(u32::MAX),
-            physical_offsets,
-        }
-    }
-
-    fn queue_offset(&self, message: &Message) -> u64 {
-        if is_queued(message.sys_flag) {
-            self.next.get(&message.topic, message.queue_id)
-        } else {
-            0
-        }
+        self.filling.messages += messages.len() as u64;
+        appended
     }
 
     /// Fills up the file if a record of `len` bytes and the head of a filler do not fit any more.
@@ -200,8 +219,8 @@ impl Appender {
         while self.end + (len + BLANK_HEAD_BYTES) as u64 > self.file_end {
             let remaining = usize::try_from(self.file_end - self.end).unwrap_or(usize::MAX);
             if remaining > 0 {
-                let from = self.buffer.len();
-                write_blank(remaining, &mut self.buffer);
+                let from = self.filling.bytes.len();
+                write_blank(remaining, &mut self.filling.bytes);
                 self.extend_piece(from);
             }
             self.end = self.file_end;
@@ -212,14 +231,14 @@ impl Appender {
 
     /// The buffer grew from `from`: these bytes go to `end`.
     fn extend_piece(&mut self, from: usize) {
-        let to = self.buffer.len();
+        let to = self.filling.bytes.len();
         let at = self.end;
         self.end += (to - from) as u64;
-        match self.pieces.last_mut() {
+        match self.filling.pieces.last_mut() {
             Some(last) if last.at >= self.file_start && last.at + last.range.len() as u64 == at => {
                 last.range.end = to;
             }
-            _ => self.pieces.push(Piece {
+            _ => self.filling.pieces.push(Piece {
                 at,
                 range: from..to,
             }),
@@ -241,21 +260,24 @@ mod tests {
         let mut appender = appender();
         let big = message("t", 0, 2500);
         let file_len = |_| 4096;
-        appender.place(std::slice::from_ref(&big), UnixMillis(1), file_len);
+        appender.place(&[big.as_ref()], UnixMillis(1), file_len);
         let first = appender.end();
         assert_eq!(
             appender.files_needed([big.encoded_len()].into_iter(), file_len),
             [4096]
         );
-        let second = appender.place(std::slice::from_ref(&big), UnixMillis(1), file_len);
+        let second = appender.place(&[big.as_ref()], UnixMillis(1), file_len);
         assert_eq!(second.physical_offset, PhysicalOffset(4096));
-        let (buffer, pieces) = appender.pieces();
-        let places: Vec<_> = pieces
+        let mut batch = Batch::default();
+        assert!(appender.take(&mut batch) && !appender.take(&mut Batch::default()));
+        let places: Vec<_> = batch
+            .pieces
             .iter()
             .map(|piece| (piece.at, piece.range.len() as u64))
             .collect();
         assert_eq!(places, [(0, first + 8), (4096, first)]);
-        assert_eq!(buffer.len() as u64, 2 * first + 8);
+        assert_eq!(batch.bytes.len() as u64, 2 * first + 8);
+        assert_eq!((batch.messages, batch.end), (2, 4096 + first));
     }
 
     #[test]
@@ -268,7 +290,7 @@ mod tests {
             .into_iter()
             .map(|message| {
                 appender
-                    .place(std::slice::from_ref(message), UnixMillis(1), |_| 4096)
+                    .place(&[message.as_ref()], UnixMillis(1), |_| 4096)
                     .queue_offset
                     .0
             })
@@ -282,7 +304,7 @@ mod tests {
         let one = message("t", 0, 10);
         let mut time = |now| {
             appender
-                .place(std::slice::from_ref(&one), UnixMillis(now), |_| 4096)
+                .place(&[one.as_ref()], UnixMillis(now), |_| 4096)
                 .store_timestamp
                 .0
         };

@@ -81,8 +81,8 @@ pub struct StoreConfig {
     pub message_bytes_max: usize,
     /// Sends that may wait for their answer at once (`sendThreadPoolQueueCapacity`, default 10 000); more are refused as busy.
     pub append_queue_max: usize,
-    /// Bytes that one write to the log gathers at most, unless a single send is larger. Default 1 MiB.
-    pub batch_bytes_max: usize,
+    /// Bytes of records that may wait to be written, unless a single send is larger; more are refused as busy. Default 16 MiB.
+    pub append_bytes_max: usize,
     /// How long messages are kept.
     pub retention: Retention,
     /// How full the disk may be.
@@ -114,7 +114,7 @@ impl Default for StoreConfig {
             promise_timeout: Duration::from_secs(5),
             message_bytes_max: 4 << 20,
             append_queue_max: 10_000,
-            batch_bytes_max: 1 << 20,
+            append_bytes_max: 16 << 20,
             retention: Retention {
                 reserved: Duration::from_hours(72),
                 delete_when: vec![4],

@@ -3,37 +3,40 @@
 //! if their lanes differ).
 //!
 //! ```text
-//! append ──▶ intake ──append_step──▶ log ──flush_begin/run/end──▶ durable ──settle──▶ answers
-//!                                     └────────────dispatch_step (visible)──▶ queues, index ──▶ arrivals
+//! append ──▶ batch ──write_step──▶ log ──flush_begin/run/end──▶ durable ──settle──▶ answers
+//!       └──▶ waiters ───────────────┼──────────────────────────────────────┘
+//!                                   └──────────dispatch_step (visible)──▶ queues, index ──▶ arrivals
 //! ```
 //!
-//! Order of locks: answering, appender, dispatcher, then any one of progress, intake, checkpoint, queues, index.
+//! What each step does is in a file of its own: `append`, `flush`, `answer`, `upkeep`.
+//!
+//! Order of locks: writing, answering, appender, dispatcher, then any one of progress, waiters, checkpoint, queues, index.
+//! Completions are called with none of them held but writing and answering, which nobody waits for.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rocket_mapped_file::{Directory, Lock};
-use rocket_protocol::message::record::{BLANK_HEAD_BYTES, EncodeError};
-use rocket_protocol::{Message, PhysicalOffset, TopicName, UnixMillis};
+use rocket_protocol::{PhysicalOffset, TopicName, UnixMillis};
 
 use crate::api::{
-    Append, Clock, CommitPolicy, Completion, DiskUsage, FlushFailure, Health, Positions, Promise,
-    PutOutcome, PutStatus, Refused, Stats, StoreEvents,
+    Clock, CommitPolicy, Completion, DiskUsage, Health, Positions, Stats, StoreEvents,
 };
-use crate::appender::Appender;
-use crate::checkpoint::{Bounds, Checkpoint};
-use crate::commit_log::{CommitLog, LogFile};
-use crate::config::{Flush, StoreConfig};
+use crate::appender::{Appender, Batch};
+use crate::checkpoint::Checkpoint;
+use crate::commit_log::CommitLog;
+use crate::config::StoreConfig;
 use crate::deleted::Deleted;
 use crate::error::{OpenError, RecoveryReport};
 use crate::heat::Heat;
 use crate::index::Index;
-use crate::progress::{Answer, Flight, Progress, Waiter};
+use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::recovery;
+use crate::relay::Relay;
+use crate::waiters::{Waiter, Waiters};
 
 /// Marks that a flush failed: the next start reads from the disk and not from the page cache.
 pub(crate) const FLUSH_FAILED: &str = "rocket/flush-failed";
@@ -59,7 +62,6 @@ pub(crate) struct Counters {
     pub(crate) messages_dispatched: AtomicU64,
     pub(crate) messages_removed: AtomicU64,
     pub(crate) bytes_removed: AtomicU64,
-    pub(crate) pending: AtomicU64,
     pub(crate) refused_busy: AtomicU64,
     pub(crate) refused_disk_full: AtomicU64,
 }
@@ -74,13 +76,6 @@ pub(crate) struct Parts {
     pub(crate) appender: Appender,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) lock: Box<dyn Lock>,
-}
-
-/// A flush to be run without any lock held.
-pub struct FlushJob {
-    flight: Flight,
-    lane: usize,
-    files: Vec<Arc<LogFile>>,
 }
 
 /// What a step did.
@@ -111,12 +106,15 @@ pub struct Engine<C: Completion> {
     pub(crate) disk: RwLock<DiskUsage>,
     /// The next log file could not be made.
     pub(crate) no_room: AtomicBool,
-    intake: Mutex<VecDeque<Append<C>>>,
-    progress: Mutex<Progress<C>>,
-    checkpoint: Mutex<Checkpoint>,
-    /// Held while answers are given, so that they leave in log order.
-    answering: Mutex<()>,
-    closing: AtomicBool,
+    /// Entered with the appender's lock held, so that it is in log order.
+    pub(crate) waiters: Mutex<Waiters<C>>,
+    pub(crate) progress: Mutex<Progress>,
+    pub(crate) checkpoint: Mutex<Checkpoint>,
+    /// Takes batches to the log, one after the other; keeps the spare one.
+    pub(crate) writing: Relay<Batch>,
+    /// Gives answers, in log order; keeps the room for those that are due.
+    pub(crate) answering: Relay<Vec<Waiter<C>>>,
+    pub(crate) promise_timeout_ms: i64,
     _lock: Box<dyn Lock>,
 }
 
@@ -150,10 +148,12 @@ impl<C: Completion> Engine<C> {
                 refused: false,
             }),
             no_room: AtomicBool::new(false),
-            intake: Mutex::new(VecDeque::new()),
+            waiters: Mutex::new(Waiters::new()),
             checkpoint: Mutex::new(parts.checkpoint),
-            answering: Mutex::new(()),
-            closing: AtomicBool::new(false),
+            writing: Relay::default(),
+            answering: Relay::default(),
+            promise_timeout_ms: i64::try_from(config.promise_timeout.as_millis())
+                .unwrap_or(i64::MAX),
             _lock: parts.lock,
             config,
             dir,
@@ -167,386 +167,9 @@ impl<C: Completion> Engine<C> {
         Ok((engine, report))
     }
 
-    /// Takes an append into the queue of the next [`Engine::append_step`].
-    pub fn append(&self, append: Append<C>) -> Result<(), Refused<C>> {
-        if self.closing.load(Ordering::Acquire) {
-            return Err(Refused::Closing(append.completion));
-        }
-        if let Some(reason) = self.failed() {
-            return Err(Refused::ReadOnly(append.completion, reason));
-        }
-        if self.disk.read().refused || self.no_room.load(Ordering::Acquire) {
-            self.counters
-                .refused_disk_full
-                .fetch_add(1, Ordering::Relaxed);
-            return Err(Refused::DiskFull(append.completion));
-        }
-        if let Err(status) = self
-            .check(append.messages.as_slice())
-            .and_then(|()| self.policy.may_append())
-        {
-            return Err(Refused::Status(append.completion, status));
-        }
-        let max = self.config.append_queue_max as u64;
-        if self.counters.pending.fetch_add(1, Ordering::AcqRel) >= max {
-            self.counters.pending.fetch_sub(1, Ordering::AcqRel);
-            self.counters.refused_busy.fetch_add(1, Ordering::Relaxed);
-            return Err(Refused::Busy(append.completion));
-        }
-        let mut intake = self.intake.lock();
-        // Looked at again under the lock: who closes or fails empties the queue under it.
-        if self.closing.load(Ordering::Acquire) {
-            self.counters.pending.fetch_sub(1, Ordering::AcqRel);
-            return Err(Refused::Closing(append.completion));
-        }
-        intake.push_back(append);
-        Ok(())
-    }
-
-    fn check(&self, messages: &[Message]) -> Result<(), PutStatus> {
-        let illegal = |reason: &str| Err(PutStatus::MessageIllegal(reason.into()));
-        let Some(first) = messages.first() else {
-            return illegal("no message");
-        };
-        for message in messages {
-            if message.topic != first.topic || message.queue_id != first.queue_id {
-                return illegal("messages of a batch go to one queue");
-            }
-            match message.check() {
-                Ok(()) => {}
-                Err(EncodeError::PropertiesTooLong(_)) => return Err(PutStatus::PropertiesTooLong),
-                Err(EncodeError::BodyTooLong(_)) => return illegal("the body is too long"),
-            }
-            if message.body.len() > self.config.message_bytes_max {
-                return illegal("the body is longer than maxMessageSize");
-            }
-            if (message.encoded_len() + BLANK_HEAD_BYTES) as u64 > self.config.segment_bytes {
-                return illegal("the message is larger than a log file");
-            }
-            // Recovery takes zero bytes there for a sector that a crash lost.
-            if message.properties.contains(&0) {
-                return illegal("the properties hold a zero byte");
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what waits in the intake to the log, in one batch.
-    pub fn append_step(&self) -> Step {
-        let mut appender = self.appender.lock();
-        let batch = self.take_batch();
-        if batch.is_empty() {
-            return Step::Idle;
-        }
-        if let Some(reason) = self.failed() {
-            drop(appender);
-            self.refuse(batch.into_iter(), &PutStatus::ServiceNotAvailable(reason));
-            return Step::Worked;
-        }
-        let now = self.clock.now();
-        let deadline = now.plus_millis(
-            i64::try_from(self.config.promise_timeout.as_millis()).unwrap_or(i64::MAX),
-        );
-        let mut waiters = Vec::with_capacity(batch.len());
-        let mut at_once = Vec::new();
-        let mut appends = batch.into_iter();
-        let mut without_room = None;
-        let mut count = 0;
-        for append in appends.by_ref() {
-            let messages = append.messages.as_slice();
-            if let Err(error) = self.make_files(&appender, messages) {
-                tracing::warn!(error = %error, "no room for another log file");
-                self.no_room.store(true, Ordering::Release);
-                without_room = Some(append);
-                break;
-            }
-            let appended = appender.place(messages, now, |start| self.file_len(start));
-            count += u64::from(appended.count);
-            let end = appender.end();
-            match append.promise {
-                Promise::Kept => waiters.push(Waiter {
-                    end,
-                    deadline,
-                    completion: append.completion,
-                    appended,
-                }),
-                Promise::AppendOnly => {
-                    at_once.push((
-                        append.completion,
-                        PutOutcome {
-                            status: PutStatus::Ok,
-                            appended: Some(appended),
-                        },
-                    ));
-                }
-            }
-        }
-        let refused: Vec<_> = without_room.into_iter().chain(appends).collect();
-        let answers = self.write(&mut appender, count, waiters, at_once);
-        drop(appender);
-        self.answer(answers);
-        self.refuse(
-            refused.into_iter(),
-            &PutStatus::ServiceNotAvailable("disk full".into()),
-        );
-        self.settle();
-        Step::Worked
-    }
-
-    /// As many appends as one write takes.
-    fn take_batch(&self) -> Vec<Append<C>> {
-        let mut intake = self.intake.lock();
-        let mut bytes = 0;
-        let mut count = 0;
-        for append in intake.iter() {
-            bytes += append
-                .messages
-                .as_slice()
-                .iter()
-                .map(Message::encoded_len)
-                .sum::<usize>();
-            if count > 0 && bytes > self.config.batch_bytes_max {
-                break;
-            }
-            count += 1;
-        }
-        intake.drain(..count).collect()
-    }
-
-    fn file_len(&self, start: u64) -> u64 {
-        self.log
-            .file_at(start)
-            .map_or(self.config.segment_bytes, |file| file.segment.len())
-    }
-
-    fn make_files(&self, appender: &Appender, messages: &[Message]) -> io::Result<()> {
-        let lens = messages.iter().map(Message::encoded_len);
-        for start in appender.files_needed(lens, |start| self.file_len(start)) {
-            self.log.ensure(start)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what the appender placed, publishes it and lets it be waited for. Returns what can be answered now.
-    fn write(
-        &self,
-        appender: &mut Appender,
-        count: u64,
-        waiters: Vec<Waiter<C>>,
-        mut at_once: Vec<Answer<C>>,
-    ) -> Vec<Answer<C>> {
-        let written = self.write_pieces(appender);
-        let bytes = appender.pieces().0.len() as u64;
-        appender.written();
-        match written {
-            Ok(()) => {
-                self.counters
-                    .messages_appended
-                    .fetch_add(count, Ordering::Relaxed);
-                self.counters
-                    .bytes_appended
-                    .fetch_add(bytes, Ordering::Relaxed);
-                self.counters
-                    .batches_appended
-                    .fetch_add(1, Ordering::Relaxed);
-                at_once.extend(self.progress.lock().appended(appender.end(), waiters));
-                at_once
-            }
-            Err((file, error)) => {
-                // Whole records may have been written: the outcome is unknown, not "failed".
-                self.fail(&file, &error);
-                let waiting = waiters
-                    .into_iter()
-                    .map(|waiter| (waiter.completion, Some(waiter.appended)));
-                let at_once = at_once
-                    .into_iter()
-                    .map(|(completion, outcome)| (completion, outcome.appended));
-                let unknown = |appended| PutOutcome {
-                    status: PutStatus::FlushDiskTimeout,
-                    appended,
-                };
-                waiting
-                    .chain(at_once)
-                    .map(|(completion, appended)| (completion, unknown(appended)))
-                    .collect()
-            }
-        }
-    }
-
-    fn write_pieces(&self, appender: &Appender) -> Result<(), (String, io::Error)> {
-        let (buffer, pieces) = appender.pieces();
-        for piece in pieces {
-            let file = self.log.file_at(piece.at);
-            let file = file.ok_or_else(|| {
-                (
-                    "commitlog".to_owned(),
-                    io::Error::from(io::ErrorKind::NotFound),
-                )
-            })?;
-            let bytes = buffer.get(piece.range.clone()).unwrap_or_default();
-            let at = piece.at - file.start;
-            file.segment
-                .write_at(at, &[IoSlice::new(bytes)])
-                .map_err(|error| (file.path(), error))?;
-            file.segment.publish(at + bytes.len() as u64);
-        }
-        Ok(())
-    }
-
-    /// Begins a flush in `lane` of all that is appended and in no other flight; to be run and ended by the caller.
-    pub fn flush_begin(&self, lane: usize) -> Option<FlushJob> {
-        let flight = self
-            .progress
-            .lock()
-            .flush_begin(self.config.flush_flights)?;
-        let files = self.log.files();
-        let covered = files
-            .into_iter()
-            .filter(|file| file.start < flight.to && file.end() > flight.from);
-        Some(FlushJob {
-            flight,
-            lane,
-            files: covered.collect(),
-        })
-    }
-
-    /// Ends a flush with what [`FlushJob::run`] said.
-    pub fn flush_end(&self, job: &FlushJob, result: Result<(), (String, io::Error)>) {
-        match result {
-            Ok(()) => {
-                self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-                let moved = {
-                    let mut progress = self.progress.lock();
-                    progress
-                        .flush_end(job.flight.id)
-                        .then(|| (progress.local().durable.0, progress.ends().committed.0))
-                };
-                if let Some((durable, confirm)) = moved {
-                    self.note(|bounds| Bounds {
-                        floor: durable.max(bounds.floor),
-                        confirm: confirm.max(bounds.confirm),
-                        ..bounds
-                    });
-                    self.settle();
-                }
-            }
-            Err((file, error)) => self.fail(&file, &error),
-        }
-    }
-
-    /// Flushes in `lane` all that is appended; for tests and for the end.
-    pub fn flush_step(&self, lane: usize) -> Step {
-        let Some(job) = self.flush_begin(lane) else {
-            return Step::Idle;
-        };
-        let result = job.run();
-        self.flush_end(&job, result);
-        Step::Worked
-    }
-
-    /// Writes our checkpoint. Not to be able to is no failure of the store: the bound stays lower.
-    pub(crate) fn note(&self, change: impl FnOnce(Bounds) -> Bounds) {
-        let mut checkpoint = self.checkpoint.lock();
-        let bounds = change(checkpoint.bounds);
-        if let Err(error) = checkpoint.write(bounds) {
-            tracing::warn!(error = %error, "the checkpoint was not written");
-        }
-    }
-
-    pub(crate) fn secure_checkpoint(&self, flushed_time: i64) -> io::Result<()> {
-        self.checkpoint.lock().secure(flushed_time)
-    }
-
-    pub(crate) fn bounds(&self) -> Bounds {
-        self.checkpoint.lock().bounds
-    }
-
-    /// Asks the commit policy again and answers everyone whose promise is kept.
-    pub fn settle(&self) {
-        let _answering = self.answering.lock();
-        let answers = self.progress.lock().settle(&*self.policy);
-        self.answer(answers);
-    }
-
-    /// Answers "unknown" to everyone who waited too long.
-    pub fn expire(&self) {
-        let now = self.clock.now();
-        let _answering = self.answering.lock();
-        let answers = self.progress.lock().expire(now);
-        self.answer(answers);
-    }
-
-    fn answer(&self, answers: Vec<Answer<C>>) {
-        for (completion, outcome) in answers {
-            self.counters.pending.fetch_sub(1, Ordering::AcqRel);
-            completion.complete(outcome);
-        }
-    }
-
-    fn refuse(&self, appends: impl Iterator<Item = Append<C>>, status: &PutStatus) {
-        let answer = |append: Append<C>| {
-            (
-                append.completion,
-                PutOutcome {
-                    status: status.clone(),
-                    appended: None,
-                },
-            )
-        };
-        self.answer(appends.map(answer).collect());
-    }
-
-    /// A write or flush failed: final. Nothing is acknowledged from here on.
-    pub(crate) fn fail(&self, file: &str, error: &io::Error) {
-        let reason: Arc<str> = format!("{file}: {error}").into();
-        tracing::error!(file, error = %error, "write or flush failed; the store is read-only from now on");
-        let (is_first, answers) = {
-            let mut progress = self.progress.lock();
-            (
-                progress.failed().is_none(),
-                progress.fail(Arc::clone(&reason)),
-            )
-        };
-        self.answer(answers);
-        if !is_first {
-            return;
-        }
-        if let Err(error) = self.dir.replace(FLUSH_FAILED, reason.as_bytes()) {
-            tracing::error!(error = %error, "the failure could not be noted for the next start");
-        }
-        let waiting: Vec<_> = self.intake.lock().drain(..).collect();
-        self.refuse(waiting.into_iter(), &PutStatus::ServiceNotAvailable(reason));
-        self.events.failed(&FlushFailure {
-            file: file.to_owned(),
-            error: error.to_string(),
-        });
-    }
-
-    pub(crate) fn failed(&self) -> Option<Arc<str>> {
-        self.progress.lock().failed().cloned()
-    }
-
-    /// From now on appends are refused; those taken are still to be done.
-    pub fn begin_close(&self) {
-        let _intake = self.intake.lock();
-        self.closing.store(true, Ordering::Release);
-    }
-
-    /// Everyone who still waits is told that the outcome is unknown, and who was not appended yet that it was not.
-    pub fn abandon(&self) {
-        self.begin_close();
-        let waiting: Vec<_> = self.intake.lock().drain(..).collect();
-        self.refuse(
-            waiting.into_iter(),
-            &PutStatus::ServiceNotAvailable("the store is closing".into()),
-        );
-        let answers = self.progress.lock().abandon();
-        self.answer(answers);
-    }
-
     /// Does all that is left and secures it; the last step after [`Engine::begin_close`], when no thread runs a step.
     pub fn finish(&self) -> Result<(), Arc<str>> {
-        while self.append_step() == Step::Worked {}
+        while self.write_step() == Step::Worked {}
         while self.flush_step(0) == Step::Worked {}
         self.settle();
         self.abandon();
@@ -585,14 +208,9 @@ impl<C: Completion> Engine<C> {
     pub fn health(&self) -> Health {
         match self.failed() {
             Some(reason) => Health::ReadOnly { reason },
-            None if self.closing.load(Ordering::Acquire) => Health::Closing,
+            None if self.waiters.lock().closed().is_some() => Health::Closing,
             None => Health::Writable,
         }
-    }
-
-    /// Whether `flush` calls are driven by appends rather than by time.
-    pub(crate) fn flushes_at_once(&self) -> bool {
-        self.config.flush == Flush::Sync
     }
 
     /// Counts since the store was opened.
@@ -607,7 +225,7 @@ impl<C: Completion> Engine<C> {
             messages_dispatched: get(&counters.messages_dispatched),
             messages_removed: get(&counters.messages_removed),
             bytes_removed: get(&counters.bytes_removed),
-            pending: get(&counters.pending),
+            pending: self.waiters.lock().len() as u64,
             refused_busy: get(&counters.refused_busy),
             refused_disk_full: get(&counters.refused_disk_full),
         }
@@ -635,16 +253,5 @@ impl<C: Completion> Engine<C> {
     /// The clock's time.
     pub(crate) fn now(&self) -> UnixMillis {
         self.clock.now()
-    }
-}
-
-impl FlushJob {
-    /// Flushes; to be called without any lock held.
-    pub fn run(&self) -> Result<(), (String, io::Error)> {
-        self.files.iter().try_for_each(|file| {
-            file.segment
-                .flush(self.lane)
-                .map_err(|error| (file.path(), error))
-        })
     }
 }

@@ -16,7 +16,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod answer;
 mod api;
+mod append;
 mod appender;
 mod checkpoint;
 mod cold_blocks;
@@ -28,6 +30,7 @@ mod dispatch;
 mod engine;
 mod error;
 pub mod export;
+mod flush;
 mod gather;
 mod heat;
 mod index;
@@ -35,9 +38,11 @@ mod progress;
 mod queues;
 mod read;
 mod recovery;
+mod relay;
 mod retention;
 mod store;
 mod upkeep;
+mod waiters;
 
 #[cfg(test)]
 mod model_tests;
@@ -48,6 +53,7 @@ mod test_support;
 
 pub use api::*;
 pub use config::*;
-pub use engine::{Engine, FlushJob, Step};
+pub use engine::{Engine, Step};
 pub use error::{CloseError, OpenError, RecoveryReport};
+pub use flush::FlushJob;
 pub use store::Store;

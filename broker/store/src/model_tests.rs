@@ -15,14 +15,13 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
-use rocket_protocol::{QueueId, RecordView, SysFlag, TopicName, UnixMillis};
+use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 
 use crate::mutant::{self, Mutant};
 use crate::test_support::message_with;
 use crate::{
-    Append, Clock, CommitPolicy, Completion, Ends, Engine, Flush, FlushJob, GetStatus, Health,
-    LocalEnds, LocalPolicy, Messages, NoEvents, Promise, PutOutcome, PutStatus, ReadLimits,
-    Refused, StoreConfig,
+    Clock, CommitPolicy, Completion, Ends, Engine, Flush, FlushJob, GetStatus, Health, LocalEnds,
+    LocalPolicy, NoEvents, Promise, PutOutcome, PutStatus, ReadLimits, Refused, StoreConfig,
 };
 
 const TOPIC: &str = "orders";
@@ -37,7 +36,7 @@ enum Op {
         promise: bool,
         prepared: bool,
     },
-    Append,
+    Write,
     Flush,
     FlushBegin,
     FlushEnd {
@@ -74,7 +73,7 @@ fn op() -> impl Strategy<Value = Op> {
     );
     prop_oneof![
         12 => send.prop_map(|(queue, size, count, promise, prepared)| Op::Send { queue, size, count, promise, prepared }),
-        6 => Just(Op::Append),
+        6 => Just(Op::Write),
         4 => Just(Op::Flush),
         3 => Just(Op::FlushBegin),
         3 => any::<u8>().prop_map(|which| Op::FlushEnd { which }),
@@ -163,7 +162,7 @@ impl World {
             index_entries: 64,
             flush,
             flush_flights: 3,
-            batch_bytes_max: 3000,
+            append_bytes_max: 12_000,
             append_queue_max: 50,
             ..StoreConfig::default()
         };
@@ -213,7 +212,7 @@ impl World {
                 promise,
                 prepared,
             } => self.send(queue, size, count, promise, prepared),
-            Op::Append => drop(self.engine().append_step()),
+            Op::Write => drop(self.engine().write_step()),
             Op::Flush => {
                 if self.jobs.is_empty() {
                     self.engine().flush_step(0);
@@ -290,10 +289,8 @@ impl World {
             }
             message
         };
-        let messages = match count {
-            1 => Messages::One(message(first)),
-            _ => Messages::Batch((first..first + count).map(message).collect()),
-        };
+        let messages: Vec<_> = (first..first + count).map(message).collect();
+        let messages: Vec<_> = messages.iter().map(Message::as_ref).collect();
         let sent = Sent {
             first,
             queue,
@@ -309,11 +306,7 @@ impl World {
         } else {
             Promise::AppendOnly
         };
-        match self.engine().append(Append {
-            messages,
-            promise,
-            completion,
-        }) {
+        match self.engine().append(&messages, promise, completion) {
             Ok(()) => self.taken += 1,
             Err(Refused::Busy(_) | Refused::ReadOnly(..) | Refused::DiskFull(_)) => {
                 self.refused.extend(first..first + count);

@@ -1,5 +1,4 @@
-//! How far the log is appended, flushed, committed and visible, and who waits for that. Pure: no I/O, no clock; threads
-//! or a simulation drive it.
+//! How far the log is appended, flushed, committed and visible. Pure: no I/O, no clock; threads or a simulation drive it.
 //!
 //! Group commit is here: a flush takes everything appended when it begins and nothing waits for a batch to fill.
 //! Flushes overlap; `durable` is the contiguous prefix of those that succeeded, since a later success says nothing
@@ -8,36 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rocket_protocol::{PhysicalOffset, UnixMillis};
+use rocket_protocol::PhysicalOffset;
 
-use crate::api::{Appended, CommitPolicy, Ends, LocalEnds, PutOutcome, PutStatus};
-
-/// Someone who waits for the promise to be kept.
-pub(crate) struct Waiter<C> {
-    /// Its answer is due when this end is answered.
-    pub(crate) end: u64,
-    /// After this time it is told "unknown".
-    pub(crate) deadline: UnixMillis,
-    /// Gets the outcome.
-    pub(crate) completion: C,
-    /// Where its messages lie.
-    pub(crate) appended: Appended,
-}
-
-impl<C> Waiter<C> {
-    fn answer(self, status: PutStatus) -> Answer<C> {
-        (
-            self.completion,
-            PutOutcome {
-                status,
-                appended: Some(self.appended),
-            },
-        )
-    }
-}
-
-/// A completion and its outcome, to be called outside of all locks.
-pub(crate) type Answer<C> = (C, PutOutcome);
+use crate::api::{CommitPolicy, Ends, LocalEnds};
 
 /// A flush in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,19 +23,27 @@ pub(crate) struct Flight {
     done: bool,
 }
 
+/// Whose answers are due: `Ok` for those who wait for an end at or below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Everything to here is written.
+    pub(crate) appended: u64,
+    /// To here the promise of the modes is kept.
+    pub(crate) answered: u64,
+}
+
 /// See the module.
-pub(crate) struct Progress<C> {
+pub(crate) struct Progress {
     appended: u64,
     durable: u64,
     ends: Ends,
     flights: VecDeque<Flight>,
     flight_next: u64,
-    waiters: VecDeque<Waiter<C>>,
     failed: Option<Arc<str>>,
 }
 
-impl<C> Progress<C> {
-    /// Everything below `end` is appended and flushed, and was committed at least to `committed`.
+impl Progress {
+    /// Everything below `end` is appended and flushed.
     pub(crate) fn new(end: u64) -> Self {
         Self {
             appended: end,
@@ -71,7 +51,6 @@ impl<C> Progress<C> {
             ends: Ends::default(),
             flights: VecDeque::new(),
             flight_next: 0,
-            waiters: VecDeque::new(),
             failed: None,
         }
     }
@@ -91,25 +70,15 @@ impl<C> Progress<C> {
         self.failed.as_ref()
     }
 
-    /// The log was written to `end`; these wait for it, in log order. When the store failed meanwhile they come back.
-    pub(crate) fn appended(
-        &mut self,
-        end: u64,
-        waiters: impl IntoIterator<Item = Waiter<C>>,
-    ) -> Vec<Answer<C>> {
+    /// The log was written to `end`. Counts for nothing after a failure.
+    pub(crate) fn appended(&mut self, end: u64) {
         assert!(
             end >= self.appended,
             "the log never shrinks while it is open"
         );
-        if self.failed.is_some() {
-            return waiters
-                .into_iter()
-                .map(|waiter| waiter.answer(PutStatus::FlushDiskTimeout))
-                .collect();
+        if self.failed.is_none() {
+            self.appended = end;
         }
-        self.appended = end;
-        self.waiters.extend(waiters);
-        Vec::new()
     }
 
     /// Begins a flush of all that is appended and not covered by one in flight; `None` when there is nothing, when
@@ -152,10 +121,10 @@ impl<C> Progress<C> {
         self.durable > before
     }
 
-    /// Asks the policy and takes out everyone whose promise is kept.
-    pub(crate) fn settle(&mut self, policy: &dyn CommitPolicy) -> Vec<Answer<C>> {
+    /// Asks the policy how far the log counts; `None` after a failure.
+    pub(crate) fn settle(&mut self, policy: &dyn CommitPolicy) -> Option<Due> {
         if self.failed.is_some() {
-            return Vec::new();
+            return None;
         }
         let ends = policy.ends(self.local());
         assert!(
@@ -170,43 +139,17 @@ impl<C> Progress<C> {
             visible: ends.visible.max(self.ends.visible),
             ..ends
         };
-        let mut answers = Vec::new();
-        while let Some(waiter) = self
-            .waiters
-            .pop_front_if(|waiter| waiter.end <= ends.answered.0)
-        {
-            answers.push(waiter.answer(PutStatus::Ok));
-        }
-        answers
+        Some(Due {
+            appended: self.appended,
+            answered: ends.answered.0,
+        })
     }
 
-    /// Takes out everyone whose time is over: their outcome is unknown.
-    pub(crate) fn expire(&mut self, now: UnixMillis) -> Vec<Answer<C>> {
-        let durable = self.durable;
-        let mut answers = Vec::new();
-        while let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.deadline < now) {
-            let flushed = waiter.end <= durable;
-            answers.push(waiter.answer(if flushed {
-                PutStatus::FlushSlaveTimeout
-            } else {
-                PutStatus::FlushDiskTimeout
-            }));
-        }
-        answers
-    }
-
-    /// A write or flush failed: final. Everyone who waits is told "unknown".
-    pub(crate) fn fail(&mut self, reason: Arc<str>) -> Vec<Answer<C>> {
+    /// A write or flush failed: final. Whether it is the first failure.
+    pub(crate) fn fail(&mut self, reason: Arc<str>) -> bool {
+        let is_first = self.failed.is_none();
         self.failed.get_or_insert(reason);
-        self.waiters
-            .drain(..)
-            .map(|waiter| waiter.answer(PutStatus::FlushDiskTimeout))
-            .collect()
-    }
-
-    /// The store stops: everyone who still waits is told "unknown".
-    pub(crate) fn abandon(&mut self) -> Vec<Answer<C>> {
-        self.expire(UnixMillis(i64::MAX))
+        is_first
     }
 }
 
@@ -218,92 +161,43 @@ mod tests {
 
     const SYNC: LocalPolicy = LocalPolicy { flush: Flush::Sync };
 
-    fn waiter(end: u64) -> Waiter<u64> {
-        let appended = Appended {
-            physical_offset: PhysicalOffset(end - 1),
-            queue_offset: rocket_protocol::QueueOffset(0),
-            len: 1,
-            store_timestamp: UnixMillis(0),
-            count: 1,
-            physical_offsets: Vec::new(),
-        };
-        Waiter {
-            end,
-            deadline: UnixMillis(100),
-            completion: end,
-            appended,
-        }
-    }
-
-    fn ends<C: Copy>(answers: &[Answer<C>]) -> Vec<(C, PutStatus)> {
-        answers
-            .iter()
-            .map(|(completion, outcome)| (*completion, outcome.status.clone()))
-            .collect()
+    fn answered(progress: &mut Progress) -> Option<u64> {
+        progress.settle(&SYNC).map(|due| due.answered)
     }
 
     #[test]
     fn a_later_flush_does_not_make_an_earlier_one_durable() {
         let mut progress = Progress::new(0);
-        progress.appended(10, [waiter(10)]);
+        progress.appended(10);
         let first = progress.flush_begin(2).unwrap();
-        progress.appended(20, [waiter(20)]);
+        progress.appended(20);
         let second = progress.flush_begin(2).unwrap();
         assert_eq!((second.from, second.to), (10, 20));
         assert_eq!(progress.flush_begin(2), None, "two are in flight");
         assert!(!progress.flush_end(second.id));
-        assert!(progress.settle(&SYNC).is_empty());
+        assert_eq!(answered(&mut progress), Some(0));
         assert!(progress.flush_end(first.id));
-        assert_eq!(
-            ends(&progress.settle(&SYNC)),
-            [(10, PutStatus::Ok), (20, PutStatus::Ok)]
-        );
+        assert_eq!(answered(&mut progress), Some(20));
     }
 
     #[test]
-    fn nothing_is_acknowledged_after_a_failed_flush() {
+    fn nothing_counts_after_a_failed_flush() {
         let mut progress = Progress::new(0);
-        progress.appended(10, [waiter(10)]);
+        progress.appended(10);
         let first = progress.flush_begin(2).unwrap();
-        progress.appended(20, [waiter(20)]);
+        progress.appended(20);
         let second = progress.flush_begin(2).unwrap();
-        let told = progress.fail("EIO".into());
-        assert_eq!(
-            ends(&told),
-            [
-                (10, PutStatus::FlushDiskTimeout),
-                (20, PutStatus::FlushDiskTimeout)
-            ]
-        );
+        assert!(progress.fail("EIO".into()));
+        assert!(!progress.fail("later".into()));
         assert!(!progress.flush_end(first.id) && !progress.flush_end(second.id));
-        assert!(progress.settle(&SYNC).is_empty());
+        assert_eq!(progress.settle(&SYNC), None);
         assert_eq!(
             progress.flush_begin(2),
             None,
             "a failed flush is not tried again"
         );
-        assert_eq!(
-            ends(&progress.appended(30, [waiter(30)])),
-            [(30, PutStatus::FlushDiskTimeout)]
-        );
+        progress.appended(30);
+        assert_eq!(progress.local().appended, PhysicalOffset(20));
         assert_eq!(progress.ends().visible, PhysicalOffset(0));
-    }
-
-    #[test]
-    fn who_waits_too_long_is_told_that_the_outcome_is_unknown() {
-        let mut progress = Progress::new(0);
-        progress.appended(10, [waiter(10)]);
-        assert!(progress.expire(UnixMillis(100)).is_empty());
-        assert_eq!(
-            ends(&progress.expire(UnixMillis(101))),
-            [(10, PutStatus::FlushDiskTimeout)]
-        );
-        progress.appended(20, [waiter(20)]);
-        let flight = progress.flush_begin(1).unwrap();
-        progress.flush_end(flight.id);
-        assert_eq!(
-            ends(&progress.expire(UnixMillis(101))),
-            [(20, PutStatus::FlushSlaveTimeout)]
-        );
     }
 }

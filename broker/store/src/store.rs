@@ -1,5 +1,6 @@
-//! The store with its threads: one appends, one to eight flush, one dispatches, one keeps house. Each runs steps of the
-//! [`Engine`] until there is nothing to do and then waits for a signal.
+//! The store with its threads: one to eight flush, one dispatches, one keeps house. Each runs steps of the [`Engine`] until
+//! there is nothing to do and then waits for a signal. There is none that appends: callers encode, and with
+//! [`Flush::Async`] they write too; with [`Flush::Sync`] a flush lane writes what it is about to flush.
 
 use std::io;
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rocket_mapped_file::Directory;
 use rocket_mapped_file::disk::DiskDirectory;
+use rocket_protocol::message::MessageRef;
 use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
 
 use crate::api::{
-    Append, Boundary, Clock, CommitPolicy, Completion, DiskUsage, Filter, GetResult, Health,
-    NotInMemory, Positions, QueryResult, QueueRange, ReadLimits, Refused, Stats, StoreEvents,
+    Boundary, Clock, CommitPolicy, Completion, DiskUsage, Filter, GetResult, Health, NotInMemory,
+    Positions, Promise, QueryResult, QueueRange, ReadLimits, Refused, Stats, StoreEvents,
 };
-use crate::config::StoreConfig;
+use crate::config::{Flush, StoreConfig};
 use crate::engine::{Engine, Step};
 use crate::error::{CloseError, OpenError, RecoveryReport};
 
@@ -61,7 +63,6 @@ impl Signal {
 struct Shared<C: Completion> {
     engine: Engine<C>,
     stopping: AtomicBool,
-    append: Signal,
     flush: Signal,
     dispatch: Signal,
     house: Signal,
@@ -72,31 +73,45 @@ impl<C: Completion> Shared<C> {
         self.stopping.load(Ordering::Acquire)
     }
 
-    fn append_loop(&self) {
-        while !self.is_stopping() {
-            while self.engine.append_step() == Step::Worked {
-                if self.engine.flushes_at_once() {
-                    self.flush.set();
+    /// See [`Store::write_out`].
+    fn write_out(&self) {
+        match self.engine.config.flush {
+            Flush::Sync => self.flush.set(),
+            Flush::Async => {
+                if self.engine.write_step() == Step::Worked {
+                    self.dispatch.set();
                 }
-                self.dispatch.set();
             }
-            self.append.wait();
         }
     }
 
     fn flush_loop(&self, lane: usize) {
         while !self.is_stopping() {
-            while self.engine.flush_step(lane) == Step::Worked {
-                self.dispatch.set();
-            }
-            if self.engine.flushes_at_once() {
-                self.flush.wait();
-            } else {
-                self.flush.wait_for(self.engine.config.flush_interval);
+            match self.engine.config.flush {
+                Flush::Sync => {
+                    self.flush_all(lane);
+                    self.flush.wait();
+                }
+                Flush::Async => {
+                    self.engine.flush_step(lane);
+                    self.flush.wait_for(self.engine.config.flush_interval);
+                }
             }
         }
         // The next lane waits for the same signal.
         self.flush.set();
+    }
+
+    /// Writes and flushes until nothing waits. Each round takes all that came meanwhile: nothing waits for a batch to fill.
+    fn flush_all(&self, lane: usize) {
+        loop {
+            let wrote = self.engine.write_step();
+            let flushed = self.engine.flush_step(lane);
+            if (wrote, flushed) == (Step::Idle, Step::Idle) {
+                return;
+            }
+            self.dispatch.set();
+        }
     }
 
     fn dispatch_loop(&self) {
@@ -159,7 +174,7 @@ impl<C: Completion> Store<C> {
         policy: Arc<dyn CommitPolicy>,
         events: Arc<dyn StoreEvents>,
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        let lanes = if config.flush == crate::Flush::Sync {
+        let lanes = if config.flush == Flush::Sync {
             config.flush_flights
         } else {
             1
@@ -169,7 +184,6 @@ impl<C: Completion> Store<C> {
         let shared = Arc::new(Shared {
             engine,
             stopping: AtomicBool::new(false),
-            append: Signal::default(),
             flush: Signal::default(),
             dispatch: Signal::default(),
             house: Signal::default(),
@@ -179,7 +193,6 @@ impl<C: Completion> Store<C> {
             threads: Mutex::new(Vec::new()),
             memory_bytes,
         };
-        store.start("store-append", Shared::append_loop)?;
         for lane in 0..lanes {
             store.start("store-flush", move |shared| shared.flush_loop(lane))?;
         }
@@ -206,11 +219,26 @@ impl<C: Completion> Store<C> {
         &self.shared.engine
     }
 
-    /// Hands an append to the store. Never blocks; the completion is called later, exactly once, unless it comes back here.
-    pub fn append(&self, append: Append<C>) -> Result<(), Refused<C>> {
-        self.engine().append(append)?;
-        self.shared.append.set();
-        Ok(())
+    /// Takes messages of one topic and queue: adjacent queue offsets, contiguous in the log, each a record of its own. They
+    /// are encoded before this returns; nothing of the caller's is kept. They are written after [`Store::write_out`]; the
+    /// completion is called then, exactly once, unless it comes back here.
+    ///
+    /// # Errors
+    /// Nothing was appended; the completion comes back.
+    pub fn append(
+        &self,
+        messages: &[MessageRef<'_>],
+        promise: Promise,
+        completion: C,
+    ) -> Result<(), Refused<C>> {
+        self.engine().append(messages, promise, completion)
+    }
+
+    /// To be called after one or several appends: what was appended will be written, flushed and answered without further
+    /// calls. Never waits for a flush. With [`Flush::Async`] the calling thread writes, unless another one is at it, and
+    /// gives the answers, so that those of its own connections need no wake-up.
+    pub fn write_out(&self) {
+        self.shared.write_out();
     }
 
     /// Reads visible messages of a queue from `from` on, with RocketMQ's answers for every kind of offset.
@@ -361,14 +389,9 @@ impl<C: Completion> Store<C> {
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         let shared = &self.shared;
-        [
-            &shared.append,
-            &shared.flush,
-            &shared.dispatch,
-            &shared.house,
-        ]
-        .into_iter()
-        .for_each(Signal::set);
+        [&shared.flush, &shared.dispatch, &shared.house]
+            .into_iter()
+            .for_each(Signal::set);
         for thread in std::mem::take(&mut *self.threads.lock()) {
             // A thread that drops the last store must not wait for itself.
             if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {

@@ -28,7 +28,7 @@ impl<C: Completion> Engine<C> {
     pub fn dispatch_step(&self) -> Step {
         let mut dispatcher = self.dispatcher.lock();
         let visible = self.visible();
-        if dispatcher.position >= visible || self.failed().is_some() {
+        if dispatcher.position >= visible || self.has_failed() {
             return Step::Idle;
         }
         let Some(file) = self.log.file_at(dispatcher.position) else {
@@ -162,7 +162,7 @@ impl<C: Completion> Engine<C> {
             };
             (*dispatcher, self.queues.save().and_then(|()| index()))
         };
-        if self.failed().is_some() || !self.derived(saved) {
+        if self.has_failed() || !self.derived(saved) {
             return;
         }
         let mut files = self.queues.take_unflushed();

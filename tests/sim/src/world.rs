@@ -11,8 +11,8 @@ use rocket_mapped_file::memory::{Dice, MemoryDirectory};
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, NameError, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 use rocket_store::{
-    Append, Clock, Completion, Engine, Flush, FlushJob, LocalPolicy, Messages, NoEvents, OpenError,
-    Promise, PutOutcome, PutStatus, ReadLimits, StoreConfig,
+    Clock, Completion, Engine, Flush, FlushJob, LocalPolicy, NoEvents, OpenError, Promise,
+    PutOutcome, PutStatus, ReadLimits, StoreConfig,
 };
 use thiserror::Error;
 
@@ -130,8 +130,8 @@ impl World {
         match self.dice.below(40) {
             0..12 => self.send(),
             12..20 => {
-                let did = self.engine.append_step();
-                self.say(format_args!("append {did:?}"));
+                let did = self.engine.write_step();
+                self.say(format_args!("write {did:?}"));
             }
             20..26 => self.flush(),
             26..32 => {
@@ -171,12 +171,10 @@ impl World {
             properties: bytes::Bytes::new(),
         };
         let completion = Done(number, self.tell.clone());
-        let append = Append {
-            messages: Messages::One(message),
-            promise: Promise::Kept,
-            completion,
-        };
-        let taken = self.engine.append(append).is_ok();
+        let taken = self
+            .engine
+            .append(&[message.as_ref()], Promise::Kept, completion)
+            .is_ok();
         self.say(format_args!("send {number} taken {taken}"));
     }
 

@@ -16,13 +16,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use bytes::{BufMut, Bytes};
 use thiserror::Error;
 
-use super::properties::{self, PROPERTIES_BYTES_MAX};
+use super::properties;
 use super::sys_flag::SysFlag;
 use crate::ids::{PhysicalOffset, QueueId, QueueOffset, UnixMillis};
-use crate::name::TopicName;
 
 /// Magic of a record whose topic length is one byte.
 pub const MAGIC_V1: i32 = -626_843_481;
@@ -34,8 +32,6 @@ pub const MAGIC_BLANK: i32 = -875_286_124;
 pub const BLANK_HEAD_BYTES: usize = 8;
 /// Bytes of a record with empty body, topic and properties, one-byte topic length and IPv4 hosts.
 pub const RECORD_BYTES_MIN: usize = 91;
-/// Longest topic that is written with a one-byte length (`Byte.MAX_VALUE` in `MessageVersion` selection).
-const V1_TOPIC_BYTES_MAX: usize = 127;
 
 /// Where the fields that are known only at append time lie in a record; those behind a host depend on its kind.
 pub mod position {
@@ -357,151 +353,6 @@ impl<'a> Fields<'a> {
         let port = u16::try_from(self.i32()?).map_err(|_| RecordError::BadField { field })?;
         Ok(SocketAddr::new(ip, port))
     }
-}
-
-/// A message before it is appended: all of a record but what the store decides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// The topic.
-    pub topic: TopicName,
-    /// The queue.
-    pub queue_id: QueueId,
-    /// The user's own number.
-    pub flag: i32,
-    /// Everything but the two host bits, which follow from the hosts.
-    pub sys_flag: SysFlag,
-    /// When the producer made the message.
-    pub born_timestamp: UnixMillis,
-    /// The producer's address.
-    pub born_host: SocketAddr,
-    /// The broker's advertised address.
-    pub store_host: SocketAddr,
-    /// How often the message was delivered in vain.
-    pub reconsume_times: i32,
-    /// Queue or physical offset of the prepared message, in transactions; else 0.
-    pub prepared_transaction_offset: i64,
-    /// The body as the producer sent it.
-    pub body: Bytes,
-    /// [`body_crc`] of the body.
-    pub body_crc: u32,
-    /// The properties string.
-    pub properties: Bytes,
-}
-
-/// Why a message has no record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum EncodeError {
-    /// More than 32767 bytes of properties.
-    #[error("the properties have {0} bytes, at most 32767 fit")]
-    PropertiesTooLong(usize),
-    /// A body that no record can hold.
-    #[error("the body has {0} bytes, more than a record can say")]
-    BodyTooLong(usize),
-}
-
-impl Message {
-    /// Whether the message fits in a record. The store checks this before it reserves an offset.
-    pub fn check(&self) -> Result<(), EncodeError> {
-        if self.properties.len() > PROPERTIES_BYTES_MAX {
-            return Err(EncodeError::PropertiesTooLong(self.properties.len()));
-        }
-        if i32::try_from(self.encoded_len()).is_err() {
-            return Err(EncodeError::BodyTooLong(self.body.len()));
-        }
-        Ok(())
-    }
-
-    /// Size of the record in bytes.
-    pub fn encoded_len(&self) -> usize {
-        let v6 = |host: &SocketAddr| if host.is_ipv6() { 12 } else { 0 };
-        let topic = self.topic.as_str().len();
-        RECORD_BYTES_MIN
-            + v6(&self.born_host)
-            + v6(&self.store_host)
-            + self.body.len()
-            + topic
-            + usize::from(topic > V1_TOPIC_BYTES_MAX)
-            + self.properties.len()
-    }
-
-    /// The sysFlag that the record carries: the message's with the bits of its hosts.
-    pub fn record_sys_flag(&self) -> SysFlag {
-        let bit = |host: &SocketAddr, bit: i32| if host.is_ipv6() { bit } else { 0 };
-        self.sys_flag
-            .without(SysFlag::BORN_HOST_V6 | SysFlag::STORE_HOST_V6)
-            .with(
-                bit(&self.born_host, SysFlag::BORN_HOST_V6)
-                    | bit(&self.store_host, SysFlag::STORE_HOST_V6),
-            )
-    }
-
-    /// Writes the record.
-    ///
-    /// # Panics
-    /// When [`Message::check`] refuses the message, or `out` has less room than [`Message::encoded_len`].
-    pub fn encode(
-        &self,
-        queue_offset: QueueOffset,
-        physical_offset: PhysicalOffset,
-        store_timestamp: UnixMillis,
-        out: &mut impl BufMut,
-    ) {
-        let topic = self.topic.as_str().as_bytes();
-        let is_v2 = topic.len() > V1_TOPIC_BYTES_MAX;
-        out.put_i32(wire_len(self.encoded_len()));
-        out.put_i32(if is_v2 { MAGIC_V2 } else { MAGIC_V1 });
-        out.put_u32(self.body_crc);
-        out.put_i32(self.queue_id.to_wire());
-        out.put_i32(self.flag);
-        out.put_i64(queue_offset.to_wire());
-        out.put_i64(physical_offset.to_wire());
-        out.put_i32(self.record_sys_flag().0);
-        out.put_i64(self.born_timestamp.0);
-        put_host(self.born_host, out);
-        out.put_i64(store_timestamp.0);
-        put_host(self.store_host, out);
-        out.put_i32(self.reconsume_times);
-        out.put_i64(self.prepared_transaction_offset);
-        out.put_i32(wire_len(self.body.len()));
-        out.put_slice(&self.body);
-        if is_v2 {
-            out.put_i16(wire_len(topic.len()));
-        } else {
-            out.put_i8(wire_len(topic.len()));
-        }
-        out.put_slice(topic);
-        out.put_i16(wire_len(self.properties.len()));
-        out.put_slice(&self.properties);
-    }
-}
-
-/// Writes the filler for the last `remaining` bytes of a segment: only its head, the rest stays as it is.
-///
-/// # Panics
-/// When `remaining` is less than [`BLANK_HEAD_BYTES`] or more than an i32 can say: segments leave that room.
-pub fn write_blank(remaining: usize, out: &mut impl BufMut) {
-    assert!(
-        remaining >= BLANK_HEAD_BYTES,
-        "a segment always ends with room for a blank record's head"
-    );
-    out.put_i32(wire_len(remaining));
-    out.put_i32(MAGIC_BLANK);
-}
-
-#[expect(
-    clippy::expect_used,
-    reason = "`Message::check` is the caller's duty and bounds every length"
-)]
-fn wire_len<T: TryFrom<usize, Error: std::fmt::Debug>>(len: usize) -> T {
-    T::try_from(len).expect("a length within its field")
-}
-
-fn put_host(host: SocketAddr, out: &mut impl BufMut) {
-    match host.ip() {
-        IpAddr::V4(ip) => out.put_slice(&ip.octets()),
-        IpAddr::V6(ip) => out.put_slice(&ip.octets()),
-    }
-    out.put_i32(i32::from(host.port()));
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rocket_protocol::message::property;
 use rocket_protocol::{PhysicalOffset, QueueId, RecordView, UnixMillis};
-use rocket_store::{Messages, PutStatus, Store};
+use rocket_store::{PutStatus, Store};
 use serde_json::Value;
 
 use crate::support::{Tell, message, open, read_all, send, small, topic};
@@ -110,7 +110,7 @@ fn append_one(store: &Store<Tell>) {
     let end = store.queue_range(&name, QueueId(0)).unwrap().max;
     let told = send(
         store,
-        Messages::One(message("fixture_orders", 0, "ours", "KEYS\u{1}mine\u{2}")),
+        &message("fixture_orders", 0, "ours", "KEYS\u{1}mine\u{2}"),
     );
     let outcome = told.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(outcome.status, PutStatus::Ok);

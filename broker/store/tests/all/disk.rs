@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rocket_protocol::{QueueId, RecordView, UnixMillis};
 use rocket_store::{
-    Flush, Health, LocalPolicy, Messages, NoEvents, OpenError, PutStatus, Store, StoreConfig,
+    Flush, Health, LocalPolicy, NoEvents, OpenError, PutStatus, Store, StoreConfig,
 };
 
-use crate::support::{Tell, clock, message, open, read_all, send, small, topic};
+use crate::support::{Tell, clock, message, open, read_all, send, send_batch, small, topic};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -20,7 +20,7 @@ fn messages_of_many_senders_are_grouped_into_few_flushes_and_survive_a_stop() {
     for round in 0..rounds {
         let bodies = (0..at_once).map(|sender| format!("{round}-{sender}"));
         let told: Vec<_> = bodies
-            .map(|body| send(&store, Messages::One(message("t", round % 4, body, ""))))
+            .map(|body| send(&store, &message("t", round % 4, body, "")))
             .collect();
         for told in told {
             assert_eq!(told.recv_timeout(PATIENCE).unwrap().status, PutStatus::Ok);
@@ -52,7 +52,7 @@ fn a_store_that_was_dropped_recovers() {
     let store = open(small(dir.path()));
     let body = vec![7; 100_000];
     for _ in 0..25 {
-        send(&store, Messages::One(message("t", 0, body.clone(), "")))
+        send(&store, &message("t", 0, body.clone(), ""))
             .recv_timeout(PATIENCE)
             .unwrap();
     }
@@ -84,12 +84,10 @@ fn a_second_store_in_the_same_folder_is_refused() {
 fn a_batch_has_consecutive_offsets() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(small(dir.path()));
-    let batch = (0..5)
+    let batch: Vec<_> = (0..5)
         .map(|n| message("t", 0, format!("{n}"), ""))
         .collect();
-    let outcome = send(&store, Messages::Batch(batch))
-        .recv_timeout(PATIENCE)
-        .unwrap();
+    let outcome = send_batch(&store, &batch).recv_timeout(PATIENCE).unwrap();
     let appended = outcome.appended.unwrap();
     assert_eq!(
         (
@@ -113,13 +111,13 @@ fn a_deleted_topic_begins_anew_and_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(small(dir.path()));
     for _ in 0..3 {
-        send(&store, Messages::One(message("t", 0, "old", "")))
+        send(&store, &message("t", 0, "old", ""))
             .recv_timeout(PATIENCE)
             .unwrap();
     }
     store.delete_topic(&topic("t")).unwrap();
     assert_eq!(store.queue_range(&topic("t"), QueueId(0)), None);
-    let outcome = send(&store, Messages::One(message("t", 0, "new", "")))
+    let outcome = send(&store, &message("t", 0, "new", ""))
         .recv_timeout(PATIENCE)
         .unwrap();
     assert_eq!(outcome.appended.unwrap().queue_offset.0, 0);
@@ -137,7 +135,7 @@ fn an_exported_folder_opens_with_all_messages() {
     let target = out.path().join("store");
     let store = open(small(dir.path()));
     for n in 0..40 {
-        send(&store, Messages::One(message("t", 0, format!("{n}"), "")))
+        send(&store, &message("t", 0, format!("{n}"), ""))
             .recv_timeout(PATIENCE)
             .unwrap();
     }
@@ -159,7 +157,7 @@ fn damage_below_what_was_flushed_is_told_and_never_cut() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(small(dir.path()));
     for n in 0..10 {
-        send(&store, Messages::One(message("t", 0, format!("{n}"), "")))
+        send(&store, &message("t", 0, format!("{n}"), ""))
             .recv_timeout(PATIENCE)
             .unwrap();
     }
@@ -189,7 +187,7 @@ fn messages_are_found_by_time_and_key() {
     let store = open(small(dir.path()));
     for n in 0..3 {
         let properties = format!("KEYS\u{1}a{n} all\u{2}");
-        send(&store, Messages::One(message("t", 0, "b", &properties)))
+        send(&store, &message("t", 0, "b", &properties))
             .recv_timeout(PATIENCE)
             .unwrap();
     }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 use rocket_store::{
-    Append, Clock, Completion, Flush, LocalPolicy, Messages, NoEvents, Promise, PutOutcome,
-    ReadLimits, Store, StoreConfig,
+    Clock, Completion, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, ReadLimits, Store,
+    StoreConfig,
 };
 
 /// A clock that a test sets.
@@ -90,16 +90,19 @@ pub(crate) fn open(config: StoreConfig) -> Store<Tell> {
 }
 
 /// Appends; the outcome comes on the channel.
-pub(crate) fn send(store: &Store<Tell>, messages: Messages) -> Receiver<PutOutcome> {
+pub(crate) fn send(store: &Store<Tell>, message: &Message) -> Receiver<PutOutcome> {
+    send_batch(store, std::slice::from_ref(message))
+}
+
+/// Appends all at once.
+pub(crate) fn send_batch(store: &Store<Tell>, messages: &[Message]) -> Receiver<PutOutcome> {
     let (tell, told) = channel();
+    let messages: Vec<_> = messages.iter().map(Message::as_ref).collect();
     store
-        .append(Append {
-            messages,
-            promise: Promise::Kept,
-            completion: Tell(tell),
-        })
+        .append(&messages, Promise::Kept, Tell(tell))
         .map_err(|_| "refused")
         .unwrap();
+    store.write_out();
     told
 }
 

@@ -1,0 +1,185 @@
+//! From the caller's bytes to the log: [`Engine::append`] gives messages their place and encodes them into the batch that
+//! is being filled; [`Engine::write_step`] takes that batch to the log, for everybody who appended to it.
+//!
+//! Nothing here waits for a flush. The one thing that may take long is to make the next log file, which is made ahead of
+//! its need (`prepare_step`) and here only if that did not happen.
+
+use std::io::{self, IoSlice};
+use std::sync::atomic::Ordering;
+
+use rocket_protocol::message::MessageRef;
+use rocket_protocol::message::encode::EncodeError;
+use rocket_protocol::message::record::BLANK_HEAD_BYTES;
+
+use crate::api::{Completion, Promise, PutStatus, Refused};
+use crate::appender::{Appender, Batch, is_queued};
+use crate::engine::{Engine, Step};
+use crate::waiters::{Closed, Waiter, Waiters};
+
+impl<C: Completion> Engine<C> {
+    /// Takes messages of one topic and queue: adjacent queue offsets, contiguous in the log, each a record of its own, all
+    /// or nothing as far as the answer goes. They are encoded before this returns and written by the next
+    /// [`Engine::write_step`].
+    pub fn append(
+        &self,
+        messages: &[MessageRef<'_>],
+        promise: Promise,
+        completion: C,
+    ) -> Result<(), Refused<C>> {
+        if self.disk.read().refused || self.no_room.load(Ordering::Acquire) {
+            self.counters
+                .refused_disk_full
+                .fetch_add(1, Ordering::Relaxed);
+            return Err(Refused::DiskFull(completion));
+        }
+        let checked = self
+            .check(messages)
+            .and_then(|bytes| self.policy.may_append().map(|()| bytes));
+        let bytes = match checked {
+            Ok(bytes) => bytes,
+            Err(status) => return Err(Refused::Status(completion, status)),
+        };
+        let now = self.clock.now();
+        let mut appender = self.appender.lock();
+        // Held while the messages get their place: whoever closes the store or sees a write fail takes everyone out under
+        // this lock, and nobody's records may get into a batch after that.
+        let mut waiters = self.waiters.lock();
+        match waiters.closed() {
+            None => {}
+            Some(Closed::Stopping) => return Err(Refused::Closing(completion)),
+            Some(Closed::Failed(reason)) => {
+                return Err(Refused::ReadOnly(completion, reason.clone()));
+            }
+        }
+        if self.is_busy(&appender, &waiters, bytes) {
+            self.counters.refused_busy.fetch_add(1, Ordering::Relaxed);
+            return Err(Refused::Busy(completion));
+        }
+        if let Err(error) = self.make_files(&appender, messages) {
+            tracing::warn!(error = %error, "no room for another log file");
+            self.no_room.store(true, Ordering::Release);
+            return Err(Refused::DiskFull(completion));
+        }
+        let appended = appender.place(messages, now, |start| self.file_len(start));
+        let waiter = Waiter {
+            end: appender.end(),
+            deadline: now.plus_millis(self.promise_timeout_ms),
+            completion,
+            appended,
+        };
+        waiters.push(promise, waiter);
+        Ok(())
+    }
+
+    /// Whether messages can be stored at all. Returns the bytes of their records.
+    fn check(&self, messages: &[MessageRef<'_>]) -> Result<usize, PutStatus> {
+        let illegal = |reason: &str| Err(PutStatus::MessageIllegal(reason.into()));
+        let Some(first) = messages.first() else {
+            return illegal("no message");
+        };
+        let mut bytes = 0;
+        for (index, message) in messages.iter().enumerate() {
+            if index > 0
+                && (message.topic != first.topic
+                    || message.queue_id != first.queue_id
+                    || is_queued(message.sys_flag) != is_queued(first.sys_flag))
+            {
+                return illegal("messages of a batch go to one queue");
+            }
+            match message.check() {
+                Ok(()) => {}
+                Err(EncodeError::PropertiesTooLong(_)) => return Err(PutStatus::PropertiesTooLong),
+                Err(EncodeError::BodyTooLong(_)) => return illegal("the body is too long"),
+            }
+            if message.body.len() > self.config.message_bytes_max {
+                return illegal("the body is longer than maxMessageSize");
+            }
+            let len = message.encoded_len();
+            if (len + BLANK_HEAD_BYTES) as u64 > self.config.segment_bytes {
+                return illegal("the message is larger than a log file");
+            }
+            // Recovery takes zero bytes there for a sector that a crash lost.
+            if message.properties.contains(&0) || message.more_properties.contains(&0) {
+                return illegal("the properties hold a zero byte");
+            }
+            bytes += len;
+        }
+        Ok(bytes)
+    }
+
+    fn is_busy(&self, appender: &Appender, waiters: &Waiters<C>, bytes: usize) -> bool {
+        let waiting = appender.waiting_bytes();
+        waiters.len() >= self.config.append_queue_max
+            || waiting > 0 && waiting + bytes > self.config.append_bytes_max
+    }
+
+    fn file_len(&self, start: u64) -> u64 {
+        self.log
+            .file_at(start)
+            .map_or(self.config.segment_bytes, |file| file.segment.len())
+    }
+
+    fn make_files(&self, appender: &Appender, messages: &[MessageRef<'_>]) -> io::Result<()> {
+        let lens = messages.iter().map(MessageRef::encoded_len);
+        for start in appender.files_needed(lens, |start| self.file_len(start)) {
+            self.log.ensure(start)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was appended and answers who waited only for that. Returns at once when another thread is at it: that
+    /// one looks again before it leaves.
+    pub fn write_step(&self) -> Step {
+        let mut did = Step::Idle;
+        self.writing.run(|batch| {
+            if self.appender.lock().take(batch) {
+                self.write(batch);
+                batch.clear();
+                did = Step::Worked;
+            }
+        });
+        if did == Step::Worked {
+            self.settle();
+        }
+        did
+    }
+
+    fn write(&self, batch: &Batch) {
+        // Nothing is written after a failure; who waits was told when it happened.
+        if self.has_failed() {
+            return;
+        }
+        if let Err((file, error)) = self.write_pieces(batch) {
+            // Whole records may have been written: the outcome is unknown, not "failed".
+            self.fail(&file, &error);
+            return;
+        }
+        let counters = &self.counters;
+        counters
+            .messages_appended
+            .fetch_add(batch.messages, Ordering::Relaxed);
+        counters
+            .bytes_appended
+            .fetch_add(batch.bytes.len() as u64, Ordering::Relaxed);
+        counters.batches_appended.fetch_add(1, Ordering::Relaxed);
+        self.progress.lock().appended(batch.end);
+    }
+
+    fn write_pieces(&self, batch: &Batch) -> Result<(), (String, io::Error)> {
+        for piece in &batch.pieces {
+            let file = self.log.file_at(piece.at).ok_or_else(|| {
+                (
+                    "commitlog".to_owned(),
+                    io::Error::from(io::ErrorKind::NotFound),
+                )
+            })?;
+            let bytes = batch.bytes.get(piece.range.clone()).unwrap_or_default();
+            let at = piece.at - file.start;
+            file.segment
+                .write_at(at, &[IoSlice::new(bytes)])
+                .map_err(|error| (file.path(), error))?;
+            file.segment.publish(at + bytes.len() as u64);
+        }
+        Ok(())
+    }
+}

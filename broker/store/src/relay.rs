@@ -1,0 +1,75 @@
+//! Work that whoever finds it free does for all.
+//!
+//! Several threads ask for the same work (write what waits, answer who can be answered). One of them does it; the
+//! others go on at once, since the one that works looks again before it leaves. Nobody waits and nothing is forgotten:
+//! who asks is counted, and the count falls to zero only when no one asked after the last round began.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+/// See the module. `T` is what the work needs and keeps between its rounds.
+#[derive(Default)]
+pub(crate) struct Relay<T> {
+    asked: AtomicUsize,
+    /// Never contended: only who raised `asked` from zero comes here.
+    kept: Mutex<T>,
+}
+
+impl<T> Relay<T> {
+    /// Does `work` at least once from now on, on this thread unless another one is at it. May be called from within the
+    /// work, which then goes on for another round.
+    pub(crate) fn run(&self, mut work: impl FnMut(&mut T)) {
+        if self.asked.fetch_add(1, Ordering::AcqRel) > 0 {
+            return;
+        }
+        let mut answered = 1;
+        loop {
+            work(&mut self.kept.lock());
+            let asked = self.asked.fetch_sub(answered, Ordering::AcqRel);
+            if asked == answered {
+                return;
+            }
+            answered = asked - answered;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    #[test]
+    fn who_asks_from_within_gets_another_round_and_not_a_deadlock() {
+        let relay = Relay::<u32>::default();
+        let mut left = 3;
+        relay.run(|rounds| {
+            *rounds += 1;
+            if left > 0 {
+                left -= 1;
+                relay.run(|_| unreachable!("another one is at it"));
+            }
+        });
+        assert_eq!(*relay.kept.lock(), 4);
+    }
+
+    #[test]
+    fn nothing_put_before_asking_is_left_when_all_have_asked() {
+        let relay = Relay::<u64>::default();
+        let waiting = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        waiting.fetch_add(1, Ordering::Relaxed);
+                        relay.run(|done| *done += waiting.swap(0, Ordering::Relaxed));
+                    }
+                });
+            }
+        });
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(*relay.kept.lock(), 80_000);
+    }
+}

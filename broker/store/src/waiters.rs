@@ -1,0 +1,199 @@
+//! Who waits for an answer, in log order. Pure: no I/O, no clock.
+//!
+//! An append enters together with its record and leaves once: with `Ok` when the end it waits for is reached, or with
+//! "unknown" when that takes too long, fails, or the store stops. Nobody enters after the store was closed or failed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rocket_protocol::UnixMillis;
+
+use crate::api::{Appended, Completion, Promise, PutOutcome, PutStatus};
+
+/// Someone who waits for the promise to be kept.
+pub(crate) struct Waiter<C> {
+    /// Its answer is due when this end is reached.
+    pub(crate) end: u64,
+    /// After this time it is told "unknown".
+    pub(crate) deadline: UnixMillis,
+    /// Gets the outcome.
+    pub(crate) completion: C,
+    /// Where its messages lie.
+    pub(crate) appended: Appended,
+}
+
+impl<C: Completion> Waiter<C> {
+    /// Answers; to be called outside of all locks.
+    pub(crate) fn answer(self, status: PutStatus) {
+        self.completion.complete(PutOutcome {
+            status,
+            appended: Some(self.appended),
+        });
+    }
+
+    /// Answers that the outcome is unknown, where all before `durable` was flushed.
+    pub(crate) fn answer_unknown(self, durable: u64) {
+        let status = if self.end <= durable {
+            PutStatus::FlushSlaveTimeout
+        } else {
+            PutStatus::FlushDiskTimeout
+        };
+        self.answer(status);
+    }
+}
+
+/// Why nobody may enter any more.
+#[derive(Debug, Clone)]
+pub(crate) enum Closed {
+    /// The store is being closed.
+    Stopping,
+    /// A write or flush failed.
+    Failed(Arc<str>),
+}
+
+/// See the module.
+pub(crate) struct Waiters<C> {
+    /// They wait for what the modes promise.
+    kept: VecDeque<Waiter<C>>,
+    /// They only wait for the write.
+    written: VecDeque<Waiter<C>>,
+    closed: Option<Closed>,
+}
+
+impl<C> Waiters<C> {
+    pub(crate) fn new() -> Self {
+        Self {
+            kept: VecDeque::new(),
+            written: VecDeque::new(),
+            closed: None,
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.kept.len() + self.written.len()
+    }
+
+    pub(crate) fn closed(&self) -> Option<&Closed> {
+        self.closed.as_ref()
+    }
+
+    /// Nobody enters from now on. A failure is never forgotten for an orderly stop.
+    pub(crate) fn close(&mut self, why: Closed) {
+        if !matches!(self.closed, Some(Closed::Failed(_))) {
+            self.closed = Some(why);
+        }
+    }
+
+    /// Enters; the ends of those who enter never fall.
+    pub(crate) fn push(&mut self, promise: Promise, waiter: Waiter<C>) {
+        match promise {
+            Promise::Kept => self.kept.push_back(waiter),
+            Promise::AppendOnly => self.written.push_back(waiter),
+        }
+    }
+
+    /// Moves at most `max` of those to `out` whose time has come: all is written to `appended` and answered to `answered`.
+    pub(crate) fn take_due(
+        &mut self,
+        appended: u64,
+        answered: u64,
+        max: usize,
+        out: &mut Vec<Waiter<C>>,
+    ) {
+        for (queue, end) in [(&mut self.written, appended), (&mut self.kept, answered)] {
+            while out.len() < max
+                && let Some(waiter) = queue.pop_front_if(|waiter| waiter.end <= end)
+            {
+                out.push(waiter);
+            }
+        }
+    }
+
+    /// Takes out those whose deadline is before `now`.
+    pub(crate) fn take_expired(&mut self, now: UnixMillis) -> Vec<Waiter<C>> {
+        let mut out = Vec::new();
+        for queue in [&mut self.written, &mut self.kept] {
+            while let Some(waiter) = queue.pop_front_if(|waiter| waiter.deadline < now) {
+                out.push(waiter);
+            }
+        }
+        out
+    }
+
+    /// Takes out everyone.
+    pub(crate) fn take_all(&mut self) -> Vec<Waiter<C>> {
+        self.written.drain(..).chain(self.kept.drain(..)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_protocol::{PhysicalOffset, QueueOffset};
+
+    use super::*;
+
+    fn waiter(end: u64) -> Waiter<u64> {
+        Waiter {
+            end,
+            deadline: UnixMillis(100),
+            completion: end,
+            appended: Appended {
+                physical_offset: PhysicalOffset(end - 1),
+                queue_offset: QueueOffset(0),
+                len: 1,
+                store_timestamp: UnixMillis(0),
+                count: 1,
+                physical_offsets: Vec::new(),
+            },
+        }
+    }
+
+    fn waiters(ends: &[u64]) -> Waiters<u64> {
+        let mut waiters = Waiters::new();
+        ends.iter()
+            .for_each(|&end| waiters.push(Promise::Kept, waiter(end)));
+        waiters
+    }
+
+    fn ends(waiters: &[Waiter<u64>]) -> Vec<u64> {
+        waiters.iter().map(|waiter| waiter.completion).collect()
+    }
+
+    #[test]
+    fn who_waits_leaves_in_log_order_when_its_end_is_reached_and_no_more_at_once_than_asked() {
+        let mut waiters = waiters(&[10, 20, 30]);
+        let mut due = Vec::new();
+        waiters.take_due(30, 9, 9, &mut due);
+        assert!(due.is_empty());
+        waiters.take_due(30, 25, 1, &mut due);
+        assert_eq!(ends(&due), [10]);
+        waiters.take_due(30, 25, 9, &mut due);
+        assert_eq!((ends(&due), waiters.len()), (vec![10, 20], 1));
+    }
+
+    #[test]
+    fn who_waits_only_for_the_write_does_not_wait_behind_those_who_wait_for_the_flush() {
+        let mut waiters = waiters(&[10]);
+        waiters.push(Promise::AppendOnly, waiter(20));
+        let mut due = Vec::new();
+        waiters.take_due(20, 0, 9, &mut due);
+        assert_eq!(ends(&due), [20]);
+    }
+
+    #[test]
+    fn who_waits_too_long_leaves_after_its_deadline() {
+        let mut waiters = waiters(&[10]);
+        assert!(waiters.take_expired(UnixMillis(100)).is_empty());
+        assert_eq!(ends(&waiters.take_expired(UnixMillis(101))), [10]);
+    }
+
+    #[test]
+    fn a_stop_does_not_hide_a_failure() {
+        let mut waiters = waiters(&[]);
+        waiters.close(Closed::Stopping);
+        waiters.close(Closed::Failed("EIO".into()));
+        waiters.close(Closed::Stopping);
+        assert!(matches!(waiters.closed(), Some(Closed::Failed(_))));
+    }
+}
