@@ -51,7 +51,7 @@ pub fn next_state(
     let id = i64::from(ordinal) + 1;
     let incarnation = Incarnation::unregistered();
     let master = Member {
-        replica: id,
+        replica_id: id,
         incarnation: incarnation.clone(),
     };
     let address = format!("{name}.{}", names.host(&names.group_replicas(index)));

@@ -90,7 +90,7 @@ impl Incarnation {
 pub struct Member {
     /// Number of the replica, a key of `replicas`.
     #[schemars(range(min = 1))]
-    pub replica: i64,
+    pub replica_id: i64,
     /// Its incarnation.
     pub incarnation: Incarnation,
 }
@@ -99,7 +99,8 @@ pub struct Member {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Replica {
-    /// Name of its pod.
+    /// Name of its pod, for people: never an identity.
+    #[serde(default)]
     #[schemars(length(max = 253))]
     pub name: String,
     /// Identity of its disk; empty until it registered.
@@ -170,9 +171,11 @@ pub enum GroupRule {
     validation = Rule::new("self.groupUid == oldSelf.groupUid").message("groupUid never changes"),
     validation = Rule::new("!has(self.master) || (has(oldSelf.master) && self.master == oldSelf.master) || self.epoch > oldSelf.epoch")
         .message("another master needs a higher epoch"),
-    validation = Rule::new("!has(self.master) || self.inSync.exists(member, member.replica == self.master.replica && member.incarnation == self.master.incarnation)").message("the master is a member of inSync"),
+    validation = Rule::new("!has(self.master) || self.inSync.exists(member, member.replicaId == self.master.replicaId && member.incarnation == self.master.incarnation)").message("the master is a member of inSync"),
+    validation = Rule::new("self.inSync.all(member, string(member.replicaId) in self.replicas && has(self.replicas[string(member.replicaId)].incarnation) && self.replicas[string(member.replicaId)].incarnation == member.incarnation && !self.replicas[string(member.replicaId)].lost)").message("a member of inSync is known under its present incarnation and is not lost"),
+    validation = Rule::new("self.eligible.all(member, string(member.replicaId) in self.replicas && has(self.replicas[string(member.replicaId)].incarnation) && self.replicas[string(member.replicaId)].incarnation == member.incarnation && !self.replicas[string(member.replicaId)].lost)").message("a member of eligible is known under its present incarnation and is not lost"),
     validation = Rule::new("self.eligible.size() == 0 || self.inSync.size() < self.minInSync").message("eligible is empty while inSync is complete"),
-    validation = Rule::new("!self.eligible.exists(one, self.inSync.exists(other, one.replica == other.replica && one.incarnation == other.incarnation))").message("nobody is in inSync and in eligible"),
+    validation = Rule::new("!self.eligible.exists(one, self.inSync.exists(other, one.replicaId == other.replicaId && one.incarnation == other.incarnation))").message("nobody is in inSync and in eligible"),
     validation = Rule::new("self.unclean.size() >= oldSelf.unclean.size()").message("unclean only grows"),
 )]
 pub struct GroupState {
@@ -241,7 +244,12 @@ impl GroupState {
     pub fn master_pod(&self) -> Option<&str> {
         let master = self.master.as_ref()?;
         self.replicas
-            .get(&master.replica.to_string())
+            .get(&master.replica_id.to_string())
             .map(|replica| replica.name.as_str())
     }
+}
+
+/// Pod behind the address of a replica: the first label of its host name.
+pub fn pod_of_address(address: &str) -> &str {
+    address.split(['.', ':']).next().unwrap_or_default()
 }

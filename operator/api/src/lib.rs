@@ -33,7 +33,7 @@ pub use condition::{Condition, ConditionType, Reason, Truth};
 pub use config_key::{OWNED_KEYS, OwnedKey};
 pub use group::{
     Activated, GROUP_FORMAT, GroupRule, GroupState, Incarnation, Member, Replica,
-    RocketBrokerGroup, RocketBrokerGroupSpec, Unclean,
+    RocketBrokerGroup, RocketBrokerGroupSpec, Unclean, pod_of_address,
 };
 pub use pod::{
     ClientSelector, EnvVar, Monitoring, ObjectName, PodMetadata, PodTemplate, Resources,

@@ -186,10 +186,12 @@ fn edits_that_cannot_take_effect_are_refused() {
 }
 
 fn state(changes: &Value) -> Value {
-    let member = json!({"replica": 1, "incarnation": "0".repeat(32)});
+    let member = json!({"replicaId": 1, "incarnation": "0".repeat(32)});
+    let known =
+        json!({"name": "orders-0-0", "address": "", "incarnation": "0".repeat(32), "lost": false});
     let mut state = json!({
         "format": 1, "groupUid": "u", "version": 5, "epoch": 3, "master": member, "inSync": [member], "eligible": [], "minInSync": 1,
-        "replicas": {"1": {"name": "orders-0-0", "address": ""}}, "nextReplicaId": 3, "lastComplete": [1], "unclean": [],
+        "replicas": {"1": known, "2": known}, "nextReplicaId": 3, "lastComplete": [1], "unclean": [],
     });
     for (key, value) in changes.as_object().unwrap() {
         state[key] = value.clone();
@@ -206,7 +208,8 @@ fn check_state(before: &Value, after: &Value) -> Result<(), kube::core::cel::Val
 #[test]
 fn the_group_object_refuses_what_the_protocol_forbids() {
     let before = state(&json!({}));
-    let other = json!({"replica": 2, "incarnation": "0".repeat(32)});
+    let other = json!({"replicaId": 2, "incarnation": "0".repeat(32)});
+    let restarted = json!({"replicaId": 2, "incarnation": "1".repeat(32)});
     let first = before["master"].clone();
     let cases = [
         (json!({"version": 4}), "version grows by exactly one"),
@@ -228,6 +231,14 @@ fn the_group_object_refuses_what_the_protocol_forbids() {
         (
             json!({"version": 6, "inSync": [other]}),
             "the master is a member of inSync",
+        ),
+        (
+            json!({"version": 6, "inSync": [first, restarted]}),
+            "a member of inSync is known under its present incarnation",
+        ),
+        (
+            json!({"version": 6, "minInSync": 3, "eligible": [restarted]}),
+            "a member of eligible is known under its present incarnation",
         ),
         (
             json!({"version": 6, "eligible": [other]}),

@@ -222,7 +222,7 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
         let name = |member: &rocket_api::Member| {
             state
                 .replicas
-                .get(&member.replica.to_string())
+                .get(&member.replica_id.to_string())
                 .map(|replica| replica.name.clone())
         };
         state.in_sync.iter().filter_map(name).collect()

@@ -1,0 +1,80 @@
+//! Every implementation behind one suite.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod kubernetes;
+mod suite;
+
+use std::sync::Arc;
+
+use rocket_coordinator::file::FileCoordinator;
+use rocket_coordinator::memory::MemoryCoordinator;
+use rocket_coordinator::{Coordinator, ReadAnswer};
+
+#[tokio::test]
+async fn memory_is_a_register() {
+    suite::all(async |first| {
+        let memory = Arc::new(MemoryCoordinator::new(first));
+        (Arc::clone(&memory), memory)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn file_is_a_register() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut number = 0;
+    suite::all(async |first| {
+        number += 1;
+        let path = folder.path().join(number.to_string());
+        (
+            FileCoordinator::open(&path, first.clone()).await.unwrap(),
+            FileCoordinator::open(&path, first).await.unwrap(),
+        )
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn file_that_is_there_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = FileCoordinator::open(folder.path(), suite::group())
+        .await
+        .unwrap();
+    let cas = suite::growing(&suite::group(), 1);
+    one.cas(cas.clone()).await;
+    let again = FileCoordinator::open(folder.path(), suite::group())
+        .await
+        .unwrap();
+    assert_eq!(again.read_current().await, ReadAnswer::State(cas.new));
+}
+
+#[tokio::test]
+async fn broken_file_is_no_answer_and_a_missing_one_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = FileCoordinator::open(folder.path(), suite::group())
+        .await
+        .unwrap();
+    let path = folder.path().join("state.json");
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, whole.split_at(whole.len() / 2).0).unwrap();
+    assert_eq!(file.read_current().await, ReadAnswer::Unreachable);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(file.read_current().await, ReadAnswer::Gone);
+}
+
+/// A process that is killed between writing and renaming leaves a file that nobody reads.
+#[tokio::test]
+async fn write_that_was_cut_off_never_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = FileCoordinator::open(folder.path(), suite::group())
+        .await
+        .unwrap();
+    std::fs::write(folder.path().join("state.json.new"), "{\"form").unwrap();
+    assert_eq!(
+        file.read_current().await,
+        ReadAnswer::State(Arc::new(suite::group()))
+    );
+    let cas = suite::growing(&suite::group(), 1);
+    file.cas(cas.clone()).await;
+    assert_eq!(file.read_current().await, ReadAnswer::State(cas.new));
+}
