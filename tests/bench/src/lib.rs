@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod check;
 pub mod history;
+pub mod limits;
 pub mod load;
 pub mod process;
 pub mod produce;

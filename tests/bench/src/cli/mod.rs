@@ -3,6 +3,7 @@
 mod consume;
 mod end_to_end;
 mod history;
+mod limits;
 mod output;
 mod produce;
 mod recovery;
@@ -25,6 +26,7 @@ Examples:
   rocket-bench produce --topic t --create-topic 8 --connections 8 --in-flight 8 --pid $(pidof rocket-broker)
   rocket-bench produce --topic t --rate 20000 --seconds 60        open loop: latency from the intended moment
   rocket-bench consume --topic t
+  rocket-bench limits --dir /data
   rocket-bench produce --topic t --history h.jsonl --seconds 10 && rocket-bench verify --topic t --history h.jsonl";
 
 #[derive(Subcommand)]
@@ -37,6 +39,8 @@ enum Kind {
     EndToEnd(end_to_end::EndToEnd),
     /// Kill a broker under load and measure from its next start to the first SEND_OK
     Recovery(recovery::Recovery),
+    /// What this machine can do right now: disk, page cache, network, processor
+    Limits(limits::LimitsArgs),
     /// Pull a whole topic and hold it against a history; exit code 1 when a rule is broken
     Verify(history::Verify),
 }
@@ -47,6 +51,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Kind::Consume(args) => consume::run(&args),
         Kind::EndToEnd(args) => end_to_end::run(&args),
         Kind::Recovery(args) => recovery::run(&args),
+        Kind::Limits(args) => limits::run(&args),
         Kind::Verify(args) => history::verify(&args),
     }
 }
