@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::{Cas, CasAnswer, Coordinator, Hints, ReadAnswer};
 
@@ -53,11 +54,15 @@ pub struct FolderError {
 
 impl FileCoordinator {
     /// Opens the register in `folder`, which is made if it is missing. If it holds no state yet, `first` is written: of several
-    /// processes that start at once, one does. To be called inside a tokio runtime.
+    /// processes that start at once, one does. The task that watches belongs to `tasks` and ends with the last clone.
     ///
     /// # Errors
     /// [`FolderError`] when the folder cannot be made or written.
-    pub async fn open(folder: &Path, first: State) -> Result<Self, FolderError> {
+    pub async fn open(
+        folder: &Path,
+        first: State,
+        tasks: &TaskTracker,
+    ) -> Result<Self, FolderError> {
         let error = |source| FolderError {
             folder: folder.to_owned(),
             source,
@@ -69,7 +74,7 @@ impl FileCoordinator {
             .map_err(error)?;
         let (sender, hints) = watch::channel(None);
         let stop = CancellationToken::new();
-        tokio::spawn(
+        tasks.spawn(
             stop.clone()
                 .run_until_cancelled_owned(look(Arc::clone(&folder), sender)),
         );

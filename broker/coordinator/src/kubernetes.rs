@@ -18,6 +18,7 @@ use rocket_replication::identity::{GroupUid, Version};
 use rocket_replication::state::State;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::{Cas, CasAnswer, Coordinator, Hints, ReadAnswer};
 
@@ -63,13 +64,13 @@ pub enum BadStatus {
 }
 
 impl KubernetesCoordinator {
-    /// The register in the object `name`. Starts a watch; to be called inside a tokio runtime.
-    pub fn new(client: Client, namespace: &str, name: &str) -> Self {
+    /// The register in the object `name`. The task that watches belongs to `tasks` and ends with the last clone.
+    pub fn new(client: Client, namespace: &str, name: &str, tasks: &TaskTracker) -> Self {
         let api: Api<RocketBrokerGroup> = Api::namespaced(client, namespace);
         let (sender, hints) = watch::channel(None);
         let stop = CancellationToken::new();
         let watching = look(api.clone(), name.to_owned(), sender);
-        tokio::spawn(stop.clone().run_until_cancelled_owned(watching));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watching));
         Self {
             api,
             name: name.into(),
@@ -232,10 +233,10 @@ async fn look(api: Api<RocketBrokerGroup>, name: String, hints: watch::Sender<Op
             }
             Ok(Err(BadStatus::Missing)) => {}
             Ok(Err(error)) => {
-                tracing::error!(group = name, %error, "the group object was changed by hand or restored")
+                tracing::error!(group = name, %error, "the group object was changed by hand or restored");
             }
             Err(error) => {
-                tracing::debug!(group = name, %error, "the watch of the group object was interrupted")
+                tracing::debug!(group = name, %error, "the watch of the group object was interrupted");
             }
         }
     }

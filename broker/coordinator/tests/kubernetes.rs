@@ -15,6 +15,8 @@ use rocket_coordinator::{CasAnswer, Coordinator as _};
 use rocket_replication::identity::GroupUid;
 use rocket_replication::state::State;
 
+use tokio_util::task::TaskTracker;
+
 use crate::suite;
 
 const UID: &str = "00000000-0000-0000-0000-000000000009";
@@ -64,7 +66,7 @@ fn status_of_another_object_is_refused() {
 /// Answers the get with the object and the replace with `code`; returns what the write was told.
 async fn written_against(code: u16) -> CasAnswer {
     let (service, mut server) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-    let answering = tokio::spawn(async move {
+    let answering = TaskTracker::new().spawn(async move {
         while let Some((request, answer)) = server.next_request().await {
             let is_write = request.method() == Method::PUT;
             let is_watch = request
@@ -92,7 +94,12 @@ async fn written_against(code: u16) -> CasAnswer {
             );
         }
     });
-    let register = KubernetesCoordinator::new(Client::new(service, "mq"), "mq", "orders-0");
+    let register = KubernetesCoordinator::new(
+        Client::new(service, "mq"),
+        "mq",
+        "orders-0",
+        &TaskTracker::new(),
+    );
     let answer = register.cas(suite::growing(&suite::group(), 1)).await;
     answering.abort();
     answer
@@ -173,6 +180,7 @@ async fn register(
     api.replace_status(&name, &PostParams::default(), &made)
         .await
         .unwrap();
-    let handle = || KubernetesCoordinator::new(client.clone(), namespace, &name);
+    let tasks = TaskTracker::new();
+    let handle = || KubernetesCoordinator::new(client.clone(), namespace, &name, &tasks);
     (handle(), handle())
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rocket_coordinator::file::FileCoordinator;
 use rocket_coordinator::memory::MemoryCoordinator;
 use rocket_coordinator::{Coordinator, ReadAnswer};
+use tokio_util::task::TaskTracker;
 
 #[tokio::test]
 async fn memory_is_a_register() {
@@ -23,12 +24,15 @@ async fn memory_is_a_register() {
 async fn file_is_a_register() {
     let folder = tempfile::tempdir().unwrap();
     let mut number = 0;
+    let tasks = TaskTracker::new();
     suite::all(async |first| {
         number += 1;
         let path = folder.path().join(number.to_string());
         (
-            FileCoordinator::open(&path, first.clone()).await.unwrap(),
-            FileCoordinator::open(&path, first).await.unwrap(),
+            FileCoordinator::open(&path, first.clone(), &tasks)
+                .await
+                .unwrap(),
+            FileCoordinator::open(&path, first, &tasks).await.unwrap(),
         )
     })
     .await;
@@ -37,12 +41,12 @@ async fn file_is_a_register() {
 #[tokio::test]
 async fn file_that_is_there_is_not_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let one = FileCoordinator::open(folder.path(), suite::group())
+    let one = FileCoordinator::open(folder.path(), suite::group(), &TaskTracker::new())
         .await
         .unwrap();
     let cas = suite::growing(&suite::group(), 1);
     one.cas(cas.clone()).await;
-    let again = FileCoordinator::open(folder.path(), suite::group())
+    let again = FileCoordinator::open(folder.path(), suite::group(), &TaskTracker::new())
         .await
         .unwrap();
     assert_eq!(again.read_current().await, ReadAnswer::State(cas.new));
@@ -51,7 +55,7 @@ async fn file_that_is_there_is_not_begun_anew() {
 #[tokio::test]
 async fn broken_file_is_no_answer_and_a_missing_one_is_gone() {
     let folder = tempfile::tempdir().unwrap();
-    let file = FileCoordinator::open(folder.path(), suite::group())
+    let file = FileCoordinator::open(folder.path(), suite::group(), &TaskTracker::new())
         .await
         .unwrap();
     let path = folder.path().join("state.json");
@@ -66,7 +70,7 @@ async fn broken_file_is_no_answer_and_a_missing_one_is_gone() {
 #[tokio::test]
 async fn write_that_was_cut_off_never_happened() {
     let folder = tempfile::tempdir().unwrap();
-    let file = FileCoordinator::open(folder.path(), suite::group())
+    let file = FileCoordinator::open(folder.path(), suite::group(), &TaskTracker::new())
         .await
         .unwrap();
     std::fs::write(folder.path().join("state.json.new"), "{\"form").unwrap();
