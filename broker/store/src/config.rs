@@ -95,6 +95,8 @@ pub struct StoreConfig {
     /// The newest part of the log that is taken to be in memory (`accessMessageInMemoryMaxRatio` 40 % of RAM). Default
     /// 1 GiB; whoever knows the machine's memory sets it.
     pub memory_bytes: u64,
+    /// How much of the page cache readers that are far behind may take, all together. Default 64 MiB.
+    pub catch_up_bytes: u64,
     /// How often the position of queues and index is secured; recovery re-reads at most what came after. Default 5 s.
     pub checkpoint_interval: Duration,
 }
@@ -133,6 +135,7 @@ impl Default for StoreConfig {
                 .map(|seconds| seconds * 1000)
                 .collect(),
             memory_bytes: 1 << 30,
+            catch_up_bytes: 64 << 20,
             checkpoint_interval: Duration::from_secs(5),
         }
     }

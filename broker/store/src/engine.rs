@@ -131,7 +131,7 @@ impl<C: Completion> Engine<C> {
         let (parts, report) = recovery::recover(&config, &dir)?;
         let position = parts.dispatcher.position;
         let engine = Self {
-            heat: Heat::new(position),
+            heat: Heat::new(parts.appender.end(), config.catch_up_bytes),
             log: parts.log,
             queues: parts.queues,
             index: parts.index.map(Mutex::new),

@@ -18,8 +18,6 @@ use crate::commit_log::CommitLog;
 
 /// The newest part of what was written is in memory without a look.
 const HOT_BYTES: u64 = 64 << 20;
-/// Blocks that catch-up readers keep in memory, all together.
-const COLD_BLOCKS_MAX: usize = 64;
 /// Blocks that are brought in ahead of a catch-up reader.
 const AHEAD_BLOCKS: u64 = 4;
 /// How long a look at a block counts.
@@ -38,11 +36,14 @@ pub(crate) struct Heat {
 }
 
 impl Heat {
-    /// Of a log that this process goes on with at `end`.
-    pub(crate) fn new(end: u64) -> Self {
+    /// Of a log that this process goes on with at `end`; readers that are behind keep `cold_bytes` of it in memory.
+    pub(crate) fn new(end: u64, cold_bytes: u64) -> Self {
+        let blocks_max = (cold_bytes / BLOCK_BYTES).max(2 * AHEAD_BLOCKS);
         Self {
             written_from: end,
-            cold: Mutex::new(ColdBlocks::new(COLD_BLOCKS_MAX)),
+            cold: Mutex::new(ColdBlocks::new(
+                usize::try_from(blocks_max).unwrap_or(usize::MAX),
+            )),
             cold_count: AtomicUsize::new(0),
             warm: (0..SLOTS).map(|_| Default::default()).collect(),
         }

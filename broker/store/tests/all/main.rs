@@ -7,6 +7,8 @@
 )]
 
 mod apache;
+mod catching_up;
 mod disk;
 mod reading;
 mod support;
+mod watched;
