@@ -10,8 +10,8 @@ use rocket_mapped_file::Advice;
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_protocol::QueueId;
 use rocket_store::{
-    Append, Engine, Flush, GetResult, GetStatus, LocalPolicy, Messages, NoEvents, NotInMemory,
-    Promise, ReadLimits, Step, StoreConfig,
+    Engine, Flush, GetResult, GetStatus, LocalPolicy, NoEvents, NotInMemory, Promise, ReadLimits,
+    Step, StoreConfig,
 };
 
 use crate::support::{Tell, TestClock, clock, message, topic};
@@ -82,13 +82,11 @@ impl World {
     fn send(&self, number: usize) {
         let body = vec![u8::try_from(number % 251).unwrap(); BODY_BYTES];
         let (tell, _) = channel();
-        let append = Append {
-            messages: Messages::One(message("t", 0, body, "")),
-            promise: Promise::Kept,
-            completion: Tell(tell),
-        };
-        assert!(self.engine().append(append).is_ok());
-        while self.engine().append_step() == Step::Worked {}
+        let message = message("t", 0, body, "");
+        let engine = self.engine();
+        let taken = engine.append(&[message.as_ref()], Promise::Kept, Tell(tell));
+        assert!(taken.is_ok());
+        engine.write_step();
         self.engine().flush_step(0);
         while self.engine().dispatch_step() == Step::Worked {}
     }

@@ -7,6 +7,7 @@
 )]
 
 mod apache;
+mod by_time;
 mod catching_up;
 mod disk;
 mod reading;

@@ -39,16 +39,16 @@ impl CommitPolicy for UpTo {
     }
 }
 
-struct World {
-    engine: Engine<Tell>,
+pub(crate) struct World {
+    pub(crate) engine: Engine<Tell>,
     clock: Arc<TestClock>,
     limit: Arc<UpTo>,
     dir: MemoryDirectory,
-    topic: TopicName,
+    pub(crate) topic: TopicName,
 }
 
 impl World {
-    fn new(events: Arc<dyn StoreEvents>) -> Self {
+    pub(crate) fn new(events: Arc<dyn StoreEvents>) -> Self {
         let config = StoreConfig {
             segment_bytes: 4096,
             consume_queue_file_bytes: 200,
@@ -78,9 +78,14 @@ impl World {
     }
 
     fn send_at(&self, time: i64, body: usize) {
+        self.send_to(0, time, body);
+    }
+
+    /// Sends to one of the topic's queues.
+    pub(crate) fn send_to(&self, queue: u32, time: i64, body: usize) {
         self.clock.0.store(T0 + time, Ordering::Relaxed);
         let (tell, _) = channel();
-        let message = message("t", 0, vec![b'x'; body], "TAGS\u{1}a\u{2}");
+        let message = message("t", queue, vec![b'x'; body], "TAGS\u{1}a\u{2}");
         let taken = self
             .engine
             .append(&[message.as_ref()], Promise::Kept, Tell(tell));
@@ -101,8 +106,22 @@ impl World {
     }
 
     fn by_time(&self, time: i64, boundary: Boundary) -> i64 {
+        self.search(0, time, boundary)
+    }
+
+    /// The queue offset at a time.
+    pub(crate) fn search(&self, queue: u32, time: i64, boundary: Boundary) -> i64 {
+        let time = UnixMillis(T0 + time);
         self.engine
-            .offset_by_time(&self.topic, QueueId(0), UnixMillis(T0 + time), boundary)
+            .offset_by_time(&self.topic, QueueId(queue), time, boundary)
+    }
+
+    /// Has retention find the disk full to so much.
+    pub(crate) fn fill_disk(&self, percent: u64) {
+        self.engine.look_at_disk();
+        let used = self.engine.disk_usage().used;
+        self.dir.set_capacity(used * 100 / percent);
+        self.engine.retention_step();
     }
 }
 
@@ -212,12 +231,7 @@ fn a_filling_disk_removes_the_oldest_file_then_refuses_and_recovers_by_itself() 
     let world = World::new(Arc::clone(&heard) as Arc<dyn StoreEvents>);
     (0..12).for_each(|time| world.send_at(time, 1000));
     assert_eq!(world.status(0).0, GetStatus::Found);
-    let used = {
-        world.engine.look_at_disk();
-        world.engine.disk_usage().used
-    };
-    world.dir.set_capacity(used * 100 / 88);
-    world.engine.retention_step();
+    world.fill_disk(88);
     let removed = heard.0.lock().unwrap().clone();
     assert_eq!(
         removed.first().map(|removed| removed.reason),
