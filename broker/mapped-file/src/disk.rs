@@ -1,28 +1,22 @@
 //! The seam on a real file system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, IoSliceMut};
-use std::num::NonZeroU64;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use memmap2::Mmap;
-use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, FlockOperation};
-use rustix::io::{Errno, ReadWriteFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags};
+use rustix::io::Errno;
 
-use crate::segment::{Advice, Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
+use crate::segment::{Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
+
+mod segment;
+
+use segment::DiskSegment;
 
 /// Bytes of one write of zeros.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-/// Residence is asked for once in these many bytes: the kernel reads and evicts in larger pieces than pages.
-const SAMPLE_BYTES: u64 = 64 << 10;
-/// Parts of one `pwritev` at most (`IOV_MAX` on Linux).
-const PARTS_MAX: usize = 1024;
 
 /// A folder on a file system.
 #[derive(Debug)]
@@ -112,8 +106,8 @@ impl Directory for DiskDirectory {
             .create_new(true)
             .open(&path)?;
         let filled = fill(&file, len, options.fill).and_then(|()| file.sync_all());
-        let opened = filled.and_then(|()| DiskSegment::new(file, len, &path, options));
-        match opened {
+        let made = filled.and_then(|()| DiskSegment::made(file, len, &path, options));
+        match made {
             Ok(segment) => {
                 Self::sync_parent(&path)?;
                 Ok(Arc::new(segment))
@@ -129,7 +123,30 @@ impl Directory for DiskDirectory {
         let path = self.path(path);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let len = file.metadata()?.len();
-        Ok(Arc::new(DiskSegment::new(file, len, &path, options)?))
+        Ok(Arc::new(DiskSegment::made(file, len, &path, options)?))
+    }
+
+    fn open_later(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+    ) -> io::Result<Arc<dyn Segment>> {
+        Ok(Arc::new(DiskSegment::known(len, &self.path(path), options)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        let here = rustix::fs::CWD;
+        match rustix::fs::renameat_with(here, &from, here, &to, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // A file system without that flag.
+            Err(Errno::INVAL | Errno::NOSYS) if !to.exists() => fs::rename(&from, &to)?,
+            Err(error) => return Err(error.into()),
+        }
+        // The new name first: a crash between the two may leave both, never none.
+        Self::sync_parent(&to)?;
+        Self::sync_parent(&from)
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -224,207 +241,4 @@ fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
         at += part as u64;
     }
     Ok(())
-}
-
-/// A file of fixed length.
-struct DiskSegment {
-    file: File,
-    lanes: Vec<OwnedFd>,
-    len: u64,
-    published: AtomicU64,
-    /// Held while writing and while publishing, so that nothing is published under a write that is still running.
-    writing: Mutex<()>,
-    map: OnceLock<Arc<Map>>,
-}
-
-impl DiskSegment {
-    fn new(file: File, len: u64, path: &Path, options: SegmentOptions) -> io::Result<Self> {
-        let lanes = (0..options.lanes)
-            .map(|_| {
-                OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open(path)
-                    .map(OwnedFd::from)
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self {
-            file,
-            lanes,
-            len,
-            published: AtomicU64::new(0),
-            writing: Mutex::new(()),
-            map: OnceLock::new(),
-        })
-    }
-
-    fn may_write(&self, from: u64, to: u64) -> io::Result<()> {
-        if from < self.published.load(Ordering::Acquire) || to < from || to > self.len {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        Ok(())
-    }
-
-    fn map(&self) -> io::Result<&Arc<Map>> {
-        if let Some(map) = self.map.get() {
-            return Ok(map);
-        }
-        // SAFETY: the file has its full length and is never shortened; the folder's lock keeps other processes away.
-        // Bytes of the map are read only through `lease`, below the published position, where `write_at` and `zero`
-        // refuse to write.
-        let map = unsafe { Mmap::map(&self.file) }?;
-        Ok(self.map.get_or_init(|| Arc::new(Map(map))))
-    }
-}
-
-/// A read-only map; its bytes may be looked at only below the published position of its segment.
-struct Map(Mmap);
-
-/// A published part of a map, kept alive as long as someone reads it.
-struct Lease {
-    map: Arc<Map>,
-    offset: usize,
-    len: usize,
-}
-
-impl AsRef<[u8]> for Lease {
-    fn as_ref(&self) -> &[u8] {
-        published_bytes(&self.map, self.offset, self.len)
-    }
-}
-
-/// Bytes of a map; the caller has checked that `offset + len` lies below the published position of its segment.
-fn published_bytes(map: &Map, offset: usize, len: usize) -> &[u8] {
-    let start = map.0.as_ptr();
-    // SAFETY: the callers checked that `offset + len` lies below the published position and so within the map.
-    let first = unsafe { start.add(offset) };
-    // SAFETY: these bytes are mapped as long as `map` lives, which the result borrows, and being published they never
-    // change any more. No reference to other bytes of the map is made, so none covers bytes that still change.
-    unsafe { std::slice::from_raw_parts(first, len) }
-}
-
-impl Segment for DiskSegment {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        let total = parts.iter().map(|part| part.len() as u64).sum::<u64>();
-        let _writing = self.writing.lock();
-        self.may_write(offset, offset.saturating_add(total))?;
-        let mut owned: Vec<IoSlice<'_>> = parts.to_vec();
-        let mut left: &mut [IoSlice<'_>] = &mut owned;
-        let mut at = offset;
-        IoSlice::advance_slices(&mut left, 0);
-        while !left.is_empty() {
-            let now = left.get(..left.len().min(PARTS_MAX)).unwrap_or_default();
-            let written = match rustix::io::pwritev(self.file.as_fd(), now, at) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => written,
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            at += written as u64;
-            IoSlice::advance_slices(&mut left, written);
-        }
-        Ok(())
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(into, offset)
-    }
-
-    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
-        let _writing = self.writing.lock();
-        self.may_write(from, to)?;
-        if from == to {
-            return Ok(());
-        }
-        let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, flags, from, to - from) {
-            Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP) => write_zeros(&self.file, from, to),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn publish(&self, end: u64) {
-        assert!(end <= self.len, "published beyond the end of a segment");
-        let _writing = self.writing.lock();
-        self.published.fetch_max(end, Ordering::AcqRel);
-    }
-
-    fn published(&self) -> u64 {
-        self.published.load(Ordering::Acquire)
-    }
-
-    fn lease(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
-        let published = self.published();
-        if offset
-            .checked_add(len as u64)
-            .is_none_or(|end| end > published)
-        {
-            return Ok(None);
-        }
-        if len == 0 {
-            return Ok(Some(Bytes::new()));
-        }
-        let Ok(offset) = usize::try_from(offset) else {
-            return Ok(None);
-        };
-        let map = Arc::clone(self.map()?);
-        Ok(Some(Bytes::from_owner(Lease { map, offset, len })))
-    }
-
-    fn copy(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<bool> {
-        let published = self.published();
-        if offset
-            .checked_add(len as u64)
-            .is_none_or(|end| end > published)
-        {
-            return Ok(false);
-        }
-        if len > 0 {
-            let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-            into.extend_from_slice(published_bytes(self.map()?, offset, len));
-        }
-        Ok(true)
-    }
-
-    fn is_resident(&self, offset: u64, len: u64) -> bool {
-        let end = offset.saturating_add(len).min(self.len);
-        let mut at = offset;
-        while at < end {
-            let mut byte = [0];
-            let into = &mut [IoSliceMut::new(&mut byte)];
-            match rustix::io::preadv2(&self.file, into, at, ReadWriteFlags::NOWAIT) {
-                Err(Errno::AGAIN) => return false,
-                // Not known here.
-                Err(_) => return true,
-                Ok(_) => at += SAMPLE_BYTES,
-            }
-        }
-        true
-    }
-
-    fn advise(&self, offset: u64, len: u64, advice: Advice) {
-        let advice = match advice {
-            Advice::WillNeed => rustix::fs::Advice::WillNeed,
-            Advice::DontNeed => rustix::fs::Advice::DontNeed,
-        };
-        if let Some(len) = NonZeroU64::new(len) {
-            // A hint.
-            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), advice);
-        }
-    }
-
-    fn flush(&self, lane: usize) -> io::Result<()> {
-        let lane = self.lanes.get(lane).ok_or(io::ErrorKind::InvalidInput)?;
-        rustix::fs::fdatasync(lane).map_err(io::Error::from)
-    }
-
-    fn forget_cache(&self) -> io::Result<()> {
-        rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed)
-            .map_err(io::Error::from)
-    }
 }

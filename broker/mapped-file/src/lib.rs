@@ -16,6 +16,8 @@
 
 pub mod disk;
 pub mod memory;
+mod published;
 mod segment;
+mod sync;
 
 pub use segment::{Advice, Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};

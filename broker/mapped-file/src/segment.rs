@@ -81,6 +81,22 @@ pub trait Directory: Send + Sync {
     -> io::Result<Arc<dyn Segment>>;
     /// Opens a segment; its length is the file's.
     fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>>;
+    /// A segment whose length a listing told: the file itself is opened when it is first used, so that a folder of
+    /// thousands costs nothing. What opening would have said comes from that first use then; a file that was shortened
+    /// meanwhile is `UnexpectedEof`.
+    fn open_later(
+        &self,
+        path: &str,
+        _len: u64,
+        options: SegmentOptions,
+    ) -> io::Result<Arc<dyn Segment>> {
+        self.open(path, options)
+    }
+    /// Gives a file another name, durably. Segments that are open stay so; one from [`Directory::open_later`] that was not
+    /// used yet will not be found any more. Fails if there is a file of the new name.
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Removes a file; not to find it is no error. Leases of it stay valid.
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Removes a folder with all that is in it; not to find it is no error.
@@ -154,4 +170,16 @@ pub trait Segment: Send + Sync {
     fn flush(&self, lane: usize) -> io::Result<()>;
     /// Gives up cached pages, so that the next reads come from the disk. For use after a failed flush of an earlier process.
     fn forget_cache(&self) -> io::Result<()>;
+    /// As [`Segment::read_at`], and leaves the page cache as it was: what was not in it is given up behind the read, and
+    /// nothing is read ahead. For whoever looks at everything once.
+    fn read_aside(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.read_at(offset, into)
+    }
+    /// Whether the file still has a name. A file that lost it takes writes and flushes as before, and all of it is gone
+    /// when the process ends.
+    fn is_named(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+    /// Nothing will be written any more and all that was is flushed: what was kept open for that is closed.
+    fn retire(&self) {}
 }

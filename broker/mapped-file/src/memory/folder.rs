@@ -1,0 +1,217 @@
+//! The folder of the twin in memory.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::segment::MemorySegment;
+use super::{File, Image, MemoryDirectory, Undo, World};
+use crate::segment::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
+
+impl MemoryDirectory {
+    fn file(&self, path: &str) -> io::Result<File> {
+        self.world
+            .lock()
+            .files
+            .get(path)
+            .cloned()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn segment(&self, file: File) -> Arc<dyn Segment> {
+        let len = file.lock().cache.len() as u64;
+        let segment = MemorySegment::new(Arc::clone(&self.world), Ok(file), len);
+        segment.count_open();
+        Arc::new(segment)
+    }
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
+}
+
+impl Directory for MemoryDirectory {
+    fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {
+        let world = self.world.lock();
+        let files = world
+            .files
+            .iter()
+            .filter(|(path, _)| split(path).0 == folder)
+            .map(|(path, file)| Entry {
+                name: split(path).1.to_owned(),
+                is_folder: false,
+                len: file.lock().cache.len() as u64,
+            });
+        let folders = world
+            .folders
+            .iter()
+            .filter(|path| split(path).0 == folder)
+            .map(|path| Entry {
+                name: split(path).1.to_owned(),
+                is_folder: true,
+                len: 0,
+            });
+        let mut list: Vec<Entry> = files.chain(folders).collect();
+        list.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(list)
+    }
+
+    fn create_folder(&self, folder: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.may_change()?;
+        let mut path = String::new();
+        for part in folder.split('/').filter(|part| !part.is_empty()) {
+            if !path.is_empty() {
+                path.push('/');
+            }
+            path.push_str(part);
+            world.folders.insert(path.clone());
+        }
+        Ok(())
+    }
+
+    fn create(&self, path: &str, len: u64, _: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
+        let file = {
+            let mut world = self.world.lock();
+            world.may_change().and_then(|()| world.may_open())?;
+            if world.files.contains_key(path) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            if world.used().saturating_add(len) > world.capacity {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let zeros = vec![0; usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?];
+            let file = Arc::new(Mutex::new(Image::of(zeros)));
+            world.files.insert(path.to_owned(), Arc::clone(&file));
+            world
+                .unsynced
+                .push((split(path).0.to_owned(), Undo::Created(path.to_owned())));
+            file
+        };
+        self.sync(split(path).0)?;
+        Ok(self.segment(file))
+    }
+
+    fn open(&self, path: &str, _: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
+        self.world.lock().may_open()?;
+        Ok(self.segment(self.file(path)?))
+    }
+
+    fn open_later(&self, path: &str, len: u64, _: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
+        let file = self.file(path).map_err(|error| error.kind());
+        let segment = MemorySegment::new(Arc::clone(&self.world), file, len);
+        Ok(Arc::new(segment))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.may_change()?;
+        if !world.files.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if world.files.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let file = world.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        world.files.insert(to.to_owned(), file);
+        // Durable on return, and a journal commits in order.
+        world.unsynced.clear();
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.may_change()?;
+        if let Some(file) = world.files.remove(path) {
+            let undo = Undo::Removed(path.to_owned(), file);
+            world.unsynced.push((split(path).0.to_owned(), undo));
+        }
+        Ok(())
+    }
+
+    fn remove_folder(&self, folder: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.may_change()?;
+        let below = format!("{folder}/");
+        let files: Vec<String> = world
+            .files
+            .keys()
+            .filter(|path| path.starts_with(&below))
+            .cloned()
+            .collect();
+        for path in files {
+            if let Some(file) = world.files.remove(&path) {
+                world
+                    .unsynced
+                    .push((split(folder).0.to_owned(), Undo::Removed(path, file)));
+            }
+        }
+        world
+            .folders
+            .retain(|path| path != folder && !path.starts_with(&below));
+        Ok(())
+    }
+
+    fn sync(&self, folder: &str) -> io::Result<()> {
+        let mut world = self.world.lock();
+        // A journal commits in order: what was changed before a change that is flushed is flushed with it.
+        if let Some(last) = world
+            .unsynced
+            .iter()
+            .rposition(|(changed, _)| changed == folder)
+        {
+            world.unsynced.drain(..=last);
+        }
+        Ok(())
+    }
+
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        match self.file(path) {
+            Ok(file) => Ok(Some(file.lock().cache.clone())),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.may_change()?;
+        let image = Image::of(content.to_vec());
+        world
+            .files
+            .insert(path.to_owned(), Arc::new(Mutex::new(image)));
+        drop(world);
+        self.sync(split(path).0)
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let world = self.world.lock();
+        Ok(Space {
+            capacity: world.capacity,
+            available: world.capacity.saturating_sub(world.used()),
+        })
+    }
+
+    fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
+        if !self.world.lock().locks.insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(MemoryLock {
+            world: Arc::clone(&self.world),
+            path: path.to_owned(),
+        }))
+    }
+}
+
+struct MemoryLock {
+    world: Arc<Mutex<World>>,
+    path: String,
+}
+
+impl Lock for MemoryLock {}
+
+impl Drop for MemoryLock {
+    fn drop(&mut self) {
+        self.world.lock().locks.remove(&self.path);
+    }
+}

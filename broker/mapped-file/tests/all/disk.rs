@@ -1,0 +1,105 @@
+//! What only a real file system shows.
+
+use std::io::IoSlice;
+
+use rocket_mapped_file::disk::DiskDirectory;
+use rocket_mapped_file::{Directory, SegmentOptions};
+
+/// How many descriptors and maps this process has of files below `folder`.
+fn held(folder: &std::path::Path) -> (usize, usize) {
+    let is_below = |path: &std::path::Path| path.starts_with(folder);
+    let descriptors = std::fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| is_below(path))
+        .count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let maps = maps
+        .lines()
+        .filter(|line| line.contains(folder.to_str().unwrap()))
+        .count();
+    (descriptors, maps)
+}
+
+#[test]
+fn files_that_nobody_reads_cost_no_descriptor_and_no_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let dir = DiskDirectory::open(&root).unwrap();
+    let options = SegmentOptions {
+        lanes: 3,
+        ..SegmentOptions::default()
+    };
+    for name in 0..100 {
+        drop(dir.create(&format!("{name}"), 4096, options).unwrap());
+    }
+    let known: Vec<_> = (0..100)
+        .map(|name| dir.open_later(&format!("{name}"), 4096, options).unwrap())
+        .collect();
+    known.iter().for_each(|segment| segment.publish(4096));
+    assert_eq!(held(&root), (0, 0));
+    let lease = known[7].lease(0, 4096).unwrap().unwrap();
+    assert_eq!((lease[0], held(&root)), (0, (1, 1)));
+    let later = dir.open_later("8", 4096, options).unwrap();
+    later.write_at(0, &[IoSlice::new(b"x")]).unwrap();
+    assert_eq!(held(&root).0, 5, "one to write and three to flush");
+    later.retire();
+    assert_eq!(held(&root), (1, 1));
+}
+
+#[test]
+fn a_look_aside_leaves_the_page_cache_as_it_was() {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = DiskDirectory::open(folder.path()).unwrap();
+    let len = 4 << 20;
+    let segment = dir.create("s", len, SegmentOptions::default()).unwrap();
+    segment
+        .write_at(0, &[IoSlice::new(&vec![7; 4 << 20])])
+        .unwrap();
+    segment.flush(0).unwrap();
+    segment.forget_cache().unwrap();
+    let path = folder.path().join("s");
+    if std::process::Command::new("fincore")
+        .arg("-V")
+        .output()
+        .is_err()
+    {
+        println!("skipped: there is no fincore here; nothing was shown about the page cache");
+        return;
+    }
+    if resident(&path) > 0 {
+        println!("skipped: this file system gives up no pages; nothing was shown");
+        return;
+    }
+    let mut bytes = vec![0; 64 << 10];
+    for block in 0..len / (64 << 10) {
+        segment.read_aside(block * (64 << 10), &mut bytes).unwrap();
+        assert!(bytes.iter().all(|&byte| byte == 7));
+    }
+    assert_eq!(
+        resident(&path),
+        0,
+        "what was not there before is not there after"
+    );
+    segment.read_at(0, &mut bytes).unwrap();
+    let before = resident(&path);
+    segment.read_aside(0, &mut bytes).unwrap();
+    assert!(
+        before > 0 && resident(&path) >= before,
+        "what was there stays"
+    );
+}
+
+/// Bytes of a file in the page cache, by util-linux: to ask the kernel by reading would read ahead.
+fn resident(path: &std::path::Path) -> u64 {
+    let out = std::process::Command::new("fincore")
+        .args(["--bytes", "--noheadings", "--output", "RES"])
+        .arg(path)
+        .output()
+        .unwrap();
+    String::from_utf8(out.stdout)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
+}
