@@ -192,6 +192,8 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
             };
             served += frame.len();
             frames += 1;
+            // Before it is served: who has an answer must find its frame counted.
+            count(&inner.shared.stats.frames_in, 1);
             if let Err(error) = self.serve_frame(frame, now) {
                 break Err(error);
             }
@@ -205,7 +207,6 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
             }
         };
         if frames > 0 {
-            count(&inner.shared.stats.frames_in, frames);
             self.processor.served(self.connection);
             self.frame_since = None;
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -53,6 +54,7 @@ impl Table {
 pub struct Topics {
     file: JsonFile,
     table: ArcSwap<Table>,
+    generation: AtomicU64,
     writing: Mutex<()>,
 }
 
@@ -79,6 +81,7 @@ impl Topics {
         Ok(Self {
             file,
             table: ArcSwap::from_pointee(table),
+            generation: AtomicU64::new(0),
             writing: Mutex::new(()),
         })
     }
@@ -90,11 +93,19 @@ impl Topics {
 
     /// The topic's name as the table has it: a clone of it shares its text.
     pub fn name_of(&self, topic: &str) -> Option<TopicName> {
+        self.entry(topic).map(|(name, _)| name)
+    }
+
+    /// The topic's name as the table has it, and its settings.
+    pub fn entry(&self, topic: &str) -> Option<(TopicName, Arc<TopicConfig>)> {
         let table = self.table.load();
-        table
-            .topics
-            .get_key_value(topic)
-            .map(|(name, _)| name.clone())
+        let (name, config) = table.topics.get_key_value(topic)?;
+        Some((name.clone(), Arc::clone(config)))
+    }
+
+    /// Grows after each change of the table: what was looked up after it was read is no older than it.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Whether the topic exists.
@@ -225,6 +236,7 @@ impl Topics {
             next.version = next_version(next.version, now);
             self.file.save(&next.to_body().to_json())?;
             self.table.store(Arc::new(next));
+            self.generation.fetch_add(1, Ordering::Release);
         }
         Ok(())
     }

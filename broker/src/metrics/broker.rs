@@ -86,7 +86,7 @@ metrics! {
 }
 
 /// RocketMQ's kinds of a message, for the label `message_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum MessageType {
     /// Nothing special.
     Normal,
@@ -226,6 +226,22 @@ impl Metrics {
             .inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
+    /// The histogram of answers of one kind, to be kept by whoever answers often. The time goes in as milliseconds.
+    pub fn latency(
+        &self,
+        request: Option<&'static str>,
+        response: Option<&'static str>,
+        held: bool,
+    ) -> Histogram {
+        let labels = [
+            "remoting",
+            request.unwrap_or("unknown"),
+            response.unwrap_or("unknown"),
+            flag(held),
+        ];
+        self.series.rpc_latency.with_label_values(&labels)
+    }
+
     /// Records an answered request. Codes are names or, for unknown ones, `unknown`: a peer must not be able to make series.
     pub fn answered(
         &self,
@@ -234,15 +250,7 @@ impl Metrics {
         held: bool,
         took: Duration,
     ) {
-        let labels = [
-            "remoting",
-            request.unwrap_or("unknown"),
-            response.unwrap_or("unknown"),
-            flag(held),
-        ];
-        self.series
-            .rpc_latency
-            .with_label_values(&labels)
+        self.latency(request, response, held)
             .observe(took.as_secs_f64() * 1e3);
     }
 

@@ -12,7 +12,7 @@ use rocket_protocol::message::{Properties, property};
 use rocket_protocol::{
     Command, Message, QueueId, RecordView, ResponseCode, SysFlag, TopicName, UnixMillis,
 };
-use rocket_store::{GetStatus, Promise, PutStatus, ReadLimits};
+use rocket_store::{GetStatus, PutStatus, ReadLimits};
 use tokio::sync::oneshot;
 
 use super::BrokerProcessor;
@@ -57,11 +57,16 @@ impl BrokerProcessor {
         properties.to_bytes()
     }
 
+    /// The queue of a level, counted from 1.
+    pub(super) fn schedule_place(&self, level: usize) -> (&TopicName, QueueId) {
+        let queue = u32::try_from(level.saturating_sub(1)).unwrap_or(u32::MAX);
+        (&self.schedule_topic, QueueId(queue))
+    }
+
     /// Sends `message` through the queue of its level, counted from 1.
     pub(super) fn schedule(&self, message: &mut Message, level: usize) {
-        message.topic = self.schedule_topic.clone();
-        let queue = u32::try_from(level.saturating_sub(1)).unwrap_or(u32::MAX);
-        message.queue_id = QueueId(queue);
+        let (topic, queue) = self.schedule_place(level);
+        (message.topic, message.queue_id) = (topic.clone(), queue);
     }
 
     pub(super) fn all_delay_offsets(&self) -> Command {
@@ -153,7 +158,7 @@ impl BrokerProcessor {
                 // Nobody listens any more when the broker stops; then the position stays where it is.
                 let _ = done.send(outcome.status);
             }));
-            self.append(std::slice::from_ref(&message), Promise::Kept, then);
+            self.append_own(&message, then);
             outcome
         });
         async move {

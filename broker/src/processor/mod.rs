@@ -21,6 +21,7 @@ mod runtime;
 mod send;
 mod send_back;
 mod send_properties;
+mod send_topics;
 mod stats;
 mod unique_key;
 
@@ -32,10 +33,8 @@ use std::sync::atomic::AtomicI64;
 use std::time::Instant;
 
 use rocket_protocol::name::system_topic;
-use rocket_protocol::{
-    ByteStr, Command, QueueId, RequestCode, ResponseCode, TopicName, UnixMillis,
-};
-use rocket_remoting::{Connection, Processor, Reply};
+use rocket_protocol::{Command, QueueId, RequestCode, ResponseCode, TopicName, UnixMillis};
+use rocket_remoting::{Connection, Processor, RawRequest, Reply};
 use rocket_store::{Clock, Store};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -52,6 +51,7 @@ pub use pull::ParkedPull;
 
 use catch_up::CatchUps;
 use refusal::{Answer, Refusal};
+use send_topics::{SendContext, SendTopics};
 use stats::BrokerStats;
 use unique_key::UniqueKeys;
 
@@ -87,8 +87,8 @@ pub struct BrokerProcessor {
     deps: Deps,
     stats: Arc<BrokerStats>,
     unique_keys: UniqueKeys,
-    /// The region of new messages, in every answer to a send.
-    region: ByteStr,
+    send_context: Arc<SendContext>,
+    send_topics: SendTopics,
     schedule_topic: TopicName,
     tasks: TaskTracker,
     catch_ups: CatchUps,
@@ -110,14 +110,15 @@ impl BrokerProcessor {
     pub fn new(deps: Deps) -> Arc<Self> {
         let stats = Arc::new(BrokerStats::new(deps.clock.now()));
         let unique_keys = UniqueKeys::new(deps.identity.store_host.ip());
-        let region = deps.identity.region_id.clone().into();
+        let send_context = Arc::new(SendContext::new(&deps, &stats));
         let schedule_topic =
             TopicName::parse(system_topic::SCHEDULE).expect("a constant topic name");
         Arc::new(Self {
             deps,
             stats,
             unique_keys,
-            region,
+            send_context,
+            send_topics: SendTopics::default(),
             schedule_topic,
             tasks: TaskTracker::new(),
             catch_ups: CatchUps::default(),
@@ -201,7 +202,9 @@ impl Processor for BrokerProcessor {
         match request.request_code() {
             RequestCode::SEND_MESSAGE
             | RequestCode::SEND_MESSAGE_V2
-            | RequestCode::SEND_BATCH_MESSAGE => self.send(connection, &request, reply, begun),
+            | RequestCode::SEND_BATCH_MESSAGE => {
+                self.send_decoded(connection, &request, reply, begun)
+            }
             RequestCode::PULL_MESSAGE | RequestCode::LITE_PULL_MESSAGE => {
                 self.pull(connection, &request, reply, begun);
             }
@@ -220,6 +223,14 @@ impl Processor for BrokerProcessor {
                     .answered(code.name(), result, false, begun.elapsed());
             }
         }
+    }
+
+    fn process_in_place<'a>(&self, request: RawRequest<'a>) -> Result<(), RawRequest<'a>> {
+        self.send_in_place(request)
+    }
+
+    fn served(&self, _connection: &Connection) {
+        self.deps.store.write_out();
     }
 
     fn closed(&self, connection: &Connection) {

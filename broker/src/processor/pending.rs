@@ -1,24 +1,23 @@
 //! Appends that wait for their outcome: a value that the store's thread completes, no task and no thread.
 
-use std::net::SocketAddr;
+use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use rocket_protocol::header::SendMessageResponseHeader;
-use rocket_protocol::message::OffsetMessageId;
 use rocket_protocol::message::property;
-use rocket_protocol::{ByteStr, Command, PhysicalOffset, ResponseCode, TopicName};
-use rocket_remoting::Reply;
+use rocket_protocol::send::SendResponse;
+use rocket_protocol::{PhysicalOffset, RequestCode, ResponseCode};
+use rocket_remoting::{HeldWakes, Reply};
 use rocket_store::{Appended, Completion, PutOutcome, PutStatus};
 
 use super::refusal::Refusal;
-use super::stats::BrokerStats;
-use crate::metrics::{Metrics, TopicSeries};
+use super::send_topics::{SendContext, SendTopic};
+use crate::metrics::MessageType;
 
 /// Who waits for an append.
 pub enum PendingSend {
     /// A producer.
-    Producer(Box<ProducerSend>),
+    Producer(ProducerSend),
     /// The broker itself: retries and delayed deliveries.
     Broker(Box<dyn FnOnce(PutOutcome) + Send>),
 }
@@ -30,93 +29,151 @@ impl Completion for PendingSend {
             Self::Broker(then) => then(outcome),
         }
     }
+
+    /// Each connection that gets answers is woken once, and one reading of the clock is the time of all.
+    fn together(complete: impl FnOnce()) {
+        let _held = HeldWakes::new();
+        NOW.set(Some(Instant::now()));
+        complete();
+        NOW.set(None);
+    }
 }
 
-/// What is needed to answer a producer.
+thread_local! {
+    /// The time of the answers that this thread gives together.
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time since `begun`.
+fn took(begun: Instant) -> Duration {
+    let now = NOW.get().unwrap_or_else(Instant::now);
+    now.saturating_duration_since(begun)
+}
+
+/// What is needed to answer a producer. A plain value: a send owns no memory of its own while it waits.
 pub struct ProducerSend {
     pub(super) reply: Reply,
-    pub(super) base: ResponseBase,
-    pub(super) request: Option<&'static str>,
     pub(super) begun: Instant,
-    pub(super) topic: TopicName,
+    pub(super) topic: Arc<SendTopic>,
+    pub(super) unique_key: UniqueKey,
     pub(super) queue_id: i32,
-    pub(super) unique_key: Option<ByteStr>,
-    pub(super) store_host: SocketAddr,
     pub(super) body_bytes: usize,
-    pub(super) message_bytes_max: u64,
-    pub(super) series: Arc<TopicSeries>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) stats: Arc<BrokerStats>,
-}
-
-/// What every answer to a send carries; without these fields Java's client fails on a null.
-#[derive(Debug, Clone)]
-pub(super) struct ResponseBase {
-    pub(super) region: ByteStr,
+    pub(super) request: RequestCode,
+    pub(super) kind: MessageType,
     pub(super) trace_on: bool,
 }
 
-impl ResponseBase {
-    pub(super) fn apply(&self, response: Command) -> Command {
-        let trace_on = if self.trace_on { "true" } else { "false" };
-        response
-            .with_ext(property::MSG_REGION, self.region.clone())
-            .with_ext(property::TRACE_ON, trace_on)
+/// Letters that a unique key has when it was made on an IPv6 host, the longest that clients make.
+const KEY_LETTERS: usize = 56;
+
+/// The unique key of a message, if it has one.
+pub(super) enum UniqueKey {
+    None,
+    Short {
+        len: u8,
+        letters: [u8; KEY_LETTERS],
+    },
+    /// A key of somebody's own making.
+    Long(Box<str>),
+}
+
+impl UniqueKey {
+    pub(super) fn of(key: Option<&str>) -> Self {
+        let Some(key) = key else { return Self::None };
+        let mut letters = [0; KEY_LETTERS];
+        match (letters.get_mut(..key.len()), u8::try_from(key.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(key.as_bytes());
+                Self::Short { len, letters }
+            }
+            _ => Self::Long(key.into()),
+        }
+    }
+
+    fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Short { len, letters } => {
+                let letters = letters.get(..usize::from(*len)).unwrap_or_default();
+                // It was a text when it was put there.
+                std::str::from_utf8(letters).ok()
+            }
+            Self::Long(key) => Some(key),
+        }
     }
 }
 
 impl ProducerSend {
-    fn complete(self: Box<Self>, outcome: &PutOutcome) {
-        let response = match put_answer(&outcome.status, self.message_bytes_max) {
-            Ok(code) => self.stored(code, outcome.appended.as_ref()),
-            Err(refusal) => {
-                self.stats.put_failed();
-                refusal.into_command()
+    fn complete(self, outcome: &PutOutcome) {
+        let context = &self.topic.context;
+        let stored = put_answer(&outcome.status, || context.config.load().max_message_size.0)
+            .and_then(|code| match &outcome.appended {
+                Some(appended) => Ok((code, appended)),
+                None => Err(Refusal::system_error(
+                    "the store does not say where the message is",
+                )),
+            });
+        match stored {
+            Ok((code, appended)) => {
+                let took = took(self.begun);
+                let (count, len) = (appended.count, appended.len);
+                self.topic
+                    .stored(self.kind, count, self.body_bytes, len, took);
+                let (reply, context) = (self.reply, &self.topic.context);
+                let response = SendResponse {
+                    code,
+                    host_letters: &context.host_letters,
+                    offsets: offsets(appended),
+                    queue_id: self.queue_id,
+                    queue_offset: appended.queue_offset.to_wire(),
+                    unique_key: self.unique_key.as_str(),
+                    region: &context.region,
+                    trace_on: self.trace_on,
+                };
+                reply.send_with(|opaque, format, out| response.encode(opaque, format, out));
+                context.answered(self.request, code, took);
             }
-        };
-        let result = response.response_code().name();
-        self.reply.send(self.base.apply(response));
-        self.metrics
-            .answered(self.request, result, false, self.begun.elapsed());
-    }
-
-    fn stored(&self, code: ResponseCode, appended: Option<&Appended>) -> Command {
-        let Some(appended) = appended else {
-            return Refusal::system_error("the store does not say where the message is")
-                .into_command();
-        };
-        self.series.count_batch(appended.count, self.body_bytes);
-        self.stats.put(
-            self.topic.as_str(),
-            u64::from(appended.count),
-            appended.len,
-            self.begun.elapsed(),
-        );
-        let header = SendMessageResponseHeader {
-            msg_id: message_ids(self.store_host, appended).into(),
-            queue_id: self.queue_id,
-            queue_offset: appended.queue_offset.to_wire(),
-            transaction_id: self.unique_key.clone(),
-            ..SendMessageResponseHeader::default()
-        };
-        Command::response(code).with_header(&header)
+            Err(refusal) => {
+                let (reply, trace_on) = (self.reply, self.trace_on);
+                refuse_send(context, reply, refusal, trace_on, self.request, self.begun);
+            }
+        }
     }
 }
 
-/// The offset message ids of an append, joined by commas.
-fn message_ids(store_host: SocketAddr, appended: &Appended) -> String {
-    let id = |offset: PhysicalOffset| OffsetMessageId { store_host, offset }.to_string();
+/// Where the records of an append begin.
+fn offsets(appended: &Appended) -> &[PhysicalOffset] {
     if appended.physical_offsets.is_empty() {
-        return id(appended.physical_offset);
+        std::slice::from_ref(&appended.physical_offset)
+    } else {
+        &appended.physical_offsets
     }
-    let ids: Vec<String> = appended.physical_offsets.iter().copied().map(id).collect();
-    ids.join(",")
+}
+
+/// Answers a send that stored nothing. Java's client reads region and trace switch from refusals, too.
+pub(super) fn refuse_send(
+    context: &SendContext,
+    reply: Reply,
+    refusal: Refusal,
+    trace_on: bool,
+    request: RequestCode,
+    begun: Instant,
+) {
+    context.stats.put_failed();
+    let code = refusal.code;
+    let trace_on = if trace_on { "true" } else { "false" };
+    let response = refusal
+        .into_command()
+        .with_ext(property::MSG_REGION, context.region.clone())
+        .with_ext(property::TRACE_ON, trace_on);
+    reply.send(response);
+    context.answered(request, code, took(begun));
 }
 
 /// The code of an append that is stored, also when its promise was not kept in time, or why nothing is stored.
 pub(super) fn put_answer(
     status: &PutStatus,
-    message_bytes_max: u64,
+    message_bytes_max: impl FnOnce() -> u64,
 ) -> Result<ResponseCode, Refusal> {
     match status {
         PutStatus::Ok => Ok(ResponseCode::SUCCESS),
@@ -126,8 +183,8 @@ pub(super) fn put_answer(
         PutStatus::InSyncReplicasNotEnough => {
             Err(Refusal::system_error("in-sync replicas not enough"))
         }
-        PutStatus::MessageIllegal(reason) => Err(illegal_message(message_bytes_max, reason)),
-        PutStatus::PropertiesTooLong => Err(illegal_message(message_bytes_max, "properties")),
+        PutStatus::MessageIllegal(reason) => Err(illegal_message(message_bytes_max(), reason)),
+        PutStatus::PropertiesTooLong => Err(illegal_message(message_bytes_max(), "properties")),
         PutStatus::ServiceNotAvailable(reason) => Err(Refusal::new(
             ResponseCode::SERVICE_NOT_AVAILABLE,
             format!(

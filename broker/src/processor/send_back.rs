@@ -13,7 +13,7 @@ use rocket_protocol::{
     TopicName,
 };
 use rocket_remoting::Reply;
-use rocket_store::{Promise, PutOutcome, PutStatus};
+use rocket_store::{PutOutcome, PutStatus};
 
 use super::BrokerProcessor;
 use super::pending::PendingSend;
@@ -54,7 +54,7 @@ impl BrokerProcessor {
                     };
                     answer(reply, done);
                 }));
-                self.append(std::slice::from_ref(&*message), Promise::Kept, then);
+                self.append_own(&message, then);
             }
         }
     }

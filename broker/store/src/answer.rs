@@ -26,8 +26,10 @@ impl<C: Completion> Engine<C> {
                 if due.is_empty() {
                     return;
                 }
-                due.drain(..)
-                    .for_each(|waiter| waiter.answer(PutStatus::Ok));
+                C::together(|| {
+                    due.drain(..)
+                        .for_each(|waiter| waiter.answer(PutStatus::Ok));
+                });
             }
         });
     }

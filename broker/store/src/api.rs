@@ -153,6 +153,11 @@ pub enum RemovalReason {
 pub trait Completion: Send + 'static {
     /// The outcome.
     fn complete(self, outcome: PutOutcome);
+
+    /// Runs `complete`, which completes several one after another on this thread: for what is done once for all of them.
+    fn together(complete: impl FnOnce()) {
+        complete();
+    }
 }
 
 impl<F: FnOnce(PutOutcome) + Send + 'static> Completion for F {

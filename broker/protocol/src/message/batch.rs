@@ -27,7 +27,7 @@ pub enum BatchError {
     },
 }
 
-/// One message of a batch; shares the batch's bytes.
+/// One message of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchMessage {
     /// The user's own number.
@@ -36,6 +36,16 @@ pub struct BatchMessage {
     pub body: Bytes,
     /// The properties string.
     pub properties: Bytes,
+}
+
+impl From<BatchView<'_>> for BatchMessage {
+    fn from(view: BatchView<'_>) -> Self {
+        Self {
+            flag: view.flag,
+            body: Bytes::copy_from_slice(view.body),
+            properties: Bytes::copy_from_slice(view.properties),
+        }
+    }
 }
 
 impl BatchMessage {
@@ -62,23 +72,34 @@ impl BatchMessage {
     }
 }
 
+/// One message of a batch that borrows the batch's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchView<'a> {
+    /// The user's own number.
+    pub flag: i32,
+    /// The body.
+    pub body: &'a [u8],
+    /// The properties string.
+    pub properties: &'a [u8],
+}
+
 /// Reads the messages of a batch one after another; ends after the first error.
-pub fn messages(batch: Bytes) -> Messages {
-    Messages {
+pub const fn views(batch: &[u8]) -> Views<'_> {
+    Views {
         rest: batch,
         index: 0,
     }
 }
 
-/// See [`messages`].
+/// See [`views`].
 #[derive(Debug, Clone)]
-pub struct Messages {
-    rest: Bytes,
+pub struct Views<'a> {
+    rest: &'a [u8],
     index: usize,
 }
 
-impl Iterator for Messages {
-    type Item = Result<BatchMessage, BatchError>;
+impl<'a> Iterator for Views<'a> {
+    type Item = Result<BatchView<'a>, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.rest.is_empty() {
@@ -87,42 +108,39 @@ impl Iterator for Messages {
         let message = self.read();
         self.index += 1;
         if message.is_err() {
-            self.rest.clear();
+            self.rest = &[];
         }
         Some(message)
     }
 }
 
-impl Messages {
-    fn read(&mut self) -> Result<BatchMessage, BatchError> {
+impl<'a> Views<'a> {
+    fn read(&mut self) -> Result<BatchView<'a>, BatchError> {
         let index = self.index;
-        let torn = BatchError::Torn { index };
-        let bad_length = BatchError::BadLength { index };
-        let total = self.rest.try_get_i32().map_err(|_| torn.clone())?;
+        let torn = || BatchError::Torn { index };
+        let bad_length = || BatchError::BadLength { index };
+        let total = self.rest.try_get_i32().map_err(|_| torn())?;
         let total = usize::try_from(total)
             .ok()
             .filter(|&total| total >= FIXED_BYTES)
-            .ok_or_else(|| bad_length.clone())?;
-        if total - 4 > self.rest.len() {
-            return Err(torn);
-        }
-        let mut message = self.rest.split_to(total - 4);
+            .ok_or_else(bad_length)?;
+        let (mut message, rest) = self.rest.split_at_checked(total - 4).ok_or_else(torn)?;
+        self.rest = rest;
         message.advance(8);
         let flag = message.get_i32();
         let body = usize::try_from(message.get_i32()).ok();
         // Two bytes have to remain for the length of the properties.
         let body = body
             .filter(|&len| len <= message.len().saturating_sub(2))
-            .ok_or_else(|| bad_length.clone())?;
-        let body = message.split_to(body);
-        let properties = usize::try_from(message.get_i16()).ok();
-        if properties != Some(message.len()) {
-            return Err(bad_length);
+            .ok_or_else(bad_length)?;
+        let (body, mut properties) = message.split_at(body);
+        if usize::try_from(properties.get_i16()).ok() != Some(properties.len()) {
+            return Err(bad_length());
         }
-        Ok(BatchMessage {
+        Ok(BatchView {
             flag,
             body,
-            properties: message,
+            properties,
         })
     }
 }
@@ -150,7 +168,7 @@ mod tests {
         for message in &sent {
             message.encode(&mut batch);
         }
-        let read: Vec<_> = messages(batch.freeze()).collect::<Result<_, _>>().unwrap();
+        let read: Vec<BatchMessage> = views(&batch).map(|view| view.unwrap().into()).collect();
         assert_eq!(read, sent);
     }
 
@@ -166,15 +184,14 @@ mod tests {
         let mut batch = Vec::new();
         sample(1, b"one", b"").encode(&mut batch);
         batch[at..at + 4].copy_from_slice(&value.to_be_bytes());
-        let read: Vec<_> = messages(batch.into()).collect();
+        let read: Vec<_> = views(&batch).collect();
         assert_eq!(read, [Err(error)]);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_survived(bytes: Vec<u8>) {
-            let len = bytes.len();
-            prop_assert!(messages(bytes.into()).count() <= len / FIXED_BYTES + 1);
+            prop_assert!(views(&bytes).count() <= bytes.len() / FIXED_BYTES + 1);
         }
     }
 }

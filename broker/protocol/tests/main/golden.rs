@@ -9,7 +9,7 @@ use rocket_protocol::body::*;
 use rocket_protocol::code::RequestCode as R;
 use rocket_protocol::frame::{self, Limits};
 use rocket_protocol::header::*;
-use rocket_protocol::message::{OffsetMessageId, UniqueKey, batch, property};
+use rocket_protocol::message::{BatchMessage, OffsetMessageId, UniqueKey, batch, property};
 use rocket_protocol::{
     Command, ExtFields, HeaderFormat, Message, RecordView, RequestCode, TopicName, json,
 };
@@ -439,8 +439,8 @@ fn records_and_batches_are_encoded_to_the_same_bytes() {
             }
             (R::SEND_BATCH_MESSAGE, false) => {
                 let mut out = Vec::new();
-                for message in batch::messages(body.clone()) {
-                    message.unwrap().encode(&mut out);
+                for message in batch::views(&body) {
+                    BatchMessage::from(message.unwrap()).encode(&mut out);
                     batched += 1;
                 }
                 assert_eq!(out, body, "{}", frame.name);

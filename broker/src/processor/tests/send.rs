@@ -264,7 +264,7 @@ fn every_outcome_of_an_append_has_its_code() {
         (PutStatus::Busy, false, 2),
         (PutStatus::Unknown, false, 1),
     ] {
-        let answer = put_answer(&status, 4096);
+        let answer = put_answer(&status, || 4096);
         assert_eq!(answer.is_ok(), stored, "{status:?}");
         let found = answer.unwrap_or_else(|refusal| refusal.code);
         assert_eq!(found.0, code, "{status:?}");

@@ -133,7 +133,8 @@ fn each_message_of_a_batch_has_its_own_key_and_stamp(#[case] format: HeaderForma
     let command = decoded(&out).remove(0);
     assert_eq!(command.code, RequestCode::SEND_BATCH_MESSAGE.0);
     assert_eq!(command.ext.get("m"), Some("true"));
-    let messages: Vec<_> = batch::messages(command.body.contiguous())
+    let body = command.body.contiguous();
+    let messages: Vec<_> = batch::views(&body)
         .collect::<Result<_, _>>()
         .unwrap();
     let keys: Vec<_> = messages
