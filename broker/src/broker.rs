@@ -275,6 +275,12 @@ impl Broker {
         &self.registration
     }
 
+    /// Pulls that wait for messages now.
+    pub fn waiting_pulls(&self) -> usize {
+        let serving = self.serving.as_ref();
+        serving.map_or(0, |serving| serving.processor.waiting_pulls())
+    }
+
     /// Waits until the store fails, and returns why. The broker must be stopped then.
     pub async fn failed(&self) -> String {
         self.probes.health.failed().await

@@ -127,6 +127,11 @@ impl BrokerProcessor {
         })
     }
 
+    /// Pulls that wait for messages now.
+    pub fn waiting_pulls(&self) -> usize {
+        self.deps.long_polling.len()
+    }
+
     fn now(&self) -> UnixMillis {
         self.deps.clock.now()
     }
