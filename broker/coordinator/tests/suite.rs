@@ -127,7 +127,7 @@ async fn a_forbidden_write_is_never_applied(one: &impl Coordinator) {
         |state| state.next_replica_id = ReplicaId(1),
         |state| {
             (state.master, state.in_sync) =
-                (Some(member(2)), BTreeSet::from([member(1), member(2)]))
+                (Some(member(2)), BTreeSet::from([member(1), member(2)]));
         },
         |state| state.in_sync = BTreeSet::from([member(2)]),
         |state| state.eligible = BTreeSet::from([member(2)]),

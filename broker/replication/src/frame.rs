@@ -108,6 +108,46 @@ pub fn encode(message: &Message, out: &mut BytesMut) -> Result<(), FrameError> {
     Ok(())
 }
 
+/// The fields of a `Data` beside its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DataHead {
+    /// The master's epoch: that of the link.
+    pub epoch: Epoch,
+    /// The epoch that the bytes belong to, and its start.
+    pub bytes_epoch: EpochStart,
+    /// Where the first of them lies.
+    pub offset: PhysicalOffset,
+    /// What the master knows to be committed.
+    pub confirm: PhysicalOffset,
+}
+
+/// Appends what precedes the bytes of a `Data` frame. The bytes themselves, `pieces` in order, are to follow it.
+///
+/// # Errors
+/// [`FrameError::TooLong`] when they are over the bound; nothing is appended then.
+pub fn encode_data_head(
+    data: &DataHead,
+    pieces: &[Bytes],
+    out: &mut BytesMut,
+) -> Result<(), FrameError> {
+    let length = DATA_FIELD_BYTES + pieces.iter().map(Bytes::len).sum::<usize>();
+    if length > DATA_BYTES_MAX {
+        return Err(FrameError::TooLong { kind: 4, length });
+    }
+    let mut fields = BytesMut::with_capacity(DATA_FIELD_BYTES);
+    put_data_fields(data, &mut fields);
+    let [l0, l1, l2, l3] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    let head = [l0, l1, l2, l3, 4, 0, 0, 0];
+    let before = crc32c::crc32c_append(crc32c::crc32c(&head), &fields);
+    let checksum = pieces
+        .iter()
+        .fold(before, |sum, piece| crc32c::crc32c_append(sum, piece));
+    out.put_slice(&head);
+    out.put_u32(checksum);
+    out.put_slice(&fields);
+    Ok(())
+}
+
 /// Takes the next whole frame off the front of `input`; `None` until there is one.
 ///
 /// # Errors
@@ -179,9 +219,13 @@ fn put_payload(message: &Message, out: &mut BytesMut) -> u8 {
             3
         }
         Message::Data(m) => {
-            out.put_u64(m.epoch.0);
-            put_entry(m.bytes_epoch, out);
-            put_offsets(&[m.offset, m.confirm], out);
+            let head = DataHead {
+                epoch: m.epoch,
+                bytes_epoch: m.bytes_epoch,
+                offset: m.offset,
+                confirm: m.confirm,
+            };
+            put_data_fields(&head, out);
             out.put_slice(&m.bytes);
             4
         }
@@ -240,6 +284,12 @@ fn put_report(report: &Report, out: &mut BytesMut) {
     put_offsets(&[report.log_end, report.durable_end, report.confirm], out);
     out.put_u64(report.version.0);
     out.put_u8(u8::from(report.master_linked));
+}
+
+fn put_data_fields(data: &DataHead, out: &mut BytesMut) {
+    out.put_u64(data.epoch.0);
+    put_entry(data.bytes_epoch, out);
+    put_offsets(&[data.offset, data.confirm], out);
 }
 
 fn put_member(member: Member, out: &mut BytesMut) {

@@ -1,0 +1,83 @@
+//! One link: a task that reads frames and writes what waits, until either side ends it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rocket_replication::frame::{self, FrameError};
+use rocket_replication::messages::{LinkId, Message};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::links::Event;
+use crate::outgoing::Outbox;
+
+/// How much is asked of the socket at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum End {
+    #[error("the other side closed it")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("a frame breaks the rules: {0}")]
+    Frame(#[from] FrameError),
+    #[error("nobody listens here any more")]
+    Deaf,
+}
+
+/// What a received message holds until it is dropped: its share of what a link may have under way.
+#[derive(Debug)]
+pub struct Share {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Carries frames both ways until the link ends.
+pub(crate) async fn run(
+    id: LinkId,
+    stream: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    outbox: &Outbox,
+    events: &mpsc::UnboundedSender<Event>,
+    inbound_bytes_max: u32,
+) -> End {
+    let (mut read_half, mut write_half) = stream;
+    let room = Arc::new(Semaphore::new(inbound_bytes_max as usize));
+    let reading = async {
+        let mut buffer = BytesMut::new();
+        loop {
+            while let Some(message) = frame::decode(&mut buffer)? {
+                let cost = cost(&message).min(inbound_bytes_max);
+                // Who serves the messages is behind: the peer is slowed down by not being read.
+                let Ok(permit) = Arc::clone(&room).acquire_many_owned(cost).await else {
+                    return Err(End::Deaf);
+                };
+                let share = Share { _permit: permit };
+                let event = Event::Received {
+                    link: id,
+                    message,
+                    share,
+                };
+                events.send(event).map_err(|_| End::Deaf)?;
+            }
+            buffer.reserve(READ_BYTES);
+            if read_half.read_buf(&mut buffer).await? == 0 {
+                return Err::<(), End>(End::Closed);
+            }
+        }
+    };
+    tokio::select! {
+        ended = reading => ended.err().unwrap_or(End::Closed),
+        error = outbox.write_all(&mut write_half) => End::Io(error),
+    }
+}
+
+fn cost(message: &Message) -> u32 {
+    let bytes = match message {
+        Message::Data(data) => data.bytes.len(),
+        Message::Range(range) => range.bytes.len(),
+        _ => 0,
+    };
+    u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(256)
+}

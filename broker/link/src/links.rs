@@ -1,0 +1,256 @@
+//! All links of one broker: those that it opens and those that it accepts.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rocket_replication::messages::{LinkId, Message};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::connection;
+pub use crate::connection::Share;
+use crate::opening::{self, OpeningError};
+use crate::outgoing::{Outbox, Outgoing};
+use crate::secret::{Secret, Side};
+
+/// Bounds of links.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// For connecting and proving, each.
+    pub opening_timeout: Duration,
+    /// Connections at once that have not proved themselves.
+    pub strangers_max: usize,
+    /// Bytes received on one link and not dropped yet; the peer is not read beyond.
+    pub inbound_bytes_max: u32,
+    /// Bytes that wait to be written to one link; the link is closed beyond.
+    pub outbound_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            opening_timeout: Duration::from_secs(1),
+            strangers_max: 64,
+            inbound_bytes_max: 8 << 20,
+            outbound_bytes_max: 64 << 20,
+        }
+    }
+}
+
+/// What happened on a link.
+#[derive(Debug)]
+pub enum Event {
+    /// The link that [`Links::connect`] promised is open.
+    Connected(LinkId),
+    /// It could not be opened.
+    ConnectFailed(LinkId),
+    /// A message came. On a link that was accepted the first one makes it known.
+    Received {
+        /// On this link.
+        link: LinkId,
+        /// The message.
+        message: Message,
+        /// To be dropped when it is served.
+        share: Share,
+    },
+    /// The link is gone. Not told of links that [`Links::close`] closed.
+    Disconnected(LinkId),
+}
+
+/// See the module. Clones are the same links.
+#[derive(Debug, Clone)]
+pub struct Links(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    settings: Settings,
+    secret: Secret,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    events: mpsc::UnboundedSender<Event>,
+    next: AtomicU64,
+    open: Mutex<HashMap<LinkId, Handle>>,
+    strangers: Arc<Semaphore>,
+}
+
+#[derive(Debug, Clone)]
+struct Handle {
+    outbox: Arc<Outbox>,
+    close: CancellationToken,
+}
+
+impl Links {
+    /// No links yet. Their tasks belong to `tasks` and end when `stop` is cancelled. The events come in the order of each
+    /// link; what waits in their queue is bounded by each link's `inbound_bytes_max`.
+    pub fn new(
+        settings: Settings,
+        secret: Secret,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> (Self, mpsc::UnboundedReceiver<Event>) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let inner = Inner {
+            strangers: Arc::new(Semaphore::new(settings.strangers_max)),
+            settings,
+            secret,
+            tasks,
+            stop,
+            events: sender,
+            next: AtomicU64::new(1),
+            open: Mutex::default(),
+        };
+        (Self(Arc::new(inner)), events)
+    }
+
+    /// Accepts links on `listener` from now on.
+    pub fn listen(&self, listener: TcpListener) {
+        let links = self.clone();
+        let accepting = self.0.stop.clone().run_until_cancelled_owned(async move {
+            links.accept(&listener).await;
+        });
+        self.0.tasks.spawn(accepting);
+    }
+
+    /// Opens a link to `address` (`host:port`, looked up now). [`Event::Connected`] or [`Event::ConnectFailed`] will follow.
+    pub fn connect(&self, address: String) -> LinkId {
+        let id = self.fresh();
+        let links = self.clone();
+        let handle = self.enter(id);
+        self.spawn(handle.close.clone(), async move {
+            match links.dial(&address).await {
+                Ok(stream) => {
+                    links.tell(Event::Connected(id));
+                    links.carry(id, stream, &handle).await;
+                }
+                Err(error) => {
+                    tracing::debug!(address, %error, "no replication link");
+                    links.0.open.lock().remove(&id);
+                    links.tell(Event::ConnectFailed(id));
+                }
+            }
+        });
+        id
+    }
+
+    /// Sends on a link; on one that is gone it is forgotten. Never blocks. A link whose peer does not read is closed.
+    pub fn send(&self, id: LinkId, outgoing: Outgoing) {
+        let Some(handle) = self.0.open.lock().get(&id).cloned() else {
+            return;
+        };
+        if let Err(error) = handle.outbox.push(outgoing) {
+            tracing::warn!(link = id.0, %error, "closed a replication link");
+            self.0.open.lock().remove(&id);
+            handle.close.cancel();
+            self.tell(Event::Disconnected(id));
+        }
+    }
+
+    /// Closes a link now; what waits to be written to it is lost.
+    pub fn close(&self, id: LinkId) {
+        if let Some(handle) = self.0.open.lock().remove(&id) {
+            handle.close.cancel();
+        }
+    }
+
+    /// How many links are open or being opened.
+    pub fn len(&self) -> usize {
+        self.0.open.lock().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn fresh(&self) -> LinkId {
+        LinkId(self.0.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn enter(&self, id: LinkId) -> Handle {
+        let handle = Handle {
+            outbox: Arc::new(Outbox::new(self.0.settings.outbound_bytes_max)),
+            close: self.0.stop.child_token(),
+        };
+        self.0.open.lock().insert(id, handle.clone());
+        handle
+    }
+
+    fn spawn(&self, close: CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn(close.run_until_cancelled_owned(work));
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody listens any more: the broker stops.
+        let _ = self.0.events.send(event);
+    }
+
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            let Ok(stranger) = Arc::clone(&self.0.strangers).acquire_owned().await else {
+                return;
+            };
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let links = self.clone();
+                    self.spawn(self.0.stop.child_token(), async move {
+                        let opened = links.open(stream, Side::Listener).await;
+                        drop(stranger);
+                        links.accepted(opened, peer).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept replication links");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn accepted(&self, opened: Result<TcpStream, OpeningError>, peer: SocketAddr) {
+        match opened {
+            Ok(stream) => {
+                let id = self.fresh();
+                let handle = self.enter(id);
+                let close = handle.close.clone();
+                close
+                    .run_until_cancelled(self.carry(id, stream, &handle))
+                    .await;
+            }
+            Err(error @ (OpeningError::Proof | OpeningError::Version(_))) => {
+                tracing::warn!(%peer, %error, "refused a replication link");
+            }
+            Err(error) => tracing::debug!(%peer, %error, "refused a replication link"),
+        }
+    }
+
+    async fn dial(&self, address: &str) -> Result<TcpStream, OpeningError> {
+        let connecting = timeout(self.0.settings.opening_timeout, TcpStream::connect(address));
+        let stream = connecting.await.map_err(|_| OpeningError::Slow)??;
+        self.open(stream, Side::Dialer).await
+    }
+
+    async fn open(&self, mut stream: TcpStream, side: Side) -> Result<TcpStream, OpeningError> {
+        stream.set_nodelay(true)?;
+        let opening = opening::open(&mut stream, side, &self.0.secret);
+        let opened = timeout(self.0.settings.opening_timeout, opening).await;
+        opened.map_err(|_| OpeningError::Slow)??;
+        Ok(stream)
+    }
+
+    async fn carry(&self, id: LinkId, mut stream: TcpStream, handle: &Handle) {
+        let inbound = self.0.settings.inbound_bytes_max;
+        let end =
+            connection::run(id, stream.split(), &handle.outbox, &self.0.events, inbound).await;
+        if self.0.open.lock().remove(&id).is_some() {
+            tracing::info!(link = id.0, %end, "a replication link ended");
+            self.tell(Event::Disconnected(id));
+        }
+    }
+}
