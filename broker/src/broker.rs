@@ -28,7 +28,7 @@ use crate::metrics::{Metrics, Scrape};
 use crate::processor::{BrokerProcessor, BrokerStore, Deps, PullPolling};
 use crate::refuser::Refuser;
 use crate::registration::{Plan, Registration};
-use crate::{clock, http, store_settings};
+use crate::{clock, http, recovered, store_settings};
 
 /// Why a broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -415,7 +415,7 @@ impl Kept {
                 dir: dir.clone(),
                 source,
             })?;
-            tracing::info!(dir = %dir.display(), ?report, "the store is open");
+            recovered::tell(&dir, &report, store_settings::flush(&config));
             let metadata = Metadata::open(&dir, &config, clock::now())?;
             Ok(Self {
                 store: Arc::new(store),

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod name_server;
 pub mod process;
 pub mod processor;
+mod recovered;
 pub mod refuser;
 pub mod registration;
 pub mod store_settings;

@@ -90,7 +90,7 @@ settings! {
         mapped_file_size_consume_queue: ByteSize, "mappedFileSizeConsumeQueue" = "6000000", between(2_000, 2_147_483_647), "bytes", Restart, RocketMQ;
         /// How a commit log file gets its blocks before it is needed: reserve asks the file system for them, zeros writes them.
         segment_preallocate: SegmentPreallocate, "segmentPreallocate" = "reserve", ANY, "", Restart, Ours;
-        /// With ASYNC_FLUSH: how often the log is flushed.
+        /// With ASYNC_FLUSH: how often the log is flushed. A power cut may cost what was acknowledged within this time and one flush before it; the next start says since when.
         flush_interval_commit_log: Duration, "flushIntervalCommitLog" = "200", between(1, 60_000), "ms", Restart, RocketMQ;
         /// Messages that may wait for the appender; above it a send is answered SYSTEM_BUSY.
         append_queue_max: usize, "sendThreadPoolQueueCapacity" = "10000", between(16, 1_000_000), "", Restart, RocketMQ;

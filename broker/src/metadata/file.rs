@@ -47,9 +47,12 @@ pub struct JsonFile {
 }
 
 impl JsonFile {
-    /// The file `name` in `dir`, which is made if it is not there.
+    /// The file `name` in `dir`, which is made if it is not there: it survives a power cut as its files do.
     pub fn new(dir: &Path, name: &str) -> Result<Self, FileError> {
         fs::create_dir_all(dir).map_err(io_error("make the folder", dir))?;
+        if let Some(above) = dir.parent() {
+            sync_folder(above)?;
+        }
         Ok(Self {
             path: dir.join(name),
             backup: dir.join(format!("{name}.bak")),
@@ -104,11 +107,14 @@ impl JsonFile {
         }
         fs::rename(&fresh, &self.path).map_err(io_error("rename", &fresh))?;
         self.is_good.store(true, Ordering::Relaxed);
-        let dir = self.path.parent().unwrap_or(Path::new("."));
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .map_err(io_error("sync the folder", dir))
+        sync_folder(self.path.parent().unwrap_or(Path::new(".")))
     }
+}
+
+fn sync_folder(dir: &Path) -> Result<(), FileError> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(io_error("sync the folder", dir))
 }
 
 fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {

@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rocket_protocol::PhysicalOffset;
+use rocket_protocol::{PhysicalOffset, UnixMillis};
 use thiserror::Error;
 
 use crate::config::ConfigError;
@@ -83,6 +83,9 @@ pub struct RecoveryReport {
     pub records_scanned: u64,
     /// Whether something followed the last good record and was made zero.
     pub tail_cut: bool,
+    /// When the last message that is there was stored. If the last process did not end in order and answered before its
+    /// flushes, what it acknowledged after this may be lost.
+    pub last_stored: UnixMillis,
 }
 
 /// Why a store did not close in order. It is safe to open again: that recovers.

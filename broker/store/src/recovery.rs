@@ -104,6 +104,7 @@ pub(crate) fn recover(
         log_end: PhysicalOffset(end.end),
         records_scanned: end.records,
         tail_cut,
+        last_stored: UnixMillis(time),
     };
     let appender = Appender::new(end.end, file.end(), next, UnixMillis(time));
     let dispatcher = Dispatcher {

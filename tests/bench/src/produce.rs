@@ -23,6 +23,9 @@ use crate::history::{self, Event};
 use crate::request::Request;
 use crate::route::{self, Queue, TIMEOUT};
 
+/// A lane that is refused waits so long before it goes on.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// What to send.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -211,8 +214,12 @@ impl Lane {
                             u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
                         )?;
                     }
+                    let is_refused = answer.response_code() != ResponseCode::SUCCESS;
                     for event in request.outcome(&answer) {
                         shared.note(&event)?;
+                    }
+                    if is_refused {
+                        tokio::time::sleep(PAUSE).await;
                     }
                 }
                 Err(error) => {
