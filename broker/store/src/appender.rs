@@ -5,47 +5,17 @@
 //! and rolled-back messages get queue offset 0 and no place in a queue, as in RocketMQ. Store times never fall within
 //! the log, so that a search by time works after a clock was set back.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use rocket_protocol::message::record::BLANK_HEAD_BYTES;
 use rocket_protocol::message::{MessageRef, TransactionState, write_blank};
-use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, SysFlag, TopicName, UnixMillis};
+use rocket_protocol::{PhysicalOffset, QueueOffset, SysFlag, UnixMillis};
 
 use crate::api::Appended;
+use crate::queues::Queues;
 
 /// Memory that an empty batch keeps.
 const BATCH_BYTES_KEPT: usize = 4 << 20;
-
-/// The next queue offset of every queue.
-#[derive(Debug, Default)]
-pub(crate) struct NextOffsets(HashMap<TopicName, HashMap<QueueId, u64>>);
-
-impl NextOffsets {
-    /// The next one; 0 for a queue that never had a message.
-    pub(crate) fn get(&self, topic: &TopicName, queue_id: QueueId) -> u64 {
-        self.0
-            .get(topic)
-            .and_then(|queues| queues.get(&queue_id))
-            .copied()
-            .unwrap_or(0)
-    }
-
-    /// Raises the next one to at least `next`.
-    pub(crate) fn raise(&mut self, topic: &TopicName, queue_id: QueueId, next: u64) {
-        let queues = match self.0.get_mut(topic) {
-            Some(queues) => queues,
-            None => self.0.entry(topic.clone()).or_default(),
-        };
-        let known = queues.entry(queue_id).or_default();
-        *known = next.max(*known);
-    }
-
-    /// Starts the topic's queues at 0 again.
-    pub(crate) fn forget(&mut self, topic: &TopicName) {
-        self.0.remove(topic);
-    }
-}
 
 /// Whether a record has a place in a queue.
 pub(crate) fn is_queued(sys_flag: SysFlag) -> bool {
@@ -97,20 +67,20 @@ pub(crate) struct Appender {
     file_end: u64,
     /// Begin of that file.
     file_start: u64,
-    /// Next queue offsets, those of placed messages included.
-    pub(crate) next: NextOffsets,
+    /// Keep the next queue offsets, those of placed messages included.
+    queues: Queues,
     timestamp: UnixMillis,
     filling: Batch,
 }
 
 impl Appender {
     /// Goes on at `end` in a file that ends at `file_end`.
-    pub(crate) fn new(end: u64, file_end: u64, next: NextOffsets, timestamp: UnixMillis) -> Self {
+    pub(crate) fn new(end: u64, file_end: u64, queues: Queues, timestamp: UnixMillis) -> Self {
         Self {
             end,
             file_end,
             file_start: end,
-            next,
+            queues,
             timestamp,
             filling: Batch::default(),
         }
@@ -170,9 +140,11 @@ impl Appender {
         file_len: impl Fn(u64) -> u64,
     ) -> Appended {
         self.timestamp = self.timestamp.max(now);
-        let queue = messages.first().filter(|first| is_queued(first.sys_flag));
-        let first_queue_offset =
-            queue.map_or(0, |first| self.next.get(first.topic, first.queue_id));
+        let queue = messages
+            .first()
+            .filter(|first| is_queued(first.sys_flag))
+            .map(|first| self.queues.get_or_make(first.topic, first.queue_id));
+        let first_queue_offset = queue.as_ref().map_or(0, |queue| queue.next_offset());
         let mut appended = Appended {
             physical_offset: PhysicalOffset(self.end),
             queue_offset: QueueOffset(first_queue_offset),
@@ -207,8 +179,8 @@ impl Appender {
             }
             appended.len += self.end - physical_offset.0;
         }
-        if let Some(first) = queue {
-            self.next.raise(first.topic, first.queue_id, queue_offset);
+        if let Some(queue) = queue {
+            queue.raise_next(queue_offset);
         }
         self.filling.messages += messages.len() as u64;
         appended
@@ -252,7 +224,7 @@ mod tests {
     use crate::test_support::message;
 
     fn appender() -> Appender {
-        Appender::new(0, 4096, NextOffsets::default(), UnixMillis(0))
+        Appender::new(0, 4096, Queues::in_memory(), UnixMillis(0))
     }
 
     #[test]

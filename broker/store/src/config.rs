@@ -54,6 +54,31 @@ pub struct Watermarks {
     pub refuse: u8,
 }
 
+/// How the consume queues are kept. The defaults suit from one to a million queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLogConfig {
+    /// Size of a file of the unit log in bytes. Default 64 MiB.
+    pub file_bytes: u64,
+    /// Size of a journal file in bytes. Default 8 MiB.
+    pub journal_bytes: u64,
+    /// Units in a full extent. Twice as many may be in memory for each busy queue. Default 256.
+    pub extent_units: usize,
+    /// New units between two tables, unless the queues are so many that more pay. They are in memory meanwhile, 20 bytes
+    /// each, unless their queue is busy enough to fill extents; and a start reads them. Default 524 288.
+    pub table_units: u64,
+}
+
+impl Default for QueueLogConfig {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 20,
+            journal_bytes: 8 << 20,
+            extent_units: 256,
+            table_units: 1 << 19,
+        }
+    }
+}
+
 /// Settings of a store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
@@ -61,7 +86,10 @@ pub struct StoreConfig {
     pub dir: PathBuf,
     /// Size of new log files in bytes (`mappedFileSizeCommitLog`, default 1 GiB). Existing files keep theirs.
     pub segment_bytes: u64,
-    /// Size of consume queue files in bytes, a multiple of 20 (`mappedFileSizeConsumeQueue` × 20, default 6 000 000).
+    /// How the consume queues are kept.
+    pub queue_log: QueueLogConfig,
+    /// Size of Apache's consume queue files in bytes, a multiple of 20 (`mappedFileSizeConsumeQueue` × 20, default 6 000 000):
+    /// those that an import finds.
     pub consume_queue_file_bytes: u64,
     /// Hash slots of an index file (`maxHashSlotNum`, default 5 000 000).
     pub index_slots: u32,
@@ -106,6 +134,7 @@ impl Default for StoreConfig {
         Self {
             dir: PathBuf::from("store"),
             segment_bytes: 1 << 30,
+            queue_log: QueueLogConfig::default(),
             consume_queue_file_bytes: 6_000_000,
             index_slots: 5_000_000,
             index_entries: 20_000_000,
@@ -172,6 +201,11 @@ impl StoreConfig {
             self.consume_queue_file_bytes > 0 && self.consume_queue_file_bytes.is_multiple_of(unit),
             "consume_queue_file_bytes",
             "must be a positive multiple of 20",
+        )?;
+        rule(
+            self.queue_log.extent_units > 0 && u32::try_from(self.queue_log.extent_units).is_ok(),
+            "queue_log.extent_units",
+            "must be positive",
         )?;
         rule(
             self.index_slots > 0 && i32::try_from(self.index_slots).is_ok(),

@@ -1,13 +1,12 @@
-//! One ConsumeQueue: where the n-th message of a queue lies. In this version files of 20-byte units as Apache's broker
-//! keeps them; everything outside sees only [`Unit`]s by index, so that another form can take its place.
+//! One ConsumeQueue in Apache's form, to be taken over from or exported to; and the [`Unit`], which says where the n-th
+//! message of a queue lies. Our own form is in [`crate::queues`].
 //!
 //! ```text
 //! consumequeue/<topic>/<queueId>/<20-digit byte offset of the file's first unit>
 //! unit:  0 physical offset i64 · 8 record size i32 · 12 tags code i64      big-endian
 //! ```
 //!
-//! A queue follows from the log. New units stay in memory until [`ConsumeQueue::save`]; readers get them from there at
-//! once. What is in the files beyond the secured position is cut away when a store opens and built again.
+//! A queue follows from the log. New units stay in memory until [`ConsumeQueue::save`].
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -20,7 +19,7 @@ use rocket_protocol::{QueueId, TopicName};
 pub(crate) const FOLDER: &str = "consumequeue";
 /// Bytes of a unit.
 pub(crate) const UNIT_BYTES: u64 = UNIT as u64;
-const UNIT: usize = 20;
+pub(crate) const UNIT: usize = 20;
 /// Saved units that stay in memory for consumers at the end of a queue.
 const RECENT_MAX: usize = 1024;
 
@@ -47,9 +46,25 @@ impl Unit {
     };
 
     fn encode(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.physical_offset.to_be_bytes());
-        out.extend_from_slice(&self.size.to_be_bytes());
-        out.extend_from_slice(&self.tags_code.to_be_bytes());
+        out.extend_from_slice(&self.pack());
+    }
+
+    /// As 20 bytes.
+    pub(crate) fn pack(self) -> [u8; UNIT] {
+        let [a, b, c, d, e, f, g, h] = self.physical_offset.to_be_bytes();
+        let [i, j, k, l] = self.size.to_be_bytes();
+        let [m, n, o, p, q, r, s, t] = self.tags_code.to_be_bytes();
+        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t]
+    }
+
+    /// From 20 bytes.
+    pub(crate) fn unpack(bytes: [u8; UNIT]) -> Self {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = bytes;
+        Self {
+            physical_offset: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            size: u32::from_be_bytes([i, j, k, l]),
+            tags_code: i64::from_be_bytes([m, n, o, p, q, r, s, t]),
+        }
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
@@ -216,11 +231,6 @@ impl ConsumeQueue {
         self.recent_start + self.recent.len() as u64
     }
 
-    /// Units that are not in files yet.
-    pub(crate) fn unsaved(&self) -> u64 {
-        self.max() - self.saved
-    }
-
     /// Puts the unit of a message; one that is there already is passed over. A gap, which a damaged queue can show, is
     /// filled with padding.
     pub(crate) fn put(&mut self, index: u64, unit: Unit) {
@@ -277,11 +287,6 @@ impl ConsumeQueue {
         segment.read_at((index - first) * UNIT_BYTES, &mut bytes)?;
         let units = bytes.chunks_exact(UNIT).filter_map(Unit::decode);
         Ok(units.take_while(|unit| unit.is_written()).collect())
-    }
-
-    /// First index at or after `index` that lies in another file: where a reader goes on when a unit cannot be read.
-    pub(crate) fn next_file(&self, index: u64) -> u64 {
-        (index / self.units_per_file + 1) * self.units_per_file
     }
 
     fn file_of(&self, index: u64) -> Option<(u64, &Arc<dyn Segment>)> {
@@ -393,11 +398,6 @@ impl ConsumeQueue {
             self.dir.sync(&self.folder)?;
         }
         Ok(self.min() - before)
-    }
-
-    /// Removes the queue from the disk.
-    pub(crate) fn remove(&mut self) -> io::Result<()> {
-        self.dir.remove_folder(&self.folder)
     }
 }
 

@@ -36,15 +36,6 @@ impl Deleted {
         !before.is_empty() && before.get(topic).is_some_and(|&end| offset < end)
     }
 
-    /// The topics, each with the end of its deleted records.
-    pub(crate) fn topics(&self) -> Vec<(String, u64)> {
-        self.before
-            .read()
-            .iter()
-            .map(|(topic, end)| (topic.clone(), *end))
-            .collect()
-    }
-
     /// Notes durably that records of `topic` below `end` are deleted.
     pub(crate) fn note(&self, topic: &TopicName, end: u64) -> io::Result<()> {
         let mut before = self.before.write();

@@ -233,12 +233,12 @@ impl<C: Completion> Engine<C> {
 
     /// See [`crate::Store::delete_topic`].
     pub fn delete_topic(&self, topic: &TopicName) -> io::Result<()> {
-        let mut appender = self.appender.lock();
+        let appender = self.appender.lock();
         // Held so that nothing is dispatched to a queue that is being removed.
         let _dispatcher = self.dispatcher.lock();
         self.deleted.note(topic, appender.end())?;
-        appender.next.forget(topic);
-        self.queues.remove_topic(topic)
+        self.queues.remove_topic(topic);
+        Ok(())
     }
 
     /// The next queue offset of a queue, those of invisible messages counted.
@@ -247,7 +247,7 @@ impl<C: Completion> Engine<C> {
         topic: &TopicName,
         queue_id: rocket_protocol::QueueId,
     ) -> u64 {
-        self.appender.lock().next.get(topic, queue_id)
+        self.queues.next_offset(topic, queue_id)
     }
 
     /// The clock's time.

@@ -1,15 +1,26 @@
-//! A closed store as a folder for Apache's broker. In this version our files are Apache's, so an export is a copy
-//! without what is ours; when queues take another form this is where they are written as Apache's.
+//! A closed store as a folder for Apache's broker: a copy without what is ours, and the consume queues in Apache's form.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocket_mapped_file::Directory;
 use rocket_mapped_file::disk::DiskDirectory;
 use thiserror::Error;
 
+use crate::checkpoint::Checkpoint;
+use crate::commit_log;
+use crate::config::QueueLogConfig;
+use crate::consume_queue::{ConsumeQueue, FOLDER, Unit, folder_of};
+use crate::deleted::Deleted;
 use crate::engine::ABORT;
+use crate::queues::{Known, Queue, Queues, Secured};
+
+/// Size of a file of a consume queue as Apache's broker has it unless it is told otherwise.
+const FILE_BYTES: u64 = 6_000_000;
+/// Units written at once.
+const RUN: usize = 4096;
 
 /// What an export wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,7 +74,79 @@ pub fn to_apache_layout(source: &Path, target: &Path) -> Result<ExportReport, Ex
     }
     let mut report = ExportReport::default();
     copy(source, target, true, &mut report)?;
+    write_queues(Arc::new(dir), source, target, &mut report)?;
     Ok(report)
+}
+
+fn write_queues(
+    dir: Arc<dyn Directory>,
+    source: &Path,
+    target: &Path,
+    report: &mut ExportReport,
+) -> Result<(), ExportError> {
+    let Some(queues) = open_queues(dir).map_err(at(&source.join(FOLDER)))? else {
+        return Err(ExportError::NotClosed(source.to_owned()));
+    };
+    let target = DiskDirectory::open(target).map_err(at(target))?;
+    let target: Arc<dyn Directory> = Arc::new(target);
+    for queue in queues.all() {
+        let path = folder_of(queue.topic().as_str(), queue.queue_id());
+        write_queue(&queue, &target, report).map_err(at(Path::new(&path)))?;
+    }
+    Ok(())
+}
+
+/// The queues of a store that was closed in order; `None` if they are not there as they should be.
+fn open_queues(dir: Arc<dyn Directory>) -> io::Result<Option<Queues>> {
+    let (_, bounds) = Checkpoint::open(Arc::clone(&dir))?;
+    let first = dir
+        .list(commit_log::FOLDER)?
+        .iter()
+        .find_map(|entry| entry.name.parse().ok());
+    let secured = bounds.map(|bounds| Secured {
+        log_min: first.unwrap_or(0),
+        dispatched: bounds.dispatched,
+    });
+    let deleted = Deleted::open(Arc::clone(&dir))?;
+    let (queues, known) = Queues::open(dir, QueueLogConfig::default(), secured, &deleted)?;
+    let is_whole = |known: Known| bounds.is_some_and(|bounds| known.covered >= bounds.dispatched);
+    Ok(known.is_some_and(is_whole).then_some(queues))
+}
+
+fn write_queue(
+    queue: &Queue,
+    target: &Arc<dyn Directory>,
+    report: &mut ExportReport,
+) -> io::Result<()> {
+    let mut copy = ConsumeQueue::new(
+        Arc::clone(target),
+        queue.topic(),
+        queue.queue_id(),
+        FILE_BYTES,
+    );
+    let (mut next, max) = queue.range();
+    if next == max {
+        // No messages any more, but the offset of the next one.
+        copy.put(max - 1, Unit::PADDING);
+        copy.save()?;
+    }
+    while next < max {
+        let units = queue.read(next, RUN)?;
+        if units.is_empty() {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        for unit in units {
+            copy.put(next, unit);
+            next += 1;
+        }
+        copy.save()?;
+    }
+    for (_, file) in copy.take_unflushed() {
+        file.flush(0)?;
+        report.files += 1;
+        report.bytes += file.len();
+    }
+    Ok(())
 }
 
 fn copy(
@@ -76,7 +159,9 @@ fn copy(
     for entry in fs::read_dir(source).map_err(at(source))? {
         let entry = entry.map_err(at(source))?;
         let (from, to) = (entry.path(), target.join(entry.file_name()));
-        let ours = entry.file_name() == crate::checkpoint::FOLDER || entry.file_name() == "lock";
+        let ours = [crate::checkpoint::FOLDER, FOLDER, "lock"]
+            .iter()
+            .any(|name| entry.file_name() == *name);
         if is_root && ours {
             continue;
         }

@@ -11,7 +11,7 @@
 //! [`Engine`] is everything but the threads; [`Store`] is the engine with threads.
 //!
 //! ```text
-//! commitlog/ consumequeue/ index/ checkpoint abort lock      as Apache's broker has them
+//! commitlog/ index/ checkpoint abort lock      as Apache's broker has them
 //! rocket/checkpoint rocket/deleted-topics.json rocket/flush-failed      ours, lower bounds and notes
 //! ```
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ pub mod export;
 mod flush;
 mod gather;
 mod heat;
+mod import;
 mod index;
 mod progress;
 mod queues;

@@ -21,7 +21,8 @@ use crate::mutant::{self, Mutant};
 use crate::test_support::message_with;
 use crate::{
     Clock, CommitPolicy, Completion, Ends, Engine, Flush, FlushJob, GetStatus, Health, LocalEnds,
-    LocalPolicy, NoEvents, Promise, PutOutcome, PutStatus, ReadLimits, Refused, StoreConfig,
+    LocalPolicy, NoEvents, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Refused,
+    StoreConfig,
 };
 
 const TOPIC: &str = "orders";
@@ -157,7 +158,12 @@ impl World {
     fn new(flush: Flush, policy: Arc<dyn CommitPolicy>) -> Self {
         let config = StoreConfig {
             segment_bytes: 4096,
-            consume_queue_file_bytes: 320,
+            queue_log: QueueLogConfig {
+                file_bytes: 1500,
+                journal_bytes: 700,
+                extent_units: 4,
+                table_units: 24,
+            },
             index_slots: 16,
             index_entries: 64,
             flush,

@@ -7,6 +7,12 @@ use std::cell::Cell;
 pub(crate) enum Mutant {
     /// Recovery leaves what follows the last good record.
     TailNotZeroed,
+    /// A table of the queues counts before the commit log is durable as far as it goes.
+    TableAheadOfLog,
+    /// What the journal of the queues says of messages that were not known to be flushed is believed.
+    JournalAheadOfLog,
+    /// A table of the queues counts before the extents that it names are flushed.
+    ExtentsUnflushed,
 }
 
 thread_local! {

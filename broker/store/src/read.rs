@@ -108,7 +108,7 @@ impl<C: Completion> Engine<C> {
         let Some(queue) = self.queues.get(topic, queue_id) else {
             return Ok(result);
         };
-        let (min, max) = range_of(&queue);
+        let (min, max) = queue.range();
         result.min = signed(min);
         result.max = signed(max);
         let unsigned = u64::try_from(from).ok();
@@ -145,11 +145,14 @@ impl<C: Completion> Engine<C> {
             Ok(selected) if selected.next > wanted.from => selected,
             other => {
                 if let Err(error) = other {
-                    tracing::warn!(error = %error, from = wanted.from, "queue entries cannot be read");
+                    tracing::error!(error = %error, topic = %queue.topic(), queue = %queue.queue_id(), from = wanted.from,
+                        "queue entries cannot be read");
+                    self.queues.note_damage(&error);
                 }
                 result.status = GetStatus::OffsetFoundNull;
-                let next_file = queue.lock().next_file(wanted.from);
-                result.next_begin = signed(next_file).min(result.max);
+                // Retention may have taken the entries meanwhile. Damage is no reason to pass messages over.
+                let (min, _) = queue.range();
+                result.next_begin = signed(wanted.from.max(min));
                 return Ok(result);
             }
         };
@@ -177,7 +180,7 @@ impl<C: Completion> Engine<C> {
             let step = messages_of(limits)
                 .max(looked_at)
                 .min(entries_max - looked_at);
-            let units = queue.lock().read(selected.next, step)?;
+            let units = queue.read(selected.next, step)?;
             if units.is_empty() {
                 break;
             }
@@ -281,7 +284,7 @@ impl<C: Completion> Engine<C> {
 
     /// What of a queue is visible.
     pub fn queue_range(&self, topic: &TopicName, queue_id: QueueId) -> Option<QueueRange> {
-        let (min, max) = range_of(&self.queues.get(topic, queue_id)?);
+        let (min, max) = self.queues.get(topic, queue_id)?.range();
         Some(QueueRange {
             min: QueueOffset(min),
             max: QueueOffset(max),
@@ -292,8 +295,8 @@ impl<C: Completion> Engine<C> {
     pub fn queues(&self) -> Vec<(TopicName, QueueId)> {
         self.queues
             .all()
-            .into_iter()
-            .map(|(topic, queue_id, _)| (topic, queue_id))
+            .iter()
+            .map(|queue| (queue.topic().clone(), queue.queue_id()))
             .collect()
     }
 
@@ -310,9 +313,9 @@ impl<C: Completion> Engine<C> {
         let Some(queue) = self.queues.get(topic, queue_id) else {
             return 0;
         };
-        let (min, max) = range_of(&queue);
+        let (min, max) = queue.range();
         let is_before = |index| -> std::io::Result<bool> {
-            let unit = queue.lock().get(index)?;
+            let unit = queue.get(index)?;
             let stored = unit.and_then(|unit| self.store_time_of(unit));
             Ok(stored.is_none_or(|stored| match boundary {
                 Boundary::Lower => stored < time,
@@ -346,7 +349,7 @@ impl<C: Completion> Engine<C> {
         offset: QueueOffset,
     ) -> Option<UnixMillis> {
         let queue = self.queues.get(topic, queue_id)?;
-        let unit = queue.lock().get(offset.0).ok()??;
+        let unit = queue.get(offset.0).ok()??;
         self.store_time_of(unit)
     }
 
@@ -372,7 +375,7 @@ impl<C: Completion> Engine<C> {
         let unit = self
             .queues
             .get(topic, queue_id)
-            .and_then(|queue| queue.lock().get(offset.0).ok().flatten());
+            .and_then(|queue| queue.get(offset.0).ok().flatten());
         unit.is_some_and(|unit| {
             self.positions()
                 .appended
@@ -431,11 +434,6 @@ impl<C: Completion> Engine<C> {
         let (view, _) = RecordView::parse_trusting(&record).ok()?;
         crate::dispatch::carries(&view, topic.as_str(), key, begin, end).then(|| record.clone())
     }
-}
-
-fn range_of(queue: &SharedQueue) -> (u64, u64) {
-    let queue = queue.lock();
-    (queue.min(), queue.max())
 }
 
 fn signed(offset: u64) -> i64 {

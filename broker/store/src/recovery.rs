@@ -12,9 +12,9 @@ use std::io;
 use std::sync::Arc;
 
 use rocket_mapped_file::{Directory, Fill};
-use rocket_protocol::{PhysicalOffset, RecordView, TopicName, UnixMillis};
+use rocket_protocol::{PhysicalOffset, QueueId, RecordView, TopicName, UnixMillis};
 
-use crate::appender::{Appender, NextOffsets, is_queued};
+use crate::appender::{Appender, is_queued};
 use crate::checkpoint::{self, Bounds, Checkpoint};
 use crate::commit_log::{CommitLog, ScanEnd, TailRule};
 use crate::config::{Preallocate, StoreConfig};
@@ -22,8 +22,12 @@ use crate::consume_queue::Unit;
 use crate::deleted::Deleted;
 use crate::engine::{ABORT, Dispatcher, FLUSH_FAILED, Parts};
 use crate::error::{OpenError, RecoveryReport};
+use crate::import::ApacheQueues;
 use crate::index::Index;
-use crate::queues::Queues;
+use crate::queues::{Queues, Secured};
+
+/// Queues that are compared with the log, at most about so many.
+const SAMPLES: usize = 64;
 
 /// Where to begin.
 struct Start {
@@ -61,14 +65,23 @@ pub(crate) fn recover(
     forget_unflushed(&**dir, &log)?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
-    let queues = Queues::open(Arc::clone(dir), config.consume_queue_file_bytes)
-        .map_err(OpenError::io("open", "consumequeue"))?;
-    remove_deleted(&queues, &deleted)?;
-    let mut start = choose_start(&**dir, &log, &queues, bounds, clean)?;
-    recover_queues(&queues, &log, &mut start, clean)?;
-
-    let from = start.floor.min(start.dispatched);
-    let (end, next, time) = scan_log(&log, &queues, &deleted, &start, from)?;
+    let (mut start, queues) = open_queues(config, dir, &log, &deleted, bounds, clean)?;
+    let queues_end = queues.end.max(start.dispatched);
+    let mut from = start.floor.min(start.dispatched);
+    let (mut end, mut time) = scan_log(&log, &queues.queues, &deleted, &start, from)?;
+    let mut is_new = queues.is_new;
+    let queues = queues.queues;
+    if end.end < queues_end {
+        tracing::warn!(
+            log_end = end.end,
+            queues_end,
+            "the queues go beyond the log"
+        );
+        build_again(&queues, &log, &mut start)?;
+        is_new = true;
+        from = start.floor.min(start.dispatched);
+        (end, time) = scan_log(&log, &queues, &deleted, &start, from)?;
+    }
     let tail_cut = cut_tail(&log, from, &end).map_err(OpenError::io("cut", "commitlog"))?;
     let file = match log.files().last() {
         Some(file) => Arc::clone(file),
@@ -77,6 +90,9 @@ pub(crate) fn recover(
             .map_err(OpenError::io("create", "commitlog"))?,
     };
     publish(&log, end.end);
+    if is_new {
+        secure_new(&**dir, &queues, start.dispatched, end.end)?;
+    }
 
     let index = open_index(config, dir, clean, start.dispatched)?;
     let bounds = Bounds {
@@ -106,7 +122,7 @@ pub(crate) fn recover(
         tail_cut,
         last_stored: UnixMillis(time),
     };
-    let appender = Appender::new(end.end, file.end(), next, UnixMillis(time));
+    let appender = Appender::new(end.end, file.end(), queues.clone(), UnixMillis(time));
     let dispatcher = Dispatcher {
         position: start.dispatched,
         time: start.dispatched_time,
@@ -133,8 +149,7 @@ fn scan_log(
     deleted: &Deleted,
     start: &Start,
     from: u64,
-) -> Result<(ScanEnd, NextOffsets, i64), OpenError> {
-    let mut next = next_offsets(queues);
+) -> Result<(ScanEnd, i64), OpenError> {
     let mut time = start.dispatched_time;
     let last_end = log.files().last().map_or(0, |file| file.end());
     if last_end < start.floor {
@@ -146,7 +161,7 @@ fn scan_log(
         ));
     }
     let end = log.scan(from, start.rule, |offset, view| {
-        raise_next(&mut next, deleted, offset, view, start.rule)?;
+        raise_next(queues, deleted, offset, view, start.rule)?;
         time = time.max(view.store_timestamp().0);
         Ok(())
     })?;
@@ -159,7 +174,7 @@ fn scan_log(
             .unwrap_or_else(|| "the log ends before".to_owned());
         return Err(OpenError::damaged(&file, end.end, start.floor, &reason));
     }
-    Ok((end, next, time))
+    Ok((end, time))
 }
 
 fn open_index(
@@ -199,34 +214,118 @@ fn forget_unflushed(dir: &dyn Directory, log: &CommitLog) -> Result<(), OpenErro
     Ok(())
 }
 
-/// A topic's removal that a crash undid.
-fn remove_deleted(queues: &Queues, deleted: &Deleted) -> Result<(), OpenError> {
-    for (topic, end) in deleted.topics() {
-        let Ok(topic) = TopicName::parse(&topic) else {
-            continue;
-        };
-        let is_old = |queue: &crate::queues::SharedQueue| {
-            let queue = queue.lock();
-            let first = queue.get(queue.min()).ok().flatten();
-            first.is_some_and(|unit| unit.physical_offset < end)
-        };
-        if queues
-            .all()
-            .iter()
-            .any(|(of, _, queue)| *of == topic && is_old(queue))
-        {
-            queues
-                .remove_topic(&topic)
-                .map_err(OpenError::io("remove", topic.as_str()))?;
-        }
+/// The queues as the files have them.
+struct Found {
+    queues: Queues,
+    /// No queue has a message at or behind this.
+    end: u64,
+    /// A table of them is to be written before anything is dispatched.
+    is_new: bool,
+}
+
+/// Opens the queues, in our form, or else in Apache's, or else none, and finds out where to begin.
+fn open_queues(
+    config: &StoreConfig,
+    dir: &Arc<dyn Directory>,
+    log: &CommitLog,
+    deleted: &Deleted,
+    bounds: Option<Bounds>,
+    clean: bool,
+) -> Result<(Start, Found), OpenError> {
+    let secured = bounds.map(|bounds| Secured {
+        log_min: log.min(),
+        dispatched: bounds.dispatched,
+    });
+    let (queues, known) = Queues::open(Arc::clone(dir), config.queue_log, secured, deleted)
+        .map_err(OpenError::io("open", "rocket/queues"))?;
+    let mut apache = ApacheQueues::open(dir, config.consume_queue_file_bytes)
+        .map_err(OpenError::io("open", "consumequeue"))?;
+    let mut start = choose_start(&**dir, log, &mut apache, bounds, clean)?;
+    if let Some(known) = known
+        && agree(&queues, log)?
+    {
+        start.dispatched = start.dispatched.min(known.covered).max(log.min());
+        let (end, is_new) = (known.upper, false);
+        return Ok((
+            start,
+            Found {
+                queues,
+                end,
+                is_new,
+            },
+        ));
     }
-    Ok(())
+    let is_taken_over = known.is_none()
+        && !apache.is_empty()
+        && take_over(&queues, apache, log, deleted, start.dispatched)?;
+    if !is_taken_over {
+        build_again(&queues, log, &mut start)?;
+    }
+    let (end, is_new) = (start.dispatched, true);
+    Ok((
+        start,
+        Found {
+            queues,
+            end,
+            is_new,
+        },
+    ))
+}
+
+fn take_over(
+    queues: &Queues,
+    apache: ApacheQueues,
+    log: &CommitLog,
+    deleted: &Deleted,
+    dispatched: u64,
+) -> Result<bool, OpenError> {
+    queues
+        .reset(dispatched)
+        .map_err(OpenError::io("make", "rocket/queues"))?;
+    let agrees = |topic: &TopicName, queue_id, index, unit| {
+        record_is(log, unit, |view| is_at(view, topic, queue_id, index)).map_err(io::Error::other)
+    };
+    apache
+        .move_to(queues, log.min(), dispatched, deleted, agrees)
+        .map_err(OpenError::io("read", "consumequeue"))
+}
+
+/// All queues from the beginning of the log.
+fn build_again(queues: &Queues, log: &CommitLog, start: &mut Start) -> Result<(), OpenError> {
+    if start.dispatched > log.min() {
+        tracing::warn!(from = log.min(), "building the queues again");
+        start.dispatched_time = 0;
+    }
+    start.dispatched = log.min();
+    queues
+        .reset(start.dispatched)
+        .map_err(OpenError::io("make", "rocket/queues"))
+}
+
+/// Secures queues that were just made. From here on those in Apache's form would only mislead.
+fn secure_new(
+    dir: &dyn Directory,
+    queues: &Queues,
+    dispatched: u64,
+    durable: u64,
+) -> Result<(), OpenError> {
+    let due = queues
+        .begin_table_now(dispatched)
+        .map_err(OpenError::io("write", "rocket/queues"))?;
+    queues
+        .write_table(due)
+        .map_err(|(file, error)| OpenError::io("write", &file)(error))?;
+    queues
+        .commit_table(durable)
+        .and_then(|()| dir.remove_folder(crate::consume_queue::FOLDER))
+        .and_then(|()| dir.sync(""))
+        .map_err(OpenError::io("write", "rocket/queues"))
 }
 
 fn choose_start(
     dir: &dyn Directory,
     log: &CommitLog,
-    queues: &Queues,
+    apache: &mut ApacheQueues,
     bounds: Option<Bounds>,
     clean: bool,
 ) -> Result<Start, OpenError> {
@@ -241,7 +340,9 @@ fn choose_start(
         });
     }
     let start = if clean {
-        end_of_queues(queues, min)?
+        apache
+            .end(min)
+            .map_err(OpenError::io("read", "consumequeue"))?
     } else {
         apache_start(dir, log)?
     };
@@ -252,23 +353,6 @@ fn choose_start(
         confirm: 0,
         rule: TailRule::Apache,
     })
-}
-
-/// One behind the last message that any queue knows.
-fn end_of_queues(queues: &Queues, min: u64) -> Result<u64, OpenError> {
-    let mut end = min;
-    for (_, _, queue) in queues.all() {
-        let last = queue
-            .lock()
-            .cut(u64::MAX, false)
-            .map_err(OpenError::io("read", "consumequeue"))?;
-        if let Some((_, unit)) = last
-            && unit != Unit::PADDING
-        {
-            end = end.max(unit.physical_offset + u64::from(unit.size));
-        }
-    }
-    Ok(end)
 }
 
 /// The newest file whose first record was stored before the time that Apache's checkpoint secures, or the first file.
@@ -319,47 +403,30 @@ pub(crate) fn store_time(head: &[u8]) -> Option<i64> {
     (matches!(magic, MAGIC_V1 | MAGIC_V2) && time > 0).then_some(time)
 }
 
-/// Cuts every queue to what is secured. If one of them disagrees with the log, all are built again from its beginning.
-fn recover_queues(
-    queues: &Queues,
-    log: &CommitLog,
-    start: &mut Start,
-    clean: bool,
-) -> Result<(), OpenError> {
+/// Whether some of the queues tell of messages that are where they say: not those of another log.
+fn agree(queues: &Queues, log: &CommitLog) -> Result<bool, OpenError> {
     let all = queues.all();
-    let mut agree = !all.is_empty();
-    for (topic, queue_id, queue) in &all {
-        let mut queue = queue.lock();
-        let last = queue
-            .cut(start.dispatched, !clean)
-            .map_err(OpenError::io("cut", "consumequeue"))?;
-        if let Some((index, unit)) = last
-            && unit.physical_offset >= log.min()
-            && unit != Unit::PADDING
-        {
-            let at_unit = |view: &RecordView<'_>| {
-                view.topic() == topic.as_str()
-                    && view.queue_id() == *queue_id
-                    && view.queue_offset().0 == index
-            };
-            agree &= record_is(log, unit, at_unit)?;
+    for queue in all.iter().step_by(all.len() / SAMPLES + 1) {
+        let index = queue.max() - 1;
+        let unit = match queue.get(index) {
+            Ok(unit) => unit.filter(|unit| *unit != Unit::PADDING),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
+            Err(error) => return Err(OpenError::io("read", "rocket/queues")(error)),
+        };
+        let Some(unit) = unit.filter(|unit| unit.physical_offset >= log.min()) else {
+            continue;
+        };
+        if !record_is(log, unit, |view| {
+            is_at(view, queue.topic(), queue.queue_id(), index)
+        })? {
+            return Ok(false);
         }
-        queue
-            .remove_before(log.min())
-            .map_err(OpenError::io("read", "consumequeue"))?;
     }
-    if !agree && start.dispatched > log.min() {
-        tracing::warn!(
-            from = log.min(),
-            "queues do not agree with the log; building them again"
-        );
-        queues
-            .remove_all()
-            .map_err(OpenError::io("remove", "consumequeue"))?;
-        start.dispatched = log.min();
-        start.dispatched_time = 0;
-    }
-    Ok(())
+    Ok(true)
+}
+
+fn is_at(view: &RecordView<'_>, topic: &TopicName, queue_id: QueueId, index: u64) -> bool {
+    view.topic() == topic.as_str() && view.queue_id() == queue_id && view.queue_offset().0 == index
 }
 
 fn record_is(
@@ -382,16 +449,8 @@ fn record_is(
     Ok(RecordView::parse_trusting(&bytes).is_ok_and(|(view, _)| wanted(&view)))
 }
 
-fn next_offsets(queues: &Queues) -> NextOffsets {
-    let mut next = NextOffsets::default();
-    for (topic, queue_id, queue) in queues.all() {
-        next.raise(&topic, queue_id, queue.lock().max());
-    }
-    next
-}
-
 fn raise_next(
-    next: &mut NextOffsets,
+    queues: &Queues,
     deleted: &Deleted,
     offset: u64,
     view: &RecordView<'_>,
@@ -403,12 +462,13 @@ fn raise_next(
     let Ok(topic) = TopicName::parse(view.topic()) else {
         return Ok(());
     };
-    let (known, found) = (next.get(&topic, view.queue_id()), view.queue_offset().0);
+    let queue = queues.get_or_make(&topic, view.queue_id());
+    let (known, found) = (queue.next_offset(), view.queue_offset().0);
     // No checksum covers the header; queues are dense, so a larger offset than the next one was not written by us.
     if rule == TailRule::Ours && known > 0 && found > known {
         return Err("the queue offset leaves a gap");
     }
-    next.raise(&topic, view.queue_id(), found + 1);
+    queue.raise_next(found + 1);
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use crate::checkpoint::Bounds;
 use crate::commit_log::LogFile;
 use crate::dispatch::{keys_of, unit_of};
 use crate::engine::{Engine, Step};
+use crate::queues::TableDue;
 use crate::recovery::store_time;
 use crate::retention::{Candidate, decide};
 
@@ -20,8 +21,6 @@ use crate::retention::{Candidate, decide};
 const STEP_BYTES: usize = 1 << 20;
 /// Records dispatched in one step.
 const STEP_RECORDS: usize = 4096;
-/// Units of a queue that wait in memory at most before they are written.
-const UNSAVED_MAX: u64 = 8192;
 
 impl<C: Completion> Engine<C> {
     /// Puts visible records into queues and index and tells of their arrival.
@@ -48,6 +47,9 @@ impl<C: Completion> Engine<C> {
         let done = self.dispatch_records(&file, &bytes, &mut arrivals);
         let before = dispatcher.position;
         dispatcher.position = done.map_or(file.end(), |done| before + done as u64);
+        if self.queues.is_save_due() {
+            self.derived(self.queues.save(dispatcher.position));
+        }
         if let Some(last) = arrivals.last() {
             dispatcher.time = last.store_timestamp.0;
         }
@@ -114,11 +116,7 @@ impl<C: Completion> Engine<C> {
         let mut result = Ok(());
         if let Some(unit) = unit_of(view, &self.config.delay_levels_ms) {
             let queue = self.queues.get_or_make(&topic, view.queue_id());
-            let mut queue = queue.lock();
-            queue.put(view.queue_offset().0, unit);
-            if queue.unsaved() >= UNSAVED_MAX {
-                result = queue.save();
-            }
+            result = queue.put(view.queue_offset().0, unit);
             arrivals.push(Arrival {
                 topic,
                 queue_id: view.queue_id(),
@@ -145,7 +143,7 @@ impl<C: Completion> Engine<C> {
                 false
             }
             Err(error) => {
-                self.fail("consumequeue", &error);
+                self.fail("rocket/queues", &error);
                 false
             }
         }
@@ -153,14 +151,16 @@ impl<C: Completion> Engine<C> {
 
     /// Secures queues and index up to the dispatched position and notes it. Nothing is noted that a flush has not covered.
     pub fn checkpoint_step(&self) {
-        let (dispatcher, saved) = {
+        let (dispatcher, saved, table) = {
             let dispatcher = self.dispatcher.lock();
             let index = || {
                 self.index
                     .as_ref()
                     .map_or(Ok(()), |index| index.lock().save())
             };
-            (*dispatcher, self.queues.save().and_then(|()| index()))
+            let saved = self.queues.save(dispatcher.position);
+            let saved = saved.and_then(|()| index());
+            (*dispatcher, saved, self.begin_table(dispatcher.position))
         };
         if self.has_failed() || !self.derived(saved) {
             return;
@@ -187,6 +187,44 @@ impl<C: Completion> Engine<C> {
         });
         if let Err(error) = self.secure_checkpoint(dispatcher.time) {
             self.fail("checkpoint", &error);
+        }
+        self.secure_table(table);
+    }
+
+    fn begin_table(&self, position: u64) -> Option<TableDue> {
+        match self.queues.begin_table(position) {
+            Ok(table) => table,
+            Err(error) => {
+                self.derived(Err(error));
+                None
+            }
+        }
+    }
+
+    /// Writes the table of the queues that is due, and makes the one count that is written once the log is durable so far.
+    fn secure_table(&self, due: Option<TableDue>) {
+        if self.queues.is_damaged() {
+            self.fail(
+                "rocket/queues",
+                &io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "damaged; the next start builds it again from the log",
+                ),
+            );
+        }
+        if self.has_failed() {
+            return;
+        }
+        match due.map_or(Ok(()), |due| self.queues.write_table(due)) {
+            Ok(()) => {}
+            Err((_, error)) if error.kind() == io::ErrorKind::StorageFull => {
+                self.derived(Err(error));
+            }
+            Err((path, error)) => return self.fail(&path, &error),
+        }
+        let durable = self.positions().durable.0;
+        if let Err(error) = self.queues.commit_table(durable) {
+            self.fail("rocket/queues", &error);
         }
     }
 
@@ -296,16 +334,10 @@ impl<C: Completion> Engine<C> {
     /// Removes what queues and index say of removed records. Returns how many messages each queue lost.
     fn remove_derived(&self) -> Vec<(TopicName, rocket_protocol::QueueId, u64)> {
         let min = self.log.min();
-        let mut messages = Vec::new();
-        for (topic, queue_id, queue) in self.queues.all() {
-            match queue.lock().remove_before(min) {
-                Ok(0) => {}
-                Ok(count) => messages.push((topic, queue_id, count)),
-                Err(error) => {
-                    tracing::warn!(error = %error, %topic, %queue_id, "queue files could not be removed");
-                }
-            }
-        }
+        let messages = self.queues.remove_before(min).unwrap_or_else(|error| {
+            tracing::warn!(error = %error, "queue files could not be removed");
+            Vec::new()
+        });
         let index = self
             .index
             .as_ref()

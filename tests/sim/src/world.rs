@@ -12,7 +12,7 @@ use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, NameError, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 use rocket_store::{
     Clock, Completion, Engine, Flush, FlushJob, LocalPolicy, NoEvents, OpenError, Promise,
-    PutOutcome, PutStatus, ReadLimits, StoreConfig,
+    PutOutcome, PutStatus, QueueLogConfig, ReadLimits, StoreConfig,
 };
 use thiserror::Error;
 
@@ -102,7 +102,12 @@ pub fn run(seed: u64, steps: u32) -> Result<String, Broken> {
 fn open(dir: &MemoryDirectory, clock: &Arc<Time>) -> Result<Engine<Done>, OpenError> {
     let config = StoreConfig {
         segment_bytes: 8192,
-        consume_queue_file_bytes: 400,
+        queue_log: QueueLogConfig {
+            file_bytes: 2000,
+            journal_bytes: 1000,
+            extent_units: 4,
+            table_units: 30,
+        },
         index_slots: 16,
         index_entries: 64,
         ..StoreConfig::default()

@@ -8,7 +8,7 @@ use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_protocol::{PhysicalOffset, QueueId, TopicName, UnixMillis};
 use rocket_store::{
     Boundary, CommitPolicy, Ends, Engine, GetResult, GetStatus, LocalEnds, NoEvents, Promise,
-    PutStatus, ReadLimits, RemovalReason, Removed, Step, StoreConfig, StoreEvents,
+    PutStatus, QueueLogConfig, ReadLimits, RemovalReason, Removed, Step, StoreConfig, StoreEvents,
 };
 
 use crate::support::{Tell, TestClock, clock, message, topic};
@@ -51,7 +51,12 @@ impl World {
     pub(crate) fn new(events: Arc<dyn StoreEvents>) -> Self {
         let config = StoreConfig {
             segment_bytes: 4096,
-            consume_queue_file_bytes: 200,
+            queue_log: QueueLogConfig {
+                file_bytes: 1000,
+                journal_bytes: 500,
+                extent_units: 4,
+                table_units: 20,
+            },
             index_slots: 16,
             index_entries: 64,
             ..StoreConfig::default()

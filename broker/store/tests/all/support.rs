@@ -9,8 +9,8 @@ use bytes::Bytes;
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 use rocket_store::{
-    Clock, Completion, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, ReadLimits, Store,
-    StoreConfig,
+    Clock, Completion, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, QueueLogConfig,
+    ReadLimits, Store, StoreConfig,
 };
 
 /// A clock that a test sets.
@@ -70,6 +70,12 @@ pub(crate) fn small(dir: &Path) -> StoreConfig {
         dir: dir.to_owned(),
         segment_bytes: 1 << 20,
         consume_queue_file_bytes: 2000,
+        queue_log: QueueLogConfig {
+            file_bytes: 20_000,
+            journal_bytes: 10_000,
+            extent_units: 16,
+            table_units: 100,
+        },
         index_slots: 128,
         index_entries: 512,
         ..StoreConfig::default()

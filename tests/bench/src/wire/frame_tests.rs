@@ -134,9 +134,7 @@ fn each_message_of_a_batch_has_its_own_key_and_stamp(#[case] format: HeaderForma
     assert_eq!(command.code, RequestCode::SEND_BATCH_MESSAGE.0);
     assert_eq!(command.ext.get("m"), Some("true"));
     let body = command.body.contiguous();
-    let messages: Vec<_> = batch::views(&body)
-        .collect::<Result<_, _>>()
-        .unwrap();
+    let messages: Vec<_> = batch::views(&body).collect::<Result<_, _>>().unwrap();
     let keys: Vec<_> = messages
         .iter()
         .map(|message| String::from_utf8(message.properties.to_vec()).unwrap())

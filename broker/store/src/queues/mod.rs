@@ -1,0 +1,358 @@
+//! The consume queues: where the n-th message of each queue lies. Made for many: nothing here grows with the number of
+//! queues but a few hundred bytes of memory each, and all writing is appending.
+//!
+//! ```text
+//!                     ┌──▶ journal: every unit as it comes, ~14 B                              read at the next start
+//! dispatch ──put──▶ tail of the queue (memory) ──full, or table due──▶ unit log: extents, 20 B a unit  read by consumers
+//!                                                                        table: every queue, ~80 B, now and then
+//! ```
+//!
+//! A unit is written twice, whatever the number of queues: to the journal at once, so that nothing of the commit log
+//! needs to be read again, and as a part of an extent of its queue when there are enough of them, or when the units since
+//! the last table are many ([`QueueLogConfig::table_units`]). Then all tails become extents, the table of the queues is
+//! written, and older journals go. Queues that stand still cost their line in the table.
+//!
+//! The way from a queue to its extents is in the extents ([`extent`]). All of this follows from the commit log: what is
+//! missing or damaged is built again from it, and what is ahead of it is not believed ([`journal`], [`snapshot`]).
+//! Apache's form is read when a store has none of ours, and written by an export ([`crate::consume_queue`]).
+//!
+//! Order of locks: a queue's tail, then units or journal.
+
+mod extent;
+mod journal;
+mod open;
+mod queue;
+mod snapshot;
+mod table;
+mod unit_log;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rocket_mapped_file::{Directory, Segment};
+use rocket_protocol::{QueueId, TopicName};
+
+pub(crate) use self::open::{Known, Secured};
+pub(crate) use self::queue::Queue;
+
+use self::journal::Journal;
+use self::queue::{Home, Note};
+use self::table::Table;
+use self::unit_log::UnitLog;
+use crate::config::QueueLogConfig;
+use crate::consume_queue::Unit;
+
+/// The folder of our files.
+const FOLDER: &str = "rocket/queues";
+/// Exists once something was found damaged: the next start builds the queues again.
+const MARK: &str = "rocket/queues/damaged";
+/// Units of new messages between two tables, for each queue: that many more queues share the cost of a table.
+const TABLE_UNITS_PER_QUEUE: u64 = 6;
+/// Bytes of the journal that are gathered before they are written.
+const JOURNAL_BYTES: usize = 256 << 10;
+
+/// A queue that others share.
+pub(crate) type SharedQueue = Arc<Queue>;
+
+/// See the module. Clones share all.
+#[derive(Clone)]
+pub(crate) struct Queues(Arc<Inner>);
+
+struct Inner {
+    dir: Arc<dyn Directory>,
+    home: Arc<Home>,
+    table: Table,
+    tables: Mutex<Tables>,
+    is_damaged: AtomicBool,
+}
+
+/// The tables on the disk.
+struct Tables {
+    /// Of the newest one.
+    number: u64,
+    /// One that waits for the commit log.
+    written: Option<snapshot::Written>,
+}
+
+/// A table that is to be written.
+pub(crate) struct TableDue {
+    queues: Vec<SharedQueue>,
+    position: u64,
+    journal: u64,
+}
+
+impl Queues {
+    fn empty(dir: Arc<dyn Directory>, config: QueueLogConfig) -> Self {
+        let units = UnitLog::new(Arc::clone(&dir), config.file_bytes);
+        let journal = Journal::new(Arc::clone(&dir), config.journal_bytes, 0, 0);
+        let home = Home {
+            units: RwLock::new(units),
+            journal: Mutex::new(journal),
+            config,
+            log_min: AtomicU64::new(0),
+            upper: AtomicU64::new(0),
+            slot_next: AtomicU32::new(0),
+        };
+        Self(Arc::new(Inner {
+            dir,
+            home: Arc::new(home),
+            table: Table::new(),
+            tables: Mutex::new(Tables {
+                number: 0,
+                written: None,
+            }),
+            is_damaged: AtomicBool::new(false),
+        }))
+    }
+
+    /// No queues, and a folder of their own.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        let dir = rocket_mapped_file::memory::MemoryDirectory::default();
+        Self::empty(Arc::new(dir), QueueLogConfig::default())
+    }
+
+    /// Removes every queue. They are to be built from the message at `position` on.
+    pub(crate) fn reset(&self, position: u64) -> io::Result<()> {
+        let home = &self.0.home;
+        self.0.table.clear();
+        self.0.dir.remove_folder(FOLDER)?;
+        self.0.dir.sync(crate::checkpoint::FOLDER)?;
+        self.0.dir.create_folder(FOLDER)?;
+        *home.units.write() = UnitLog::new(Arc::clone(&self.0.dir), home.config.file_bytes);
+        let bytes = home.config.journal_bytes;
+        *home.journal.lock() = Journal::new(Arc::clone(&self.0.dir), bytes, 0, position);
+        home.upper.store(position, Ordering::Release);
+        *self.0.tables.lock() = Tables {
+            number: 0,
+            written: None,
+        };
+        Ok(())
+    }
+
+    /// The queue, if it ever had a message that was put.
+    pub(crate) fn get(&self, topic: &TopicName, queue_id: QueueId) -> Option<SharedQueue> {
+        let queue = self.0.table.get(topic.as_str(), queue_id)?;
+        (queue.max() > 0).then_some(queue)
+    }
+
+    /// The queue, made if it is missing.
+    pub(crate) fn get_or_make(&self, topic: &TopicName, queue_id: QueueId) -> SharedQueue {
+        self.0.table.get_or_make(&self.0.home, topic, queue_id)
+    }
+
+    /// Queue offset of the next message that is appended; 0 for a queue that never had one.
+    pub(crate) fn next_offset(&self, topic: &TopicName, queue_id: QueueId) -> u64 {
+        let queue = self.0.table.get(topic.as_str(), queue_id);
+        queue.map_or(0, |queue| queue.next_offset())
+    }
+
+    /// All queues that ever had a message that was put, sorted.
+    pub(crate) fn all(&self) -> Vec<SharedQueue> {
+        let mut all = self.0.table.all();
+        all.retain(|queue| queue.max() > 0);
+        all.sort_by(|a, b| (a.topic(), a.queue_id()).cmp(&(b.topic(), b.queue_id())));
+        all
+    }
+
+    /// Takes over a queue from elsewhere: it has these indexes, and `units` tells some of the units from an index on. A
+    /// table must follow.
+    pub(crate) fn import(
+        &self,
+        topic: &TopicName,
+        queue_id: QueueId,
+        indexes: Range<u64>,
+        units: impl Fn(u64) -> io::Result<Vec<Unit>>,
+    ) -> io::Result<()> {
+        let queue = self.get_or_make(topic, queue_id);
+        queue.begin_at(indexes.start);
+        let mut next = indexes.start;
+        while next < indexes.end {
+            let mut run = units(next)?;
+            run.truncate(usize::try_from(indexes.end - next).unwrap_or(usize::MAX));
+            if run.is_empty() {
+                return Err(damaged("a queue that is taken over"));
+            }
+            queue.put_and(next, &run, Note::Nowhere)?;
+            next += run.len() as u64;
+        }
+        queue.raise_next(indexes.end);
+        Ok(())
+    }
+
+    /// Forgets all queues of `topic`. What lies in the files is passed over from now on, which the next save makes known.
+    pub(crate) fn remove_topic(&self, topic: &TopicName) {
+        let removed = self.0.table.remove_topic(topic);
+        let mut journal = self.0.home.journal.lock();
+        for queue in removed {
+            journal.drop_queue(queue.slot);
+        }
+    }
+
+    /// Whether so much waits in memory that it should be saved.
+    pub(crate) fn is_save_due(&self) -> bool {
+        self.0.home.journal.lock().unsaved() >= JOURNAL_BYTES
+    }
+
+    /// Writes what is only in memory. All messages before `position` have been put, and none behind it.
+    pub(crate) fn save(&self, position: u64) -> io::Result<()> {
+        self.0.home.journal.lock().save(position)
+    }
+
+    /// The files that were written since the last call; to be flushed.
+    pub(crate) fn take_unflushed(&self) -> Vec<(String, Arc<dyn Segment>)> {
+        self.0.home.journal.lock().take_unflushed()
+    }
+
+    /// Begins a table, if one is due. As with [`Queues::save`], nothing may be put meanwhile; the rest can be done beside
+    /// that.
+    pub(crate) fn begin_table(&self, position: u64) -> io::Result<Option<TableDue>> {
+        let due =
+            (TABLE_UNITS_PER_QUEUE * self.0.table.len() as u64).max(self.0.home.config.table_units);
+        let is_due = self.0.home.journal.lock().units >= due;
+        if !is_due || self.0.tables.lock().written.is_some() {
+            return Ok(None);
+        }
+        self.begin_table_now(position).map(Some)
+    }
+
+    /// As [`Queues::begin_table`], due or not.
+    pub(crate) fn begin_table_now(&self, position: u64) -> io::Result<TableDue> {
+        let mut journal = self.0.home.journal.lock();
+        Ok(TableDue {
+            journal: journal.rotate(position)?,
+            queues: self.0.table.all(),
+            position,
+        })
+    }
+
+    /// Writes and flushes a table with all extents that it needs. It counts after [`Queues::commit_table`].
+    ///
+    /// # Errors
+    /// With the name of the file.
+    pub(crate) fn write_table(&self, due: TableDue) -> Result<(), (String, io::Error)> {
+        let number = self.0.tables.lock().number + 1;
+        let named = |error| (FOLDER.to_owned(), error);
+        let written = self.write_entries(number, due);
+        if written.is_err() {
+            snapshot::remove(&*self.0.dir, |of| of == number).map_err(named)?;
+        }
+        self.0.tables.lock().written = Some(written?);
+        Ok(())
+    }
+
+    fn write_entries(
+        &self,
+        number: u64,
+        due: TableDue,
+    ) -> Result<snapshot::Written, (String, io::Error)> {
+        let home = &self.0.home;
+        let named = |error| (FOLDER.to_owned(), error);
+        let mut queues = due.queues;
+        queues.sort_unstable_by_key(|queue| Arc::as_ptr(&queue.topic));
+        let units_before = home.journal.lock().units;
+        let names = queues.iter().map(|queue| queue.topic().as_str().len());
+        let mut writer = snapshot::Writer::create(&*self.0.dir, number, queues.len(), names.sum())
+            .map_err(named)?;
+        for queue in &queues {
+            if let Some(saved) = queue.save().map_err(named)? {
+                writer.add(queue.topic(), &saved).map_err(named)?;
+            }
+        }
+        let (units_end, unflushed) = {
+            let mut units = home.units.write();
+            units.save().map_err(named)?;
+            (units.end(), units.take_unflushed())
+        };
+        for (path, segment) in unflushed.into_iter().filter(|_| flushes_extents()) {
+            segment.flush(0).map_err(|error| (path, error))?;
+        }
+        let head = snapshot::Head {
+            number,
+            position: due.position,
+            upper: home.upper.load(Ordering::Acquire),
+            units_end,
+            journal: due.journal,
+            slot_next: home.slot_next.load(Ordering::Relaxed),
+        };
+        let written = writer.finish(head).map_err(named)?;
+        let mut journal = home.journal.lock();
+        journal.units = journal.units.saturating_sub(units_before);
+        Ok(written)
+    }
+
+    /// Makes the table that was written count, if there is one and the commit log is `durable` far enough; then removes
+    /// what is older.
+    pub(crate) fn commit_table(&self, durable: u64) -> io::Result<()> {
+        let mut tables = self.0.tables.lock();
+        let Some(written) = tables
+            .written
+            .as_ref()
+            .filter(|written| written.head.upper <= durable || !waits_for_log())
+        else {
+            return Ok(());
+        };
+        written.commit()?;
+        let head = written.head;
+        tables.number = head.number;
+        tables.written = None;
+        snapshot::remove(&*self.0.dir, |number| number < head.number)?;
+        let journal = self.0.home.journal.lock();
+        journal.remove(|number| number < head.journal)
+    }
+
+    /// The log begins at `log_min` now: moves the first index of every queue there and removes files that nobody needs any
+    /// more. Returns how many messages each queue lost.
+    pub(crate) fn remove_before(&self, log_min: u64) -> io::Result<Vec<(TopicName, QueueId, u64)>> {
+        self.0.home.log_min.fetch_max(log_min, Ordering::AcqRel);
+        let mut removed = Vec::new();
+        for queue in self.0.table.all() {
+            let count = queue.find_min()?;
+            if count > 0 {
+                removed.push((queue.topic().clone(), queue.queue_id(), count));
+            }
+        }
+        self.0.home.units.write().remove_before(log_min)?;
+        Ok(removed)
+    }
+
+    /// Notes that a read failed: the next start is to build the queues again.
+    pub(crate) fn note_damage(&self, error: &io::Error) {
+        if !self.0.is_damaged.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.0.dir.replace(MARK, error.to_string().as_bytes())
+        {
+            tracing::error!(error = %error, "damage of the queues could not be noted for the next start");
+        }
+    }
+
+    /// Whether [`Queues::note_damage`] was called.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.0.is_damaged.load(Ordering::Acquire)
+    }
+}
+
+fn flushes_extents() -> bool {
+    #[cfg(test)]
+    if crate::mutant::is_on(crate::mutant::Mutant::ExtentsUnflushed) {
+        return false;
+    }
+    true
+}
+
+fn waits_for_log() -> bool {
+    #[cfg(test)]
+    if crate::mutant::is_on(crate::mutant::Mutant::TableAheadOfLog) {
+        return false;
+    }
+    true
+}
+
+fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} is damaged"))
+}

@@ -1,0 +1,391 @@
+//! One queue: a few numbers, the units that are only in memory, and where the way to the others begins.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rocket_protocol::{QueueId, TopicName};
+
+use super::extent::{Chain, HEAD, Head, NONE, PackedUnit};
+use super::journal::Journal;
+use super::unit_log::{UnitLog, head_of};
+use super::{QueueLogConfig, damaged};
+use crate::consume_queue::Unit;
+
+/// Units that a queue may miss at once. More is a damaged record, not a damaged queue.
+const GAP_MAX: u64 = 1 << 20;
+
+/// What all queues share.
+pub(super) struct Home {
+    pub(super) config: QueueLogConfig,
+    pub(super) units: RwLock<UnitLog>,
+    pub(super) journal: Mutex<Journal>,
+    /// The commit log begins here.
+    pub(super) log_min: AtomicU64,
+    /// Behind all messages that have a unit.
+    pub(super) upper: AtomicU64,
+    pub(super) slot_next: AtomicU32,
+}
+
+/// A topic's name, once for all its queues.
+pub(super) struct Topic {
+    pub(super) name: TopicName,
+    pub(super) home: Arc<Home>,
+}
+
+/// See the module. Whoever keeps one must not put into it once its topic was removed.
+pub(crate) struct Queue {
+    pub(super) topic: Arc<Topic>,
+    queue_id: QueueId,
+    pub(super) slot: u32,
+    /// Queue offset of the next message that is appended; units follow it.
+    next: AtomicU64,
+    /// First index whose message is there, as of when the log began at or before `min_offset`.
+    min: AtomicU64,
+    /// Physical offset of the message at `min`; the largest number while there is none.
+    min_offset: AtomicU64,
+    max: AtomicU64,
+    pub(super) tail: Mutex<Tail>,
+}
+
+/// What is only in memory, and the way to the rest.
+pub(super) struct Tail {
+    /// The units before `max` that are in no extent.
+    units: Vec<PackedUnit>,
+    chain: Chain,
+    /// Physical offset of the last message in an extent.
+    last: u64,
+    /// The journal knows this queue.
+    is_declared: bool,
+}
+
+/// What a table keeps of a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Saved {
+    pub(super) slot: u32,
+    pub(super) queue_id: QueueId,
+    pub(super) min: u64,
+    pub(super) min_offset: u64,
+    pub(super) max: u64,
+    /// Physical offset of the last message.
+    pub(super) last: u64,
+    pub(super) chain: Chain,
+}
+
+/// Whether units are to be noted in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Note {
+    Journal,
+    Nowhere,
+}
+
+impl Queue {
+    pub(super) fn new(topic: Arc<Topic>, queue_id: QueueId, slot: u32) -> Self {
+        Self {
+            topic,
+            queue_id,
+            slot,
+            next: AtomicU64::new(0),
+            min: AtomicU64::new(0),
+            min_offset: AtomicU64::new(u64::MAX),
+            max: AtomicU64::new(0),
+            tail: Mutex::new(Tail {
+                units: Vec::new(),
+                chain: Chain::EMPTY,
+                last: 0,
+                is_declared: false,
+            }),
+        }
+    }
+
+    pub(super) fn restored(topic: Arc<Topic>, saved: &Saved) -> Self {
+        let queue = Self::new(topic, saved.queue_id, saved.slot);
+        queue.next.store(saved.max, Ordering::Relaxed);
+        queue.min.store(saved.min, Ordering::Relaxed);
+        queue.min_offset.store(saved.min_offset, Ordering::Relaxed);
+        queue.max.store(saved.max, Ordering::Relaxed);
+        let mut tail = queue.tail.lock();
+        (tail.chain, tail.last, tail.is_declared) = (saved.chain, saved.last, true);
+        drop(tail);
+        queue
+    }
+
+    /// The topic.
+    pub(crate) fn topic(&self) -> &TopicName {
+        &self.topic.name
+    }
+
+    /// The number within the topic.
+    pub(crate) fn queue_id(&self) -> QueueId {
+        self.queue_id
+    }
+
+    /// Queue offset of the next message that is appended.
+    pub(crate) fn next_offset(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Raises the offset of the next message to at least `next`.
+    pub(crate) fn raise_next(&self, next: u64) {
+        self.next.fetch_max(next, Ordering::Relaxed);
+    }
+
+    /// One behind the last index; 0 while no message was ever put.
+    pub(crate) fn max(&self) -> u64 {
+        self.max.load(Ordering::Acquire)
+    }
+
+    /// First index whose message is still in the log, and one behind the last index. Takes no lock, unless this is the
+    /// first look after retention took the queue's first messages.
+    pub(crate) fn range(&self) -> (u64, u64) {
+        if self.min_offset.load(Ordering::Acquire) < self.home().log_min.load(Ordering::Acquire)
+            && let Err(error) = self.find_min()
+        {
+            tracing::error!(error = %error, topic = %self.topic(), queue = %self.queue_id, "the first message of a queue is not found");
+        }
+        let max = self.max();
+        (self.min.load(Ordering::Acquire).min(max), max)
+    }
+
+    fn home(&self) -> &Home {
+        &self.topic.home
+    }
+
+    /// Puts the units of a run of messages, the first of them at `first`; those that are there already are passed over. A
+    /// gap, which a damaged queue can show, is filled with padding.
+    pub(crate) fn put_run(&self, first: u64, units: &[Unit]) -> io::Result<()> {
+        self.put_and(first, units, Note::Journal)
+    }
+
+    /// As [`Queue::put_run`] for one message.
+    pub(crate) fn put(&self, index: u64, unit: Unit) -> io::Result<()> {
+        self.put_run(index, &[unit])
+    }
+
+    pub(super) fn put_and(&self, first: u64, units: &[Unit], note: Note) -> io::Result<()> {
+        let mut tail = self.tail.lock();
+        let known = usize::try_from(self.max().saturating_sub(first)).unwrap_or(usize::MAX);
+        let (first, units) = (first + known as u64, units.get(known..).unwrap_or_default());
+        let Some(first_unit) = units.first() else {
+            return Ok(());
+        };
+        if first > self.max() && !self.bridge(&mut tail, first)? {
+            return Ok(());
+        }
+        if self.min.load(Ordering::Relaxed) == first {
+            let offset = first_unit.physical_offset;
+            self.min_offset.store(offset, Ordering::Release);
+        }
+        tail.units.extend(units.iter().map(|unit| unit.pack()));
+        self.max
+            .store(first + units.len() as u64, Ordering::Release);
+        if let Some(last) = units.iter().rev().find(|unit| **unit != Unit::PADDING) {
+            let end = last.physical_offset.saturating_add(u64::from(last.size));
+            self.home().upper.fetch_max(end, Ordering::AcqRel);
+        }
+        if note == Note::Journal {
+            let mut journal = self.home().journal.lock();
+            if !tail.is_declared {
+                journal.declare(self.slot, self.topic(), self.queue_id);
+            }
+            journal.put(self.slot, first, units);
+        }
+        tail.is_declared = true;
+        let block = self.home().config.extent_units;
+        while tail.units.len() >= 2 * block {
+            self.spill(&mut tail, block)?;
+        }
+        Ok(())
+    }
+
+    /// Comes from the end to `first`, which lies behind it. `false` if that cannot be.
+    fn bridge(&self, tail: &mut Tail, first: u64) -> io::Result<bool> {
+        let max = self.max();
+        if max > 0 && first - max > GAP_MAX || i64::try_from(first).is_err() {
+            tracing::error!(topic = %self.topic(), queue = %self.queue_id, index = first, end = max,
+                "a record's queue offset cannot be; it is left out");
+            return Ok(false);
+        }
+        if self.min_offset.load(Ordering::Relaxed) < self.home().log_min.load(Ordering::Acquire) {
+            self.find_min_in(tail)?;
+        }
+        if self.min.load(Ordering::Relaxed) >= max {
+            // Nothing readable is left before: the first message that is still there begins the queue.
+            tail.units.clear();
+            self.min.store(first, Ordering::Release);
+        } else {
+            tail.units
+                .extend((max..first).map(|_| Unit::PADDING.pack()));
+        }
+        self.max.store(first, Ordering::Release);
+        Ok(true)
+    }
+
+    /// Puts the first `count` units of the tail into an extent.
+    fn spill(&self, tail: &mut Tail, count: usize) -> io::Result<()> {
+        let first = self.max() - tail.units.len() as u64;
+        let units = tail.units.get(..count).unwrap_or(&tail.units);
+        let upper = self.home().upper.load(Ordering::Acquire);
+        let (position, last) = self
+            .home()
+            .units
+            .write()
+            .append(self.slot, first, units, tail.last, tail.chain, upper)?;
+        (tail.chain, tail.last) = (tail.chain.with(position), last);
+        if count >= tail.units.len() {
+            tail.units = Vec::new();
+        } else {
+            tail.units.drain(..count);
+        }
+        Ok(())
+    }
+
+    /// Puts all units into extents and says what a table is to keep; `None` for a queue that never had a message.
+    pub(super) fn save(&self) -> io::Result<Option<Saved>> {
+        let mut tail = self.tail.lock();
+        while !tail.units.is_empty() {
+            let count = tail.units.len().min(self.home().config.extent_units);
+            self.spill(&mut tail, count)?;
+        }
+        let max = self.max();
+        Ok((max > 0).then(|| Saved {
+            slot: self.slot,
+            queue_id: self.queue_id,
+            min: self.min.load(Ordering::Relaxed),
+            min_offset: self.min_offset.load(Ordering::Relaxed),
+            max,
+            last: tail.last,
+            chain: tail.chain,
+        }))
+    }
+
+    /// The unit at `index`; `None` where there is none, or not any more.
+    pub(crate) fn get(&self, index: u64) -> io::Result<Option<Unit>> {
+        Ok(self.read(index, 1)?.first().copied())
+    }
+
+    /// At most `count` units from `index` on; fewer at the end of the queue, and where a run of units ends in the files.
+    ///
+    /// # Errors
+    /// `InvalidData` where the files do not hold what was written.
+    pub(crate) fn read(&self, index: u64, count: usize) -> io::Result<Vec<Unit>> {
+        let chain = {
+            let tail = self.tail.lock();
+            let first = self.max() - tail.units.len() as u64;
+            if let Some(skip) = index.checked_sub(first) {
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+                let units = tail.units.iter().skip(skip).take(count);
+                return Ok(units.copied().map(Unit::unpack).collect());
+            }
+            tail.chain
+        };
+        if index < self.min.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
+        let (_, Some((position, head))) = self.walk_back(chain, |head| head.first > index)? else {
+            return Err(damaged("a queue's extents"));
+        };
+        if index >= head.end() {
+            return Err(damaged("a queue's extents"));
+        }
+        let units = self.units_at(position, &head)?;
+        let skip = usize::try_from(index - head.first).unwrap_or(usize::MAX);
+        Ok(units.into_iter().skip(skip).take(count).collect())
+    }
+
+    /// Nothing is there yet but the index of the next message.
+    pub(super) fn begin_at(&self, index: u64) {
+        let _tail = self.tail.lock();
+        self.min.store(index, Ordering::Relaxed);
+        self.max.store(index, Ordering::Release);
+        self.raise_next(index);
+    }
+
+    fn head_at(&self, position: u64) -> io::Result<Head> {
+        let place = self.home().units.read().place(position, HEAD);
+        let place = place.ok_or_else(|| damaged("the unit log"))?;
+        head_of(&place.read(HEAD)?, self.slot)
+    }
+
+    fn units_at(&self, position: u64, head: &Head) -> io::Result<Vec<Unit>> {
+        let place = self.home().units.read().place(position, head.len());
+        let bytes = place
+            .ok_or_else(|| damaged("the unit log"))?
+            .read(head.len())?;
+        let units = head.units(bytes.get(HEAD..).unwrap_or_default());
+        let units = units.ok_or_else(|| damaged("an extent"))?;
+        Ok(units.iter().copied().map(Unit::unpack).collect())
+    }
+
+    /// Goes back from the newest extent over all that lie `behind`. Returns the oldest of these, and the newest one that
+    /// does not, if it is still there.
+    fn walk_back(&self, chain: Chain, behind: impl Fn(&Head) -> bool) -> io::Result<Walked> {
+        let mut oldest: Option<Extent> = None;
+        let mut level = 0;
+        loop {
+            let from = oldest.map_or(chain, |(_, head)| head.before);
+            let steps = from.steps();
+            let Some(&position) = steps.get(level) else {
+                return Ok((oldest, None));
+            };
+            // What was too far from here is too far from further back as well.
+            if position == NONE || !self.home().units.read().reaches(position) {
+                level += 1;
+                continue;
+            }
+            let head = self.head_at(position)?;
+            if behind(&head) {
+                oldest = Some((position, head));
+            } else if level + 1 == steps.len() {
+                return Ok((oldest, Some((position, head))));
+            } else {
+                level += 1;
+            }
+        }
+    }
+
+    /// Moves the first index to the first message that is still in the log. Returns by how many messages.
+    pub(super) fn find_min(&self) -> io::Result<u64> {
+        self.find_min_in(&self.tail.lock())
+    }
+
+    fn find_min_in(&self, tail: &Tail) -> io::Result<u64> {
+        let log_min = self.home().log_min.load(Ordering::Acquire);
+        let before = self.min.load(Ordering::Relaxed);
+        if self.min_offset.load(Ordering::Relaxed) >= log_min {
+            return Ok(0);
+        }
+        let is_there = |unit: &Unit| *unit != Unit::PADDING && unit.physical_offset >= log_min;
+        let (after, last) = self.walk_back(tail.chain, |head| head.key >= log_min)?;
+        let in_order = [last, after].into_iter().flatten();
+        let mut found = None;
+        for (position, head) in in_order {
+            let units = self.units_at(position, &head)?;
+            found = (head.first..).zip(units).find(|(_, unit)| is_there(unit));
+            if found.is_some() {
+                break;
+            }
+        }
+        let tail_first = self.max() - tail.units.len() as u64;
+        let in_tail = || {
+            let units = tail.units.iter().copied().map(Unit::unpack);
+            (tail_first..).zip(units).find(|(_, unit)| is_there(unit))
+        };
+        let found = found.map(|(index, unit)| (index, unit.physical_offset));
+        // Only fillers there: they are passed over when they are read.
+        let found = found.or_else(|| after.map(|(_, head)| (head.first, head.key)));
+        let (min, offset) = found
+            .or_else(|| in_tail().map(|(index, unit)| (index, unit.physical_offset)))
+            .unwrap_or((self.max(), u64::MAX));
+        let min = min.max(before);
+        self.min.store(min, Ordering::Release);
+        self.min_offset.store(offset, Ordering::Release);
+        Ok(min - before)
+    }
+}
+
+/// An extent and its position.
+type Extent = (u64, Head);
+/// The oldest extent behind something, the newest one before it.
+type Walked = (Option<Extent>, Option<Extent>);
