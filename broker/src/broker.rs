@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use rocket_remoting::{ConnectionLimits, Server, ServerConfig};
@@ -63,12 +64,26 @@ pub enum Error {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// The wall clock, for the store.
-struct WallClock;
+/// The clocks, for the store.
+struct Clocks {
+    started: Instant,
+}
 
-impl Clock for WallClock {
+impl Clocks {
+    fn start() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Clock for Clocks {
     fn now(&self) -> rocket_protocol::UnixMillis {
         clock::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 
@@ -76,9 +91,17 @@ impl Clock for WallClock {
 struct Events {
     health: Arc<BrokerHealth>,
     long_polling: Arc<PullPolling>,
+    metrics: Arc<Metrics>,
 }
 
 impl StoreEvents for Events {
+    fn flushed(&self, took: Duration, _bytes: u64) {
+        self.metrics
+            .series
+            .flush_latency_seconds
+            .observe(took.as_secs_f64());
+    }
+
     fn arrived(&self, arrivals: &[Arrival]) {
         self.long_polling.arrivals(arrivals);
     }
@@ -153,7 +176,7 @@ impl Broker {
             }
         };
         let (health, store_cell) = (Arc::clone(&probes.health), Arc::clone(&probes.store));
-        match Kept::open(&config, health).await {
+        match Kept::open(&config, health, Arc::clone(&metrics)).await {
             Ok(kept) => {
                 // Set once, here.
                 let _ = store_cell.set(Arc::clone(&kept.store));
@@ -211,7 +234,7 @@ impl Broker {
                 long_polling,
                 metrics: Arc::clone(&metrics),
                 topics_changed: Arc::new(move || nudge.topics_changed()),
-                clock: Arc::new(WallClock),
+                clock: Arc::new(Clocks::start()),
                 identity: Arc::clone(&identity),
             });
             port.gate.open(Arc::clone(&serving.processor) as _);
@@ -391,7 +414,11 @@ struct Kept {
 
 impl Kept {
     /// Opens and recovers, on a thread that may block.
-    async fn open(config: &BrokerConfig, health: Arc<BrokerHealth>) -> Result<Self, Error> {
+    async fn open(
+        config: &BrokerConfig,
+        health: Arc<BrokerHealth>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error> {
         let config = config.clone();
         tokio::task::spawn_blocking(move || {
             let dir = config.store_path_root_dir.clone();
@@ -404,10 +431,11 @@ impl Kept {
             let events = Events {
                 health,
                 long_polling: Arc::clone(&long_polling),
+                metrics,
             };
             let (store, report) = Store::open(
                 store_settings::of(&config),
-                Arc::new(WallClock),
+                Arc::new(Clocks::start()),
                 Arc::new(policy),
                 Arc::new(events),
             )

@@ -148,11 +148,7 @@ pub trait Segment: Send + Sync {
     /// Appends the bytes `offset..offset + len` to `into`; `false` and nothing appended unless all of them are published.
     /// Cheaper than a lease for few bytes: it makes no object.
     fn copy(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<bool> {
-        let lease = self.lease(offset, len)?;
-        if let Some(bytes) = &lease {
-            into.extend_from_slice(bytes);
-        }
-        Ok(lease.is_some())
+        self.look(offset, len, &mut |bytes| into.extend_from_slice(bytes))
     }
     /// Whether a read there would be served from memory, as far as a few samples tell. A guess in both directions: `true`
     /// where the file system cannot say.
@@ -161,6 +157,14 @@ pub trait Segment: Send + Sync {
     }
     /// Tells the page cache. A hint: what it comes to is the kernel's affair, and so is its failure.
     fn advise(&self, _offset: u64, _len: u64, _advice: Advice) {}
+    /// Shows the bytes that [`Segment::lease`] would lend to `look`, without a lease's allocation. Whether they are published.
+    fn look(&self, offset: u64, len: usize, look: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
+        let lease = self.lease(offset, len)?;
+        if let Some(bytes) = &lease {
+            look(bytes);
+        }
+        Ok(lease.is_some())
+    }
     /// Makes every write that returned before this call survive a crash of the machine. `lane` is below
     /// [`SegmentOptions::lanes`], and no two calls may use the same lane at once: each lane is an open file of its own,
     /// since the kernel reports a lost write once per open file, and a flush must not take the report meant for another.

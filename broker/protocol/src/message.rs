@@ -11,7 +11,7 @@ pub mod sys_flag;
 
 pub use batch::{BatchError, BatchMessage};
 pub use encode::{EncodeError, Message, MessageRef, write_blank};
-pub use facts::SendFacts;
+pub use facts::{RecordFacts, SendFacts};
 pub use id::{IdError, OffsetMessageId, UniqueKey};
 pub use properties::{Properties, property};
 pub use record::{RecordError, RecordView, body_crc};

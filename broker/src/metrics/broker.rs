@@ -68,6 +68,8 @@ metrics! {
         log_durable_bytes: IntGauge = "rocket_log_durable_bytes" [] [];
         /// Position up to which the commit log is committed.
         log_committed_bytes: IntGauge = "rocket_log_committed_bytes" [] [];
+        /// Time that a flush of the commit log took, seconds.
+        flush_latency_seconds: Histogram = "rocket_flush_latency_seconds" [] [0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
         /// Open connections of clients.
         connections: IntGauge = "rocket_connections" [] [];
         /// Connections that were refused because there were too many, or closed because a peer broke the protocol.

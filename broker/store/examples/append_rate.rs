@@ -24,7 +24,7 @@ const PROPERTIES: &[u8] =
     b"UNIQ_KEY\x017F0000010FA41B2A3C4D000000000001\x02WAIT\x01true\x02TAGS\x01TagA\x02";
 const QUEUES: u64 = 8;
 
-struct System;
+struct System(Instant);
 
 #[expect(clippy::disallowed_methods, reason = "the edge of this program")]
 impl Clock for System {
@@ -33,6 +33,10 @@ impl Clock for System {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -153,7 +157,12 @@ fn main() -> anyhow::Result<()> {
         ..StoreConfig::default()
     };
     let policy = Arc::new(LocalPolicy { flush });
-    let (store, _) = Store::open(config, Arc::new(System), policy, Arc::new(NoEvents))?;
+    let (store, _) = Store::open(
+        config,
+        Arc::new(System(Instant::now())),
+        policy,
+        Arc::new(NoEvents),
+    )?;
     let load = Load {
         messages: messages / producers,
         in_flight,

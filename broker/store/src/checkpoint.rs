@@ -11,6 +11,7 @@
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
+use bytes::BufMut as _;
 use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 
 /// Our folder beside Apache's.
@@ -130,15 +131,18 @@ impl Newest for Option<(u64, Bounds)> {
     }
 }
 
-fn encode(sequence: u64, bounds: Bounds) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(CRC_AT + 4);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_be_bytes());
-    for field in [sequence, bounds.confirm, bounds.floor, bounds.dispatched] {
-        bytes.extend_from_slice(&field.to_be_bytes());
-    }
-    bytes.extend_from_slice(&bounds.dispatched_time.to_be_bytes());
-    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
+fn encode(sequence: u64, bounds: Bounds) -> [u8; CRC_AT + 4] {
+    let mut bytes = [0; CRC_AT + 4];
+    let (covered, crc) = bytes.split_at_mut(CRC_AT);
+    let mut rest: &mut [u8] = covered;
+    rest.put_slice(&MAGIC);
+    rest.put_u32(VERSION);
+    rest.put_u64(sequence);
+    rest.put_u64(bounds.confirm);
+    rest.put_u64(bounds.floor);
+    rest.put_u64(bounds.dispatched);
+    rest.put_i64(bounds.dispatched_time);
+    crc.copy_from_slice(&crc32fast::hash(covered).to_be_bytes());
     bytes
 }
 

@@ -29,6 +29,7 @@ use crate::checkpoint::Checkpoint;
 use crate::commit_log::CommitLog;
 use crate::config::StoreConfig;
 use crate::deleted::Deleted;
+use crate::dispatcher::Dispatcher;
 use crate::error::{OpenError, RecoveryReport};
 use crate::heat::Heat;
 use crate::index::Index;
@@ -42,15 +43,6 @@ use crate::waiters::{Waiter, Waiters};
 pub(crate) const FLUSH_FAILED: &str = "rocket/flush-failed";
 /// Exists while a store is open; Apache's broker looks for it too.
 pub(crate) const ABORT: &str = "abort";
-
-/// Where the dispatcher is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dispatcher {
-    /// Everything before is in queues and index.
-    pub(crate) position: u64,
-    /// Store time of the last record before.
-    pub(crate) time: i64,
-}
 
 /// The counters behind [`Stats`].
 #[derive(Default)]
@@ -235,9 +227,10 @@ impl<C: Completion> Engine<C> {
     pub fn delete_topic(&self, topic: &TopicName) -> io::Result<()> {
         let appender = self.appender.lock();
         // Held so that nothing is dispatched to a queue that is being removed.
-        let _dispatcher = self.dispatcher.lock();
+        let mut dispatcher = self.dispatcher.lock();
         self.deleted.note(topic, appender.end())?;
         self.queues.remove_topic(topic);
+        dispatcher.places.clear();
         Ok(())
     }
 

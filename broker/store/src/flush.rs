@@ -4,6 +4,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::api::Completion;
 use crate::checkpoint::Bounds;
@@ -14,6 +15,8 @@ use crate::progress::Flight;
 /// A flush to be run without any lock held.
 pub struct FlushJob {
     flight: Flight,
+    /// By [`crate::Clock::elapsed`].
+    begun: Duration,
     lane: usize,
     /// Almost always the only file.
     first: Option<Arc<LogFile>>,
@@ -32,6 +35,13 @@ impl FlushJob {
 }
 
 impl<C: Completion> Engine<C> {
+    /// Whether a flush lane should write what was appended and flush it now; when not, who flushes looks again.
+    pub fn is_flush_due(&self) -> bool {
+        let placed = self.appender.lock().end();
+        let progress = self.progress.lock();
+        progress.is_flush_due(placed, self.config.flush_flights)
+    }
+
     /// Begins a flush in `lane` of all that is written and in no other flight; to be run and ended by the caller.
     pub fn flush_begin(&self, lane: usize) -> Option<FlushJob> {
         let flight = self
@@ -44,6 +54,7 @@ impl<C: Completion> Engine<C> {
         .take_while(|file| file.start < flight.to);
         Some(FlushJob {
             flight,
+            begun: self.clock.elapsed(),
             lane,
             first: files.next(),
             more: files.collect(),
@@ -57,10 +68,12 @@ impl<C: Completion> Engine<C> {
             return;
         }
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        let took = self.clock.elapsed().saturating_sub(job.begun);
+        self.events.flushed(took, job.flight.to - job.flight.from);
         let moved = {
             let mut progress = self.progress.lock();
             progress
-                .flush_end(job.flight.id)
+                .flush_end(job.flight.id, took)
                 .then(|| (progress.local().durable.0, progress.ends().committed.0))
         };
         if let Some((durable, confirm)) = moved {
@@ -78,12 +91,7 @@ impl<C: Completion> Engine<C> {
         let Some(job) = self.flush_begin(lane) else {
             return Step::Idle;
         };
-        let begun = self.clock.elapsed();
         let result = job.run();
-        let took = self.clock.elapsed().saturating_sub(begun);
-        if result.is_ok() {
-            self.events.flushed(took, job.flight.to - job.flight.from);
-        }
         self.flush_end(&job, result);
         Step::Worked
     }

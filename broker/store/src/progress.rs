@@ -6,10 +6,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rocket_protocol::PhysicalOffset;
 
 use crate::api::{CommitPolicy, Ends, LocalEnds};
+
+/// See [`Progress::is_flush_due`].
+const QUICK: Duration = Duration::from_micros(400);
 
 /// A flush in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub(crate) struct Progress {
     ends: Ends,
     flights: VecDeque<Flight>,
     flight_next: u64,
+    /// What a flush takes, of late.
+    flush_time: Duration,
     failed: Option<Arc<str>>,
 }
 
@@ -51,6 +57,7 @@ impl Progress {
             ends: Ends::default(),
             flights: VecDeque::new(),
             flight_next: 0,
+            flush_time: Duration::ZERO,
             failed: None,
         }
     }
@@ -81,6 +88,22 @@ impl Progress {
         }
     }
 
+    /// Whether a flush should begin, with everything placed up to `placed` about to be written for it.
+    ///
+    /// With nothing in the air always: one request in flight waits for nobody. Beside another flush only where flushes are
+    /// not [`QUICK`] and it would carry as much as that one does. A flush costs the processor as much as the messages of a
+    /// connection or two, so the few that come just after one began, and all where it is over in no time, are better served
+    /// by the next full one; where a flush takes long, several that overlap shorten the wait.
+    pub(crate) fn is_flush_due(&self, placed: u64, flights_max: usize) -> bool {
+        let begun = self.flights.back().map_or(self.durable, |flight| flight.to);
+        let waiting = placed.saturating_sub(begun);
+        if self.failed.is_some() || waiting == 0 || self.flights.len() >= flights_max {
+            return false;
+        }
+        let in_the_air = self.flights.iter().rfind(|flight| !flight.done);
+        in_the_air.is_none_or(|last| self.flush_time > QUICK && waiting >= last.to - last.from)
+    }
+
     /// Begins a flush of all that is appended and not covered by one in flight; `None` when there is nothing, when
     /// `flights_max` are in flight, or after a failure.
     pub(crate) fn flush_begin(&mut self, flights_max: usize) -> Option<Flight> {
@@ -99,11 +122,12 @@ impl Progress {
         Some(flight)
     }
 
-    /// A flush succeeded. Returns whether `durable` moved.
-    pub(crate) fn flush_end(&mut self, id: u64) -> bool {
+    /// A flush succeeded, after so long. Returns whether `durable` moved.
+    pub(crate) fn flush_end(&mut self, id: u64, took: Duration) -> bool {
         if self.failed.is_some() {
             return false;
         }
+        self.flush_time = (self.flush_time * 7 + took) / 8;
         if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id) {
             flight.done = true;
         }
@@ -159,6 +183,7 @@ mod tests {
     use crate::api::LocalPolicy;
     use crate::config::Flush;
 
+    const SLOW: Duration = Duration::from_secs(1);
     const SYNC: LocalPolicy = LocalPolicy { flush: Flush::Sync };
 
     fn answered(progress: &mut Progress) -> Option<u64> {
@@ -174,10 +199,33 @@ mod tests {
         let second = progress.flush_begin(2).unwrap();
         assert_eq!((second.from, second.to), (10, 20));
         assert_eq!(progress.flush_begin(2), None, "two are in flight");
-        assert!(!progress.flush_end(second.id));
+        assert!(!progress.flush_end(second.id, SLOW));
         assert_eq!(answered(&mut progress), Some(0));
-        assert!(progress.flush_end(first.id));
+        assert!(progress.flush_end(first.id, SLOW));
         assert_eq!(answered(&mut progress), Some(20));
+    }
+
+    #[test]
+    fn the_first_flush_begins_at_once_and_a_second_beside_a_slow_one_when_it_carries_as_much() {
+        let mut progress = Progress::new(0);
+        assert!(!progress.is_flush_due(0, 3) && progress.is_flush_due(1, 1));
+        progress.appended(100);
+        let first = progress.flush_begin(3).unwrap();
+        assert!(!progress.is_flush_due(500, 3), "flushes are quick");
+        progress.flush_time = SLOW;
+        assert!(!progress.is_flush_due(199, 3) && progress.is_flush_due(200, 3));
+        assert!(!progress.is_flush_due(200, 1));
+        progress.appended(300);
+        let second = progress.flush_begin(3).unwrap();
+        progress.flush_end(second.id, SLOW);
+        assert!(
+            !progress.is_flush_due(301, 3),
+            "the first one is in the air"
+        );
+        progress.flush_end(first.id, SLOW);
+        assert!(progress.is_flush_due(301, 3), "nothing is in the air");
+        progress.fail("EIO".into());
+        assert!(!progress.is_flush_due(500, 3));
     }
 
     #[test]
@@ -189,7 +237,7 @@ mod tests {
         let second = progress.flush_begin(2).unwrap();
         assert!(progress.fail("EIO".into()));
         assert!(!progress.fail("later".into()));
-        assert!(!progress.flush_end(first.id) && !progress.flush_end(second.id));
+        assert!(!progress.flush_end(first.id, SLOW) && !progress.flush_end(second.id, SLOW));
         assert_eq!(progress.settle(&SYNC), None);
         assert_eq!(
             progress.flush_begin(2),

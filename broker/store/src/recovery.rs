@@ -20,7 +20,8 @@ use crate::commit_log::{CommitLog, ScanEnd, TailRule};
 use crate::config::{Preallocate, StoreConfig};
 use crate::consume_queue::Unit;
 use crate::deleted::Deleted;
-use crate::engine::{ABORT, Dispatcher, FLUSH_FAILED, Parts};
+use crate::dispatcher::Dispatcher;
+use crate::engine::{ABORT, FLUSH_FAILED, Parts};
 use crate::error::{OpenError, RecoveryReport};
 use crate::import::ApacheQueues;
 use crate::index::Index;
@@ -123,10 +124,7 @@ pub(crate) fn recover(
         last_stored: UnixMillis(time),
     };
     let appender = Appender::new(end.end, file.end(), queues.clone(), UnixMillis(time));
-    let dispatcher = Dispatcher {
-        position: start.dispatched,
-        time: start.dispatched_time,
-    };
+    let dispatcher = Dispatcher::new(start.dispatched, start.dispatched_time);
     Ok((
         Parts {
             log,

@@ -76,10 +76,12 @@ impl<C: Completion> Shared<C> {
     /// See [`Store::write_out`].
     fn write_out(&self) {
         match self.engine.config.flush {
-            Flush::Sync => self.flush.set(),
+            // Without this look a lane would be woken only to find that it is not worth it.
+            Flush::Sync if self.engine.is_flush_due() => self.flush.set(),
+            Flush::Sync => {}
             Flush::Async => {
                 if self.engine.write_step() == Step::Worked {
-                    self.dispatch.set();
+                    self.wake_dispatcher();
                 }
             }
         }
@@ -102,14 +104,21 @@ impl<C: Completion> Shared<C> {
         self.flush.set();
     }
 
-    /// Writes and flushes until nothing waits. Each round takes all that came meanwhile: nothing waits for a batch to fill.
+    /// Writes and flushes until nothing is due. Each round takes all that came meanwhile: nothing waits for a batch to fill.
     fn flush_all(&self, lane: usize) {
-        loop {
+        while self.engine.is_flush_due() {
             let wrote = self.engine.write_step();
             let flushed = self.engine.flush_step(lane);
             if (wrote, flushed) == (Step::Idle, Step::Idle) {
+                // Another lane writes right now, and flushes what it wrote.
                 return;
             }
+            self.wake_dispatcher();
+        }
+    }
+
+    fn wake_dispatcher(&self) {
+        if self.engine.is_behind() {
             self.dispatch.set();
         }
     }

@@ -1,140 +1,21 @@
-//! The engine's steps beside appending and flushing: dispatching, securing positions, preparing files, retention.
+//! The engine's steps beside those of a message's path: securing positions, preparing files, retention.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use rocket_mapped_file::Segment;
-use rocket_protocol::{PhysicalOffset, RecordError, RecordView, TopicName, UnixMillis};
+use rocket_protocol::{PhysicalOffset, TopicName, UnixMillis};
 
-use crate::api::{Arrival, Completion, DiskUsage, Removed};
+use crate::api::{Completion, DiskUsage, Removed};
 use crate::checkpoint::Bounds;
-use crate::commit_log::LogFile;
-use crate::dispatch::{keys_of, unit_of};
-use crate::engine::{Engine, Step};
+use crate::engine::Engine;
 use crate::queues::TableDue;
 use crate::recovery::store_time;
 use crate::retention::{Candidate, decide};
 
-/// Bytes of records dispatched in one step, unless one record is larger.
-const STEP_BYTES: usize = 1 << 20;
-/// Records dispatched in one step.
-const STEP_RECORDS: usize = 4096;
-
 impl<C: Completion> Engine<C> {
-    /// Puts visible records into queues and index and tells of their arrival.
-    pub fn dispatch_step(&self) -> Step {
-        let mut dispatcher = self.dispatcher.lock();
-        let visible = self.visible();
-        if dispatcher.position >= visible || self.has_failed() {
-            return Step::Idle;
-        }
-        let Some(file) = self.log.file_at(dispatcher.position) else {
-            return Step::Idle;
-        };
-        let end = visible.min(file.published_end());
-        let at = dispatcher.position - file.start;
-        let len = usize::try_from(end.saturating_sub(dispatcher.position)).unwrap_or(usize::MAX);
-        let bytes = match file.segment.lease(at, len) {
-            Ok(bytes) => bytes.unwrap_or_default(),
-            Err(error) => {
-                self.fail(&file.path(), &error);
-                return Step::Idle;
-            }
-        };
-        let mut arrivals = Vec::new();
-        let done = self.dispatch_records(&file, &bytes, &mut arrivals);
-        let before = dispatcher.position;
-        dispatcher.position = done.map_or(file.end(), |done| before + done as u64);
-        if self.queues.is_save_due() {
-            self.derived(self.queues.save(dispatcher.position));
-        }
-        if let Some(last) = arrivals.last() {
-            dispatcher.time = last.store_timestamp.0;
-        }
-        self.dispatched
-            .store(dispatcher.position, Ordering::Release);
-        let moved = dispatcher.position > before;
-        drop(dispatcher);
-        self.counters
-            .messages_dispatched
-            .fetch_add(arrivals.len() as u64, Ordering::Relaxed);
-        if !arrivals.is_empty() {
-            self.events.arrived(&arrivals);
-        }
-        if moved { Step::Worked } else { Step::Idle }
-    }
-
-    /// Dispatches whole records at the start of `bytes`. How many bytes that was; `None` when the file ends there.
-    fn dispatch_records(
-        &self,
-        file: &Arc<LogFile>,
-        bytes: &Bytes,
-        arrivals: &mut Vec<Arrival>,
-    ) -> Option<usize> {
-        let mut done = 0;
-        while done < STEP_BYTES && arrivals.len() < STEP_RECORDS {
-            match RecordView::parse_trusting(bytes.get(done..).unwrap_or_default()) {
-                Ok((view, len)) => {
-                    let result = self.dispatch_record(&view, arrivals);
-                    self.derived(result);
-                    done += len;
-                }
-                Err(RecordError::Blank { .. }) => return None,
-                // The visible end lies within a record: the rest comes later.
-                Err(RecordError::Torn { .. }) => break,
-                Err(error) => {
-                    self.fail(
-                        &file.path(),
-                        &io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
-                    );
-                    break;
-                }
-            }
-        }
-        Some(done)
-    }
-
-    fn dispatch_record(
-        &self,
-        view: &RecordView<'_>,
-        arrivals: &mut Vec<Arrival>,
-    ) -> io::Result<()> {
-        let offset = view.physical_offset().0;
-        if self.deleted.covers(view.topic(), offset) {
-            return Ok(());
-        }
-        let Ok(topic) = TopicName::parse(view.topic()) else {
-            tracing::warn!(
-                topic = view.topic(),
-                offset,
-                "a record's topic is none; it gets no queue"
-            );
-            return Ok(());
-        };
-        let mut result = Ok(());
-        if let Some(unit) = unit_of(view, &self.config.delay_levels_ms) {
-            let queue = self.queues.get_or_make(&topic, view.queue_id());
-            result = queue.put(view.queue_offset().0, unit);
-            arrivals.push(Arrival {
-                topic,
-                queue_id: view.queue_id(),
-                queue_offset: view.queue_offset(),
-                tags_code: unit.tags_code,
-                store_timestamp: view.store_timestamp(),
-            });
-        }
-        if let Some(index) = &self.index {
-            let mut index = index.lock();
-            keys_of(view, |hash| index.add(hash, offset, view.store_timestamp()));
-            result = result.and(index.save_if_many());
-        }
-        result
-    }
-
     /// What writing queues or index said. A full disk is waited out, since they follow from the log; all else is final.
-    fn derived(&self, result: io::Result<()>) -> bool {
+    pub(crate) fn derived(&self, result: io::Result<()>) -> bool {
         match result {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::StorageFull => {
@@ -151,16 +32,17 @@ impl<C: Completion> Engine<C> {
 
     /// Secures queues and index up to the dispatched position and notes it. Nothing is noted that a flush has not covered.
     pub fn checkpoint_step(&self) {
-        let (dispatcher, saved, table) = {
+        let ((position, time), saved, table) = {
             let dispatcher = self.dispatcher.lock();
             let index = || {
                 self.index
                     .as_ref()
                     .map_or(Ok(()), |index| index.lock().save())
             };
-            let saved = self.queues.save(dispatcher.position);
-            let saved = saved.and_then(|()| index());
-            (*dispatcher, saved, self.begin_table(dispatcher.position))
+            let position = dispatcher.position;
+            let saved = self.queues.save(position).and_then(|()| index());
+            let table = self.begin_table(position);
+            ((position, dispatcher.time), saved, table)
         };
         if self.has_failed() || !self.derived(saved) {
             return;
@@ -179,13 +61,13 @@ impl<C: Completion> Engine<C> {
             }
         }
         let durable = self.positions().durable.0;
-        let dispatched = dispatcher.position.min(durable);
+        let dispatched = position.min(durable);
         self.note(|bounds| Bounds {
             dispatched: dispatched.max(bounds.dispatched),
-            dispatched_time: dispatcher.time,
+            dispatched_time: time,
             ..bounds
         });
-        if let Err(error) = self.secure_checkpoint(dispatcher.time) {
+        if let Err(error) = self.secure_checkpoint(time) {
             self.fail("checkpoint", &error);
         }
         self.secure_table(table);

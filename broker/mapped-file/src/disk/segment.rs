@@ -188,8 +188,16 @@ impl Segment for DiskSegment {
         let writer = self.writer()?;
         let _writing = self.writing.lock();
         self.may_write(offset, offset.saturating_add(total))?;
-        let mut owned: Vec<IoSlice<'_>> = parts.to_vec();
-        let mut left: &mut [IoSlice<'_>] = &mut owned;
+        // Almost always one part, which needs no list of its own.
+        let mut one;
+        let mut several;
+        let mut left: &mut [IoSlice<'_>] = if let [part] = parts {
+            one = [*part];
+            &mut one
+        } else {
+            several = parts.to_vec();
+            &mut several
+        };
         let mut at = offset;
         IoSlice::advance_slices(&mut left, 0);
         while !left.is_empty() {
@@ -249,13 +257,13 @@ impl Segment for DiskSegment {
         Ok(Some(Bytes::from_owner(Lease { map, offset, len })))
     }
 
-    fn copy(&self, offset: u64, len: usize, into: &mut Vec<u8>) -> io::Result<bool> {
+    fn look(&self, offset: u64, len: usize, look: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
         if !self.published.covers(offset, len as u64) {
             return Ok(false);
         }
         if len > 0 {
             let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-            into.extend_from_slice(published_bytes(self.map()?, offset, len));
+            look(published_bytes(self.map()?, offset, len));
         }
         Ok(true)
     }

@@ -1,4 +1,5 @@
-//! What the path of a send asks of a message's properties, found in one pass over them.
+//! What the path of a send, and what follows from a stored record, asks of a message's properties, found in one pass over
+//! them.
 
 use super::properties::{NAME_VALUE_SEPARATOR, PROPERTY_SEPARATOR, property};
 use crate::swar::{find_byte, find_either};
@@ -70,23 +71,7 @@ impl<'a> SendFacts<'a> {
     /// Reads a properties string. Allocates nothing.
     pub fn read(properties: &'a [u8]) -> Self {
         let mut found = Found::default();
-        let mut rest = properties;
-        while let Some(at) = find_either(rest, NAME_VALUE_SEPARATOR, PROPERTY_SEPARATOR) {
-            let (name, tail) = rest.split_at(at);
-            let Some((&separator, tail)) = tail.split_first() else {
-                break;
-            };
-            rest = tail;
-            if separator == NAME_VALUE_SEPARATOR {
-                let end = find_byte(tail, PROPERTY_SEPARATOR).unwrap_or(tail.len());
-                let (value, tail) = tail.split_at(end);
-                if !value.is_empty() {
-                    found.put(name, value);
-                }
-                rest = tail.get(1..).unwrap_or_default();
-            }
-        }
-        let text = |value: Option<&'a [u8]>| std::str::from_utf8(value?).ok();
+        each(properties, |name, value| found.put(name, value));
         Self {
             unique_key: text(found.unique_key),
             wait: text(found.wait),
@@ -100,6 +85,67 @@ impl<'a> SendFacts<'a> {
             has_broker_properties: found.broker.into_iter().any(|value| text(value).is_some()),
         }
     }
+}
+
+/// What places a record in queues and index: found as [`SendFacts`] are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RecordFacts<'a> {
+    /// `TAGS`: what consumers filter by.
+    pub tags: Option<&'a str>,
+    /// `KEYS`: words to find the message by.
+    pub keys: Option<&'a str>,
+    /// `UNIQ_KEY`: the id that the producer gave the message.
+    pub unique_key: Option<&'a str>,
+    /// `DELAY`: the delay level.
+    pub delay: Option<&'a str>,
+}
+
+impl<'a> RecordFacts<'a> {
+    /// Reads a properties string. Allocates nothing.
+    pub fn read(properties: &'a [u8]) -> Self {
+        let [mut tags, mut keys, mut unique_key, mut delay] = [None; 4];
+        each(properties, |name, value| {
+            let place = match name {
+                b"TAGS" => &mut tags,
+                b"KEYS" => &mut keys,
+                b"UNIQ_KEY" => &mut unique_key,
+                b"DELAY" => &mut delay,
+                _ => return,
+            };
+            *place = Some(value);
+        });
+        Self {
+            tags: text(tags),
+            keys: text(keys),
+            unique_key: text(unique_key),
+            delay: text(delay),
+        }
+    }
+}
+
+/// Calls `visit` with every name and its value, in their order; those without a value are passed over.
+#[inline]
+fn each<'a>(properties: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) {
+    let mut rest = properties;
+    while let Some(at) = find_either(rest, NAME_VALUE_SEPARATOR, PROPERTY_SEPARATOR) {
+        let (name, tail) = rest.split_at(at);
+        let Some((&separator, tail)) = tail.split_first() else {
+            break;
+        };
+        rest = tail;
+        if separator == NAME_VALUE_SEPARATOR {
+            let end = find_byte(tail, PROPERTY_SEPARATOR).unwrap_or(tail.len());
+            let (value, tail) = tail.split_at(end);
+            if !value.is_empty() {
+                visit(name, value);
+            }
+            rest = tail.get(1..).unwrap_or_default();
+        }
+    }
+}
+
+fn text(value: Option<&[u8]>) -> Option<&str> {
+    std::str::from_utf8(value?).ok()
 }
 
 #[cfg(test)]
@@ -125,6 +171,15 @@ mod tests {
         }
     }
 
+    fn expected_of_record(properties: &[u8]) -> RecordFacts<'_> {
+        RecordFacts {
+            tags: scan(properties, property::TAGS),
+            keys: scan(properties, property::KEYS),
+            unique_key: scan(properties, property::UNIQ_KEY),
+            delay: scan(properties, property::DELAY),
+        }
+    }
+
     fn name() -> impl Strategy<Value = String> {
         let known = [
             "UNIQ_KEY",
@@ -137,6 +192,7 @@ mod tests {
             "TRACE_ON",
             "CLUSTER",
             "TAGS",
+            "KEYS",
             "",
             "WAITX",
         ];
@@ -171,6 +227,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(SendFacts::read(&properties), expected(&properties));
+            prop_assert_eq!(RecordFacts::read(&properties), expected_of_record(&properties));
         }
 
         #[test]

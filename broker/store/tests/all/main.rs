@@ -9,6 +9,7 @@
 mod apache;
 mod by_time;
 mod catching_up;
+mod counted;
 mod disk;
 mod reading;
 mod support;

@@ -1,0 +1,175 @@
+//! Follows the log: puts visible records into their queues and the index and tells of their arrival. In a steady state it
+//! allocates nothing and copies nothing but the units.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+use rocket_protocol::message::RecordFacts;
+use rocket_protocol::message::hash::IndexPrefix;
+use rocket_protocol::{RecordError, RecordView};
+
+use crate::api::{Arrival, Completion};
+use crate::commit_log::LogFile;
+use crate::dispatch::{keys_of, unit_of};
+use crate::engine::{Engine, Step};
+use crate::index::Index;
+use crate::places::Places;
+
+/// Bytes of records dispatched in one step, unless one record is larger.
+const STEP_BYTES: usize = 1 << 20;
+/// Records dispatched in one step.
+const STEP_RECORDS: usize = 4096;
+
+/// Where the dispatcher is.
+pub(crate) struct Dispatcher {
+    /// Everything before is in queues and index.
+    pub(crate) position: u64,
+    /// Store time of the last record before.
+    pub(crate) time: i64,
+    /// To be cleared when a queue ends.
+    pub(crate) places: Places,
+    /// Empty between steps.
+    arrivals: Vec<Arrival>,
+}
+
+impl Dispatcher {
+    /// Goes on at `position`.
+    pub(crate) fn new(position: u64, time: i64) -> Self {
+        Self {
+            position,
+            time,
+            places: Places::new(),
+            arrivals: Vec::new(),
+        }
+    }
+}
+
+impl<C: Completion> Engine<C> {
+    /// Puts visible records into queues and index and tells of their arrival, all of one step at once.
+    pub fn dispatch_step(&self) -> Step {
+        let mut dispatcher = self.dispatcher.lock();
+        let before = dispatcher.position;
+        let visible = self.visible();
+        if before >= visible || self.has_failed() {
+            return Step::Idle;
+        }
+        let Some(file) = self.log.file_at(before) else {
+            return Step::Idle;
+        };
+        let end = visible.min(file.published_end());
+        let len = usize::try_from(end.saturating_sub(before)).unwrap_or(usize::MAX);
+        let mut position = before;
+        let shown = file.segment.look(before - file.start, len, &mut |bytes| {
+            let done = self.dispatch_records(&mut dispatcher, &file, bytes);
+            position = done.map_or(file.end(), |done| before + done as u64);
+        });
+        if let Err(error) = shown {
+            self.fail(&file.path(), &error);
+            return Step::Idle;
+        }
+        let mut arrivals = std::mem::take(&mut dispatcher.arrivals);
+        if let Some(last) = arrivals.last() {
+            dispatcher.time = last.store_timestamp.0;
+        }
+        dispatcher.position = position;
+        if self.queues.is_save_due() {
+            self.derived(self.queues.save(position));
+        }
+        self.dispatched.store(position, Ordering::Release);
+        drop(dispatcher);
+        self.counters
+            .messages_dispatched
+            .fetch_add(arrivals.len() as u64, Ordering::Relaxed);
+        if !arrivals.is_empty() {
+            self.events.arrived(&arrivals);
+            arrivals.clear();
+            self.dispatcher.lock().arrivals = arrivals;
+        }
+        if position > before {
+            Step::Worked
+        } else {
+            Step::Idle
+        }
+    }
+
+    /// Whether something visible is not dispatched yet.
+    pub fn is_behind(&self) -> bool {
+        self.dispatched.load(Ordering::Acquire) < self.visible()
+    }
+
+    /// Dispatches whole records at the start of `bytes`. How many bytes that was; `None` when the file ends there.
+    fn dispatch_records(
+        &self,
+        dispatcher: &mut Dispatcher,
+        file: &LogFile,
+        bytes: &[u8],
+    ) -> Option<usize> {
+        let mut index = self.index.as_ref().map(parking_lot::Mutex::lock);
+        let mut done = 0;
+        while done < STEP_BYTES && dispatcher.arrivals.len() < STEP_RECORDS {
+            match RecordView::parse_trusting(bytes.get(done..).unwrap_or_default()) {
+                Ok((view, len)) => {
+                    let result = self.dispatch_record(dispatcher, index.as_mut(), &view);
+                    self.derived(result);
+                    done += len;
+                }
+                Err(RecordError::Blank { .. }) => return None,
+                // The visible end lies within a record: the rest comes later.
+                Err(RecordError::Torn { .. }) => break,
+                Err(error) => {
+                    self.fail(
+                        &file.path(),
+                        &io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
+                    );
+                    break;
+                }
+            }
+        }
+        Some(done)
+    }
+
+    fn dispatch_record(
+        &self,
+        dispatcher: &mut Dispatcher,
+        index: Option<&mut MutexGuard<'_, Index>>,
+        view: &RecordView<'_>,
+    ) -> io::Result<()> {
+        let offset = view.physical_offset().0;
+        if self.deleted.covers(view.topic(), offset) {
+            return Ok(());
+        }
+        let facts = RecordFacts::read(view.properties());
+        let mut result = Ok(());
+        let prefix = match unit_of(view, &facts, &self.config.delay_levels_ms) {
+            Some(unit) => {
+                let places = &mut dispatcher.places;
+                let Ok(place) = places.find(&self.queues, view.topic(), view.queue_id()) else {
+                    tracing::warn!(
+                        topic = view.topic(),
+                        offset,
+                        "a record's topic is none; it gets no queue"
+                    );
+                    return Ok(());
+                };
+                result = place.queue.put(view.queue_offset().0, unit);
+                dispatcher.arrivals.push(Arrival {
+                    topic: place.topic.clone(),
+                    queue_id: view.queue_id(),
+                    queue_offset: view.queue_offset(),
+                    tags_code: unit.tags_code,
+                    store_timestamp: view.store_timestamp(),
+                });
+                place.prefix
+            }
+            None => IndexPrefix::new(view.topic()),
+        };
+        if let Some(index) = index {
+            keys_of(view, &facts, prefix, |hash| {
+                index.add(hash, offset, view.store_timestamp());
+            });
+            result = result.and(index.save_if_many());
+        }
+        result
+    }
+}
