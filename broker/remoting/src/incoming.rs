@@ -21,8 +21,8 @@ use crate::stats::count;
 
 /// Bytes that a read asks for at most.
 const READ_BYTES_MAX: usize = 256 << 10;
-/// Frames that are served in a row before others have their turn.
-const FRAMES_MAX: usize = 1024;
+/// Frames that are served in a row before what they answered is written.
+const FRAMES_MAX: usize = 256;
 /// Room that a connection keeps for half frames; beyond, it is given back when it is empty.
 const KEPT_BYTES_MAX: usize = 8 << 10;
 
@@ -48,6 +48,8 @@ pub(crate) struct Incoming<'a, R> {
     kept: Vec<u8>,
     /// Whether a bound holds back what is kept.
     is_held: bool,
+    /// Frames served so far.
+    pub(crate) frames: u64,
     pub(crate) last_read: Instant,
     /// When the frame that is not whole yet began.
     pub(crate) frame_since: Option<Instant>,
@@ -66,6 +68,7 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
             processor,
             kept: Vec::new(),
             is_held: false,
+            frames: 0,
             last_read: now,
             frame_since: None,
         }
@@ -207,6 +210,7 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
             }
         };
         if frames > 0 {
+            self.frames += frames as u64;
             self.processor.served(self.connection);
             self.frame_since = None;
         }

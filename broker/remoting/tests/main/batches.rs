@@ -27,6 +27,32 @@ async fn the_frames_of_one_read_cost_one_read_and_one_write() {
     assert!(running.try_event().is_none(), "served was called once");
 }
 
+/// By order, not by time: both have sent all before the server's only thread gets to read.
+#[tokio::test]
+async fn who_asks_for_much_lets_who_asks_for_little_have_its_turn() {
+    use std::io::Write as _;
+    let running = Running::start(|_| ());
+    let connect = || std::net::TcpStream::connect(running.server.local_addr()).unwrap();
+    let (mut greedy, mut modest) = (connect(), connect());
+    let modest_address = modest.local_addr().unwrap().to_string();
+    let [_, _] = [running.opened().await, running.opened().await];
+    let many = 2000;
+    let mut bytes = Vec::new();
+    for opaque in 0..many {
+        bytes.extend_from_slice(&encoded(&request(KEEP, opaque)));
+    }
+    greedy.write_all(&bytes).unwrap();
+    modest.write_all(&encoded(&request(KEEP, 1))).unwrap();
+    let mut before = 0;
+    while !format!("{:?}", running.kept().await).contains(&modest_address) {
+        before += 1;
+    }
+    assert!(before <= 600, "{before} others were served first");
+    for _ in before..many {
+        running.kept().await;
+    }
+}
+
 #[tokio::test]
 async fn answers_that_are_given_together_from_elsewhere_leave_in_one_write() {
     let running = Running::start(|_| ());
