@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
-use rocket_remoting::{ConnectionLimits, Server, ServerConfig};
+use rocket_remoting::{ConnectionLimits, Server, ServerConfig, StatsSnapshot};
 use rocket_store::{
     Arrival, Clock, CloseError, FlushFailure, OpenError, Removed, Store, StoreEvents,
 };
@@ -296,6 +296,11 @@ impl Broker {
     /// Its registration with name servers.
     pub fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// What its connections have read and written so far.
+    pub fn traffic(&self) -> StatsSnapshot {
+        self.port.server.stats().snapshot()
     }
 
     /// Pulls that wait for messages now.

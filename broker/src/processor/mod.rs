@@ -208,7 +208,7 @@ impl Processor for BrokerProcessor {
             RequestCode::SEND_MESSAGE
             | RequestCode::SEND_MESSAGE_V2
             | RequestCode::SEND_BATCH_MESSAGE => {
-                self.send_decoded(connection, &request, reply, begun)
+                self.send_decoded(connection, &request, reply, begun);
             }
             RequestCode::PULL_MESSAGE | RequestCode::LITE_PULL_MESSAGE => {
                 self.pull(connection, &request, reply, begun);

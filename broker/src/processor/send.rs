@@ -209,7 +209,7 @@ struct Send<'a> {
     begun: Instant,
 }
 
-impl<'a> Send<'a> {
+impl Send<'_> {
     fn one(&self, reply: &mut Option<Reply>) -> Result<(), Refusal> {
         let facts = SendFacts::read(self.view.properties);
         self.refuse_transaction(&facts)?;
@@ -241,12 +241,11 @@ impl<'a> Send<'a> {
         let processor = self.processor;
         let target = self.target(queue_id, facts)?;
         let made;
-        let (key, extra) = match facts.unique_key {
-            Some(known) => (known, None),
-            None => {
-                made = processor.unique_keys.next(processor.now());
-                (made.as_str(), Some(made.as_str()))
-            }
+        let (key, extra) = if let Some(known) = facts.unique_key {
+            (known, None)
+        } else {
+            made = processor.unique_keys.next(processor.now());
+            (made.as_str(), Some(made.as_str()))
         };
         let mut additions = additions.to_vec();
         if let Some(key) = extra {
@@ -450,5 +449,5 @@ impl<'a> Send<'a> {
 /// The room of a list for another list of the same kind of value: collecting from a vector into its like reuses its memory.
 fn recycled<'to>(mut messages: Vec<MessageRef<'_>>) -> Vec<MessageRef<'to>> {
     messages.clear();
-    messages.into_iter().filter_map(|_| None).collect()
+    messages.into_iter().map_while(|_| None).collect()
 }

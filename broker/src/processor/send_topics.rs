@@ -209,18 +209,15 @@ impl BrokerProcessor {
                 ),
             ));
         }
-        let topic = match known {
-            Some(known) => {
-                refuse_closed(&known.name)?;
-                known
-            }
-            None => {
-                let name = topic_name(view.topic)?;
-                refuse_closed(&name)?;
-                let fresh = self.create_topic(&name, view, config, self.now())?;
-                let context = Arc::clone(&self.send_context);
-                find().unwrap_or_else(|| Arc::new(SendTopic::new(name, fresh, context)))
-            }
+        let topic = if let Some(known) = known {
+            refuse_closed(&known.name)?;
+            known
+        } else {
+            let name = topic_name(view.topic)?;
+            refuse_closed(&name)?;
+            let fresh = self.create_topic(&name, view, config, self.now())?;
+            let context = Arc::clone(&self.send_context);
+            find().unwrap_or_else(|| Arc::new(SendTopic::new(name, fresh, context)))
         };
         let queues = topic
             .config

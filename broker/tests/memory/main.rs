@@ -1,10 +1,10 @@
-//! What a broker in this process takes per connection: counted, so the same on every machine. What a process of its own
+//! What a broker in this process takes per connection and per message: counted, so the same on every machine. What a process of its own
 //! takes is told by `tests/program/memory.rs`.
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -16,6 +16,11 @@ use rocket_protocol::header::{PullMessageHeader, SendMessageHeader};
 use rocket_protocol::{Command, RequestCode, frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+mod sends;
+
+/// What is counted is counted for all threads together, so one test at a time counts.
+static ALONE: Mutex<()> = Mutex::new(());
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
@@ -71,7 +76,7 @@ fn counted_runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-async fn start(dir: &Path) -> Broker {
+async fn start(dir: &Path, more: &[(&str, &str)]) -> Broker {
     let mut config = BrokerConfig::default();
     let dir = dir.to_str().unwrap();
     for (key, value) in [
@@ -79,7 +84,10 @@ async fn start(dir: &Path) -> Broker {
         ("listenPort", "0"),
         ("metricsPort", "0"),
         ("bindAddress", "127.0.0.1"),
-    ] {
+    ]
+    .iter()
+    .chain(more)
+    {
         config.set(key, value).unwrap().unwrap();
     }
     let registry = Registry::new();
@@ -89,11 +97,12 @@ async fn start(dir: &Path) -> Broker {
 
 #[test]
 fn a_connection_that_waits_costs_little() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let serving = counted_runtime();
     let dir = folder.path().to_owned();
     let broker = serving
-        .block_on(serving.spawn(async move { start(&dir).await }))
+        .block_on(serving.spawn(async move { start(&dir, &[]).await }))
         .unwrap();
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, broker.address().port()));
     let asking = tokio::runtime::Builder::new_current_thread()
