@@ -210,6 +210,17 @@ impl MemoryDirectory {
         world.is_lost = true;
     }
 
+    /// Names of the files in `folder`, sorted.
+    pub fn list_names(&self, folder: &str) -> Vec<String> {
+        let below = format!("{folder}/");
+        let world = self.world.lock();
+        let names = world
+            .files
+            .keys()
+            .filter_map(|path| path.strip_prefix(&below));
+        names.map(str::to_owned).collect()
+    }
+
     /// What was asked so far.
     pub fn counts(&self) -> Counts {
         self.world.lock().counts

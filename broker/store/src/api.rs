@@ -86,6 +86,8 @@ pub trait StoreEvents: Send + Sync + 'static {
     fn failed(&self, failure: &FlushFailure);
     /// Retention removed a part of the log.
     fn removed(&self, removed: &Removed);
+    /// A part of the log was found damaged, when the store was opened or since. It is not served; the store goes on.
+    fn damaged(&self, _damaged: &Damaged) {}
 }
 
 /// Events that nobody wants.
@@ -111,6 +113,19 @@ pub struct Arrival {
     pub tags_code: i64,
     /// When it was appended.
     pub store_timestamp: UnixMillis,
+}
+
+/// A part of the log that was flushed once and is not what was written. It is never served and never cut away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    /// The file, relative to the store's folder.
+    pub file: String,
+    /// First byte that may be wrong.
+    pub from: PhysicalOffset,
+    /// One behind the last byte that may be wrong.
+    pub to: PhysicalOffset,
+    /// How it was seen.
+    pub reason: String,
 }
 
 /// A write or flush that failed. Final: nothing is acknowledged after it.
@@ -418,6 +433,12 @@ pub struct Stats {
     pub bytes_appended: u64,
     /// Batches written.
     pub batches_appended: u64,
+    /// Bytes of the log that the scrubber read again.
+    pub scrubbed_bytes: u64,
+    /// Times that the scrubber came to the end of the log.
+    pub scrub_passes: u64,
+    /// Bytes of the log that are known to be damaged, those of earlier processes counted.
+    pub damaged_bytes: u64,
     /// Flushes of the log that succeeded.
     pub flushes: u64,
     /// Microseconds of flushing are not measured here: the store reads no clock but [`Clock`]. Messages covered by flushes.

@@ -13,6 +13,7 @@ use rocket_protocol::message::record::BLANK_HEAD_BYTES;
 
 use crate::api::{Completion, Promise, PutStatus, Refused};
 use crate::appender::{Appender, Batch, is_queued};
+use crate::checkpoint;
 use crate::engine::{Engine, Step};
 use crate::waiters::{Closed, Waiter, Waiters};
 
@@ -166,6 +167,8 @@ impl<C: Completion> Engine<C> {
     }
 
     fn write_pieces(&self, batch: &Batch) -> Result<(), (String, io::Error)> {
+        self.admit(batch.end)
+            .map_err(|error| (checkpoint::PATH.to_owned(), error))?;
         for piece in &batch.pieces {
             let file = self.log.file_at(piece.at).ok_or_else(|| {
                 (

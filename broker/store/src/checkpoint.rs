@@ -2,9 +2,14 @@
 //!
 //! ```text
 //! rocket/checkpoint, two slots of 512 bytes, written in turn, the newer good one counts; big-endian
-//!   0 magic "RKC1" · 4 version u32 = 1 · 8 sequence u64 · 16 confirm u64 · 24 flushed floor u64
-//!  32 dispatched u64 · 40 store time at dispatched i64 · 48 CRC32 of bytes 0..48
+//!   0 magic "RKC1" · 4 version u32 = 2 · 8 sequence u64 · 16 confirm u64 · 24 flushed floor u64
+//!  32 dispatched u64 · 40 store time at dispatched i64 · 48 ceiling u64 · 56 sealed u64 · 64 scrubbed u64
+//!  72 CRC32 of bytes 0..72
+//! version 1 ends with the CRC32 at 48
 //! ```
+//!
+//! The slot is written after each flush of the log, so that a killed process leaves a floor that is close, and flushed
+//! by whoever keeps house, about once a second.
 //!
 //! Beside it the file `checkpoint` that Apache's broker reads when it recovers (`StoreCheckpoint`): five i64 in a page.
 
@@ -16,17 +21,21 @@ use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 
 /// Our folder beside Apache's.
 pub(crate) const FOLDER: &str = "rocket";
-const PATH: &str = "rocket/checkpoint";
+pub(crate) const PATH: &str = "rocket/checkpoint";
 const APACHE_PATH: &str = "checkpoint";
 const APACHE_BYTES: usize = 4096;
 const SLOT: usize = 512;
 const SLOT_BYTES: u64 = SLOT as u64;
-const CRC_AT: usize = 48;
 const MAGIC: [u8; 4] = *b"RKC1";
-const VERSION: u32 = 1;
+/// Bytes before the checksum, by version.
+const CRC_AT: [(u32, usize); 2] = [(1, 48), (VERSION, SUMMED)];
+const SUMMED: usize = 72;
+const VERSION: u32 = 2;
+/// Apache's file is written when the time that it secures has moved by so much.
+const APACHE_STEP_MS: i64 = 10_000;
 
-/// Lower bounds of positions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Lower bounds of positions, and one upper bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
     /// Committed at least to here.
     pub(crate) confirm: u64,
@@ -36,6 +45,26 @@ pub(crate) struct Bounds {
     pub(crate) dispatched: u64,
     /// Store time of the last message before `dispatched`.
     pub(crate) dispatched_time: i64,
+    /// Nothing was ever written to the log at or beyond this; `u64::MAX` when that is not known.
+    pub(crate) ceiling: u64,
+    /// Blocks before this have their checksums.
+    pub(crate) sealed: u64,
+    /// The scrubber is here.
+    pub(crate) scrubbed: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            confirm: 0,
+            floor: 0,
+            dispatched: 0,
+            dispatched_time: 0,
+            ceiling: u64::MAX,
+            sealed: 0,
+            scrubbed: 0,
+        }
+    }
 }
 
 /// The file.
@@ -43,8 +72,14 @@ pub(crate) struct Checkpoint {
     dir: Arc<dyn Directory>,
     segment: Arc<dyn Segment>,
     sequence: u64,
-    /// As last written.
+    /// As last set.
     pub(crate) bounds: Bounds,
+    /// As last written.
+    written: Option<Bounds>,
+    /// As last flushed.
+    flushed: Option<Bounds>,
+    /// What Apache's file says.
+    apache_time: i64,
 }
 
 impl Checkpoint {
@@ -78,29 +113,56 @@ impl Checkpoint {
                 segment,
                 sequence,
                 bounds: bounds.unwrap_or_default(),
+                written: bounds,
+                flushed: None,
+                apache_time: i64::MIN,
             },
             bounds,
         ))
     }
 
-    /// Writes `bounds` over the older slot.
-    pub(crate) fn write(&mut self, bounds: Bounds) -> io::Result<()> {
+    /// Remembers `bounds` for the next [`Checkpoint::flush`].
+    pub(crate) fn set(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
+    /// Writes what was set over the older slot: a killed process leaves it, a crash of the machine may not.
+    pub(crate) fn write(&mut self) -> io::Result<()> {
+        if self.written == Some(self.bounds) {
+            return Ok(());
+        }
         self.sequence += 1;
-        let bytes = encode(self.sequence, bounds);
+        let bytes = encode(self.sequence, self.bounds);
         self.segment
             .write_at(self.sequence % 2 * SLOT_BYTES, &[IoSlice::new(&bytes)])?;
-        self.bounds = bounds;
+        self.written = Some(self.bounds);
         Ok(())
     }
 
-    /// Makes what was written survive a crash of the machine.
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        self.segment.flush(0)
+    /// Writes what was set and makes it survive a crash of the machine.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.write()?;
+        if self.flushed == Some(self.bounds) {
+            return Ok(());
+        }
+        self.segment.flush(0)?;
+        self.flushed = Some(self.bounds);
+        Ok(())
     }
 
-    /// Makes what was written survive a crash of the machine, and tells Apache's file as much.
-    pub(crate) fn secure(&self, flushed_time: i64) -> io::Result<()> {
-        self.segment.flush(0)?;
+    /// Whether the file still has a name.
+    pub(crate) fn is_named(&self) -> io::Result<bool> {
+        self.segment.is_named()
+    }
+
+    /// As [`Checkpoint::flush`], and tells Apache's file now and then, or `at_last`.
+    pub(crate) fn secure(&mut self, flushed_time: i64, at_last: bool) -> io::Result<()> {
+        self.flush()?;
+        let moved = flushed_time.saturating_sub(self.apache_time);
+        if moved == 0 || moved < APACHE_STEP_MS && !at_last {
+            return Ok(());
+        }
+        self.apache_time = flushed_time;
         let bounds = self.bounds;
         let confirm = i64::try_from(bounds.confirm).unwrap_or(i64::MAX);
         let mut page = vec![0; APACHE_BYTES];
@@ -131,9 +193,9 @@ impl Newest for Option<(u64, Bounds)> {
     }
 }
 
-fn encode(sequence: u64, bounds: Bounds) -> [u8; CRC_AT + 4] {
-    let mut bytes = [0; CRC_AT + 4];
-    let (covered, crc) = bytes.split_at_mut(CRC_AT);
+fn encode(sequence: u64, bounds: Bounds) -> [u8; SUMMED + 4] {
+    let mut bytes = [0; SUMMED + 4];
+    let (covered, crc) = bytes.split_at_mut(SUMMED);
     let mut rest: &mut [u8] = covered;
     rest.put_slice(&MAGIC);
     rest.put_u32(VERSION);
@@ -142,33 +204,44 @@ fn encode(sequence: u64, bounds: Bounds) -> [u8; CRC_AT + 4] {
     rest.put_u64(bounds.floor);
     rest.put_u64(bounds.dispatched);
     rest.put_i64(bounds.dispatched_time);
+    rest.put_u64(bounds.ceiling);
+    rest.put_u64(bounds.sealed);
+    rest.put_u64(bounds.scrubbed);
     crc.copy_from_slice(&crc32fast::hash(covered).to_be_bytes());
     bytes
 }
 
 fn decode(slot: &[u8]) -> Option<(u64, Bounds)> {
-    let (covered, rest) = slot.split_at_checked(CRC_AT)?;
+    let version = u32::from_be_bytes(*slot.strip_prefix(&MAGIC)?.first_chunk()?);
+    let (_, crc_at) = CRC_AT.into_iter().find(|(of, _)| *of == version)?;
+    let (covered, rest) = slot.split_at_checked(crc_at)?;
     if crc32fast::hash(covered).to_be_bytes() != *rest.first_chunk()? {
         return None;
     }
-    let rest = covered
-        .strip_prefix(&MAGIC)?
-        .strip_prefix(&VERSION.to_be_bytes())?;
-    let mut fields = rest
+    let mut fields = covered
+        .get(8..)?
         .chunks_exact(8)
         .filter_map(|field| field.first_chunk())
         .copied();
     let mut next = || fields.next();
     let sequence = u64::from_be_bytes(next()?);
-    Some((
-        sequence,
-        Bounds {
-            confirm: u64::from_be_bytes(next()?),
-            floor: u64::from_be_bytes(next()?),
-            dispatched: u64::from_be_bytes(next()?),
-            dispatched_time: i64::from_be_bytes(next()?),
-        },
-    ))
+    let old = Bounds {
+        confirm: u64::from_be_bytes(next()?),
+        floor: u64::from_be_bytes(next()?),
+        dispatched: u64::from_be_bytes(next()?),
+        dispatched_time: i64::from_be_bytes(next()?),
+        ..Bounds::default()
+    };
+    if version == 1 {
+        return Some((sequence, old));
+    }
+    let bounds = Bounds {
+        ceiling: u64::from_be_bytes(next()?),
+        sealed: u64::from_be_bytes(next()?),
+        scrubbed: u64::from_be_bytes(next()?),
+        ..old
+    };
+    Some((sequence, bounds))
 }
 
 /// The time that Apache's checkpoint secures: everything stored 3 s before it is in log and queues
@@ -201,11 +274,16 @@ mod tests {
             floor,
             dispatched: 3,
             dispatched_time: -4,
+            ceiling: 5,
+            sealed: 6,
+            scrubbed: 7,
         };
         let (mut checkpoint, found) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
         assert_eq!(found, None);
-        checkpoint.write(bounds(10)).unwrap();
-        checkpoint.write(bounds(20)).unwrap();
+        for floor in [10, 20] {
+            checkpoint.set(bounds(floor));
+            checkpoint.flush().unwrap();
+        }
         assert_eq!(
             Checkpoint::open(Arc::new(dir.killed())).unwrap().1,
             Some(bounds(20))
@@ -217,5 +295,34 @@ mod tests {
         );
         dir.flip(PATH, 512 + 30);
         assert_eq!(Checkpoint::open(Arc::new(dir.killed())).unwrap().1, None);
+    }
+
+    #[test]
+    fn what_was_set_and_not_flushed_is_not_known_later() {
+        let dir = MemoryDirectory::default();
+        let (mut checkpoint, _) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
+        checkpoint.set(Bounds {
+            floor: 10,
+            ..Bounds::default()
+        });
+        assert_eq!(Checkpoint::open(Arc::new(dir.killed())).unwrap().1, None);
+        checkpoint.flush().unwrap();
+        let known = Checkpoint::open(Arc::new(dir.crashed(1))).unwrap().1;
+        assert_eq!(known.map(|bounds| bounds.floor), Some(10));
+    }
+
+    #[test]
+    fn a_slot_of_the_first_version_is_read_and_knows_no_ceiling() {
+        let mut slot = Vec::new();
+        slot.extend_from_slice(&MAGIC);
+        slot.extend_from_slice(&1_u32.to_be_bytes());
+        for field in [9_u64, 1, 2, 3, 4] {
+            slot.extend_from_slice(&field.to_be_bytes());
+        }
+        slot.extend_from_slice(&crc32fast::hash(&slot).to_be_bytes());
+        slot.resize(SLOT, 0);
+        let (sequence, bounds) = decode(&slot).unwrap();
+        assert_eq!((sequence, bounds.floor, bounds.dispatched_time), (9, 2, 4));
+        assert_eq!(bounds.ceiling, u64::MAX);
     }
 }

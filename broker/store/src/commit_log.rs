@@ -5,13 +5,19 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rocket_mapped_file::{Directory, Fill, Segment, SegmentOptions};
-use rocket_protocol::{RecordError, RecordView, TopicName};
+use rocket_mapped_file::{Directory, Segment, SegmentOptions};
+use rocket_protocol::message::record::{MAGIC_V1, MAGIC_V2, position};
+use rocket_protocol::{PhysicalOffset, RecordError, RecordView, TopicName};
 
+use crate::api::Damaged;
+use crate::checksums::{self, Checksums, is_damage};
+use crate::damage::Damage;
 use crate::error::OpenError;
+use crate::sound::{Soundness, Unsound};
 
 /// The folder's name.
 pub(crate) const FOLDER: &str = "commitlog";
@@ -24,6 +30,9 @@ pub(crate) struct LogFile {
     pub(crate) start: u64,
     /// Its bytes.
     pub(crate) segment: Arc<dyn Segment>,
+    /// The checksums of its blocks.
+    pub(crate) sums: Checksums,
+    retired: AtomicBool,
 }
 
 impl LogFile {
@@ -35,6 +44,12 @@ impl LogFile {
     /// Relative to the store's folder.
     pub(crate) fn path(&self) -> String {
         path_of(self.start)
+    }
+
+    /// Closes what was open for writing; `true` if that was done before.
+    pub(crate) fn retire(&self) -> bool {
+        self.segment.retire();
+        self.retired.swap(true, Ordering::Relaxed)
     }
 
     /// One behind the last byte that may be read.
@@ -55,20 +70,28 @@ pub(crate) struct CommitLog {
     files: RwLock<Vec<Arc<LogFile>>>,
     /// Held while a file is made: the appender and who prepares files ahead may want the same one.
     making: Mutex<()>,
+    block_bytes: u64,
+    sound: Soundness,
+    /// See [`crate::ceiling`].
+    ceiling: AtomicU64,
 }
 
 impl CommitLog {
-    /// Opens the files that are there. A last file that was never used and has another size than new files get is one
-    /// whose making was interrupted, and is removed.
+    /// Lists the files that are there; none is opened before it is used. A last file that was never used and has another
+    /// size than new files get is one whose making was interrupted, and is removed. Files that are missing between others
+    /// are damage.
     pub(crate) fn open(
         dir: Arc<dyn Directory>,
         segment_bytes: u64,
-        fill: Fill,
-        lanes: usize,
+        options: SegmentOptions,
+        block_bytes: u64,
     ) -> Result<Self, OpenError> {
-        dir.create_folder(FOLDER)
-            .map_err(OpenError::io("create", FOLDER))?;
-        let options = SegmentOptions { fill, lanes };
+        for folder in [FOLDER, checksums::FOLDER] {
+            dir.create_folder(folder)
+                .map_err(OpenError::io("create", folder))?;
+        }
+        let damage =
+            Damage::open(Arc::clone(&dir)).map_err(OpenError::io("read", "rocket/damage.json"))?;
         let mut files: Vec<Arc<LogFile>> = Vec::new();
         let entries = dir.list(FOLDER).map_err(OpenError::io("list", FOLDER))?;
         let mut starts: Vec<(u64, u64)> = entries
@@ -81,7 +104,7 @@ impl CommitLog {
         for (start, len) in starts {
             let path = path_of(start);
             let segment = dir
-                .open(&path, options)
+                .open_later(&path, len, options)
                 .map_err(OpenError::io("open", &path))?;
             if Some(start) == last
                 && len != segment_bytes
@@ -94,14 +117,28 @@ impl CommitLog {
             if let Some(before) = files.last()
                 && before.end() != start
             {
-                return Err(OpenError::damaged(
-                    &before.path(),
-                    before.end(),
-                    start,
-                    "the next file does not begin here",
-                ));
+                if before.end() > start {
+                    return Err(OpenError::damaged(
+                        &before.path(),
+                        before.end(),
+                        start,
+                        "the next file begins before the end of this one",
+                    ));
+                }
+                damage.note(&Damaged {
+                    file: before.path(),
+                    from: PhysicalOffset(before.end()),
+                    to: PhysicalOffset(start),
+                    reason: "files are missing, or this one is shorter than it was".to_owned(),
+                });
             }
-            files.push(Arc::new(LogFile { start, segment }));
+            let sums = Checksums::new(Arc::clone(&dir), start, len, block_bytes);
+            files.push(Arc::new(LogFile {
+                start,
+                segment,
+                sums,
+                retired: AtomicBool::new(false),
+            }));
         }
         Ok(Self {
             dir,
@@ -109,7 +146,38 @@ impl CommitLog {
             options,
             files: RwLock::new(files),
             making: Mutex::new(()),
+            block_bytes,
+            sound: Soundness::new(damage),
+            ceiling: AtomicU64::new(u64::MAX),
         })
+    }
+
+    /// What may be served.
+    pub(crate) fn sound(&self) -> &Soundness {
+        &self.sound
+    }
+
+    /// Begin of the block that holds `offset`.
+    pub(crate) fn block_start(&self, offset: u64) -> u64 {
+        self.file_at(offset).map_or(offset, |file| {
+            let block = file.sums.block_of(offset - file.start);
+            file.start + file.sums.range(block).0
+        })
+    }
+
+    /// What is known to be damaged.
+    pub(crate) fn damage(&self) -> &Damage {
+        &self.sound.damage
+    }
+
+    /// Nothing was ever written at or beyond this.
+    pub(crate) fn ceiling(&self) -> u64 {
+        self.ceiling.load(Ordering::Acquire)
+    }
+
+    /// Sets the ceiling, which is durable.
+    pub(crate) fn set_ceiling(&self, ceiling: u64) {
+        self.ceiling.store(ceiling, Ordering::Release);
     }
 
     /// Offset of the first byte; 0 while there is no file.
@@ -144,7 +212,18 @@ impl CommitLog {
         let segment = self
             .dir
             .create(&path_of(start), self.segment_bytes, self.options)?;
-        let file = Arc::new(LogFile { start, segment });
+        let sums = Checksums::new(
+            Arc::clone(&self.dir),
+            start,
+            self.segment_bytes,
+            self.block_bytes,
+        );
+        let file = Arc::new(LogFile {
+            start,
+            segment,
+            sums,
+            retired: AtomicBool::new(false),
+        });
         let mut files = self.files.write();
         assert!(
             files.last().is_none_or(|last| last.end() == start),
@@ -154,10 +233,16 @@ impl CommitLog {
         Ok(file)
     }
 
-    /// `len` published bytes at `offset`, within one file.
+    /// `len` published bytes at `offset`, within one file; `None` where there are none, or none that may be served.
     pub(crate) fn read(&self, offset: u64, len: usize) -> Option<Bytes> {
         let file = self.file_at(offset)?;
+        self.is_sound(&file, offset, len).ok()?;
         file.segment.lease(offset - file.start, len).ok().flatten()
+    }
+
+    /// Whether `offset..offset + len`, all in `file`, may be served. To be asked before every read that is not of the end.
+    pub(crate) fn is_sound(&self, file: &LogFile, offset: u64, len: usize) -> Result<(), Unsound> {
+        self.sound.check(file, offset, len)
     }
 
     /// The published record that begins at `offset`.
@@ -183,23 +268,33 @@ impl CommitLog {
             };
             let Some(first) = first else { break };
             self.dir.remove(&first.path())?;
+            if let Err(error) = first.sums.remove() {
+                tracing::warn!(file = %first.path(), %error, "the checksums of a removed file stay");
+            }
             self.files.write().remove(0);
             removed.push(first);
         }
         if !removed.is_empty() {
             self.dir.sync(FOLDER)?;
+            self.damage().forget_before(self.min());
         }
         Ok(removed)
     }
 
-    /// Removes the files that begin at or beyond `end`, last first, except one that begins exactly there.
-    pub(crate) fn remove_beyond(&self, end: u64) -> io::Result<bool> {
+    /// Removes the files that begin beyond `end`, last first, unless nothing was ever written to them: those were made
+    /// ahead.
+    pub(crate) fn remove_written_beyond(&self, end: u64) -> io::Result<bool> {
         let mut any = false;
         let mut files = self.files.write();
+        let first_beyond = files.iter().find(|file| file.start > end);
+        if first_beyond.is_some_and(|file| file.start >= self.ceiling()) {
+            return Ok(false);
+        }
         while let Some(last) = files.last()
             && last.start > end
         {
             self.dir.remove(&last.path())?;
+            last.sums.remove()?;
             files.pop();
             any = true;
         }
@@ -210,10 +305,11 @@ impl CommitLog {
     }
 
     /// Follows the records from `from` to the first thing that is none, published or not, checksums included, or that
-    /// `each` refuses.
+    /// `each` refuses. Below `floor` a sector that cannot be read is such a thing, and known damage another.
     pub(crate) fn scan(
         &self,
         from: u64,
+        floor: u64,
         rule: TailRule,
         mut each: impl FnMut(u64, &RecordView<'_>) -> Result<(), &'static str>,
     ) -> Result<ScanEnd, OpenError> {
@@ -228,9 +324,13 @@ impl CommitLog {
                     records,
                 });
             };
-            let step = window
-                .step(&file, at, rule, &mut each)
-                .map_err(OpenError::io("read", &file.path()))?;
+            let step = match window.step(&file, at, rule, &mut each) {
+                Err(error) if at < floor && is_damage(&error) => {
+                    window = Window::default();
+                    Step::End(error.to_string())
+                }
+                step => step.map_err(OpenError::io("read", &file.path()))?,
+            };
             match step {
                 Step::Record(len) => {
                     at += len;
@@ -246,6 +346,54 @@ impl CommitLog {
                 }
             }
         }
+    }
+}
+
+impl CommitLog {
+    /// Whether a good record begins at `at`.
+    pub(crate) fn is_record(&self, at: u64, rule: TailRule) -> Result<bool, OpenError> {
+        let Some(file) = self.file_at(at) else {
+            return Ok(false);
+        };
+        match Window::default().step(&file, at, rule, &mut |_, _| Ok(())) {
+            Err(error) if is_damage(&error) => Ok(false),
+            step => {
+                let step = step.map_err(OpenError::io("read", &file.path()))?;
+                Ok(matches!(step, Step::Record(_)))
+            }
+        }
+    }
+
+    /// The first place in `from..to`, all in `file`, where what looks like the head of a record names that place.
+    pub(crate) fn next_head(&self, file: &LogFile, from: u64, to: u64) -> Option<u64> {
+        let head = position::PHYSICAL_OFFSET + 8;
+        let mut at = from;
+        while at < to {
+            let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; left.min(WINDOW_BYTES)];
+            if file.segment.read_at(at - file.start, &mut bytes).is_err() {
+                // Past a sector that cannot be read, a block at a time.
+                at = (at / checksums::BLOCK_BYTES + 1) * checksums::BLOCK_BYTES;
+                continue;
+            }
+            let is_head = |(index, bytes): &(usize, &[u8])| {
+                let magic = bytes.get(4..).and_then(|bytes| bytes.first_chunk());
+                let own = bytes
+                    .get(position::PHYSICAL_OFFSET..)
+                    .and_then(|bytes| bytes.first_chunk());
+                magic.is_some_and(|magic| matches!(i32::from_be_bytes(*magic), MAGIC_V1 | MAGIC_V2))
+                    && own.is_some_and(|own| u64::from_be_bytes(*own) == at + *index as u64)
+            };
+            if let Some((index, _)) = bytes.windows(head).enumerate().find(is_head) {
+                let found = at + index as u64;
+                return (found < to).then_some(found);
+            }
+            if bytes.len() < WINDOW_BYTES {
+                return None;
+            }
+            at += (bytes.len() - head + 1) as u64;
+        }
+        None
     }
 }
 

@@ -125,8 +125,12 @@ pub struct StoreConfig {
     pub memory_bytes: u64,
     /// How much of the page cache readers that are far behind may take, all together. Default 64 MiB.
     pub catch_up_bytes: u64,
-    /// How often the position of queues and index is secured; recovery re-reads at most what came after. Default 5 s.
+    /// How often positions, queues and index are secured; recovery re-reads at most what came after. Default 1 s.
     pub checkpoint_interval: Duration,
+    /// Bytes of the log that the scrubber reads again in a second, 0 for none. Default 8 MiB.
+    pub scrub_bytes_per_second: u64,
+    /// Bytes of the log that one checksum covers, a power of two of at least 512. Default 64 KiB; smaller only in tests.
+    pub checksum_block_bytes: u64,
 }
 
 impl Default for StoreConfig {
@@ -165,7 +169,9 @@ impl Default for StoreConfig {
                 .collect(),
             memory_bytes: 1 << 30,
             catch_up_bytes: 64 << 20,
-            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_interval: Duration::from_secs(1),
+            scrub_bytes_per_second: 8 << 20,
+            checksum_block_bytes: crate::checksums::BLOCK_BYTES,
         }
     }
 }
@@ -246,6 +252,11 @@ impl StoreConfig {
             self.retention.delete_when.iter().all(|&hour| hour < 24),
             "retention.delete_when",
             "hours are 0 to 23",
+        )?;
+        rule(
+            self.checksum_block_bytes.is_power_of_two() && self.checksum_block_bytes >= 512,
+            "checksum_block_bytes",
+            "a power of two of at least 512",
         )?;
         let marks = self.watermarks;
         rule(

@@ -10,11 +10,13 @@ use rocket_protocol::message::hash::IndexPrefix;
 use rocket_protocol::{RecordError, RecordView};
 
 use crate::api::{Arrival, Completion};
-use crate::commit_log::LogFile;
+use crate::commit_log::{LogFile, TailRule};
 use crate::dispatch::{keys_of, unit_of};
 use crate::engine::{Engine, Step};
 use crate::index::Index;
 use crate::places::Places;
+use crate::sound::Unsound;
+use crate::tail;
 
 /// Bytes of records dispatched in one step, unless one record is larger.
 const STEP_BYTES: usize = 1 << 20;
@@ -55,9 +57,21 @@ impl<C: Completion> Engine<C> {
             return Step::Idle;
         }
         let Some(file) = self.log.file_at(before) else {
-            return Step::Idle;
+            return self.pass_damage(&mut dispatcher, before, visible);
         };
-        let end = visible.min(file.published_end());
+        let mut end = visible.min(file.published_end());
+        if before < self.log.sound().sealed() {
+            // Written by an earlier process, most likely: not to be looked at before it was compared.
+            end = end.min(before + (STEP_BYTES + self.config.record_bytes_max()) as u64);
+            let len = usize::try_from(end - before).unwrap_or(usize::MAX);
+            if self.log.is_sound(&file, before, len) == Err(Unsound::Later) {
+                return Step::Idle;
+            }
+        }
+        let damaged = self.log.damage().within(before, end);
+        if let Some(damaged) = &damaged {
+            end = end.min(damaged.from.0.max(before));
+        }
         let len = usize::try_from(end.saturating_sub(before)).unwrap_or(usize::MAX);
         let mut position = before;
         let shown = file.segment.look(before - file.start, len, &mut |bytes| {
@@ -67,6 +81,9 @@ impl<C: Completion> Engine<C> {
         if let Err(error) = shown {
             self.fail(&file.path(), &error);
             return Step::Idle;
+        }
+        if damaged.is_some() && position == before {
+            return self.pass_damage(&mut dispatcher, before, visible);
         }
         let mut arrivals = std::mem::take(&mut dispatcher.arrivals);
         if let Some(last) = arrivals.last() {
@@ -90,6 +107,25 @@ impl<C: Completion> Engine<C> {
             Step::Worked
         } else {
             Step::Idle
+        }
+    }
+
+    /// What begins at `at` lies in damage or reaches into it: goes on at the next record behind.
+    fn pass_damage(&self, dispatcher: &mut Dispatcher, at: u64, visible: u64) -> Step {
+        let Some(damaged) = self.log.damage().within(at, visible) else {
+            return Step::Idle;
+        };
+        let behind = damaged.to.0.clamp(at + 1, visible);
+        match tail::resume(&self.log, behind - 1, visible, TailRule::Ours) {
+            Ok(next) => {
+                dispatcher.position = next;
+                self.dispatched.store(next, Ordering::Release);
+                Step::Worked
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the log behind damage cannot be read now");
+                Step::Idle
+            }
         }
     }
 

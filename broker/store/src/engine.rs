@@ -22,7 +22,7 @@ use rocket_mapped_file::{Directory, Lock};
 use rocket_protocol::{PhysicalOffset, TopicName, UnixMillis};
 
 use crate::api::{
-    Clock, CommitPolicy, Completion, DiskUsage, Health, Positions, Stats, StoreEvents,
+    Clock, CommitPolicy, Completion, Damaged, DiskUsage, Health, Positions, Stats, StoreEvents,
 };
 use crate::appender::{Appender, Batch};
 use crate::checkpoint::Checkpoint;
@@ -37,6 +37,7 @@ use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::recovery;
 use crate::relay::Relay;
+use crate::scrub::Scrub;
 use crate::waiters::{Waiter, Waiters};
 
 /// Marks that a flush failed: the next start reads from the disk and not from the page cache.
@@ -107,6 +108,7 @@ pub struct Engine<C: Completion> {
     /// Gives answers, in log order; keeps the room for those that are due.
     pub(crate) answering: Relay<Vec<Waiter<C>>>,
     pub(crate) promise_timeout_ms: i64,
+    pub(crate) scrub: Scrub,
     _lock: Box<dyn Lock>,
 }
 
@@ -146,6 +148,7 @@ impl<C: Completion> Engine<C> {
             answering: Relay::default(),
             promise_timeout_ms: i64::try_from(config.promise_timeout.as_millis())
                 .unwrap_or(i64::MAX),
+            scrub: Scrub::default(),
             _lock: parts.lock,
             config,
             dir,
@@ -166,7 +169,8 @@ impl<C: Completion> Engine<C> {
         self.settle();
         self.abandon();
         while self.dispatch_step() == Step::Worked {}
-        self.checkpoint_step();
+        self.seal_step();
+        self.secure_step(true);
         if let Some(reason) = self.failed() {
             return Err(reason);
         }
@@ -185,6 +189,11 @@ impl<C: Completion> Engine<C> {
             committed: progress.ends().committed,
             dispatched: PhysicalOffset(self.dispatched.load(Ordering::Acquire)),
         }
+    }
+
+    /// What of the log is known to be damaged, in log order.
+    pub fn damage(&self) -> Vec<Damaged> {
+        self.log.damage().all()
     }
 
     /// How full the file system is, as last looked at.
@@ -213,6 +222,13 @@ impl<C: Completion> Engine<C> {
             messages_appended: get(&counters.messages_appended),
             bytes_appended: get(&counters.bytes_appended),
             batches_appended: get(&counters.batches_appended),
+            scrubbed_bytes: get(&self.scrub.bytes),
+            scrub_passes: get(&self.scrub.passes),
+            damaged_bytes: self
+                .damage()
+                .iter()
+                .map(|damaged| damaged.to.0 - damaged.from.0)
+                .sum(),
             flushes: get(&counters.flushes),
             messages_dispatched: get(&counters.messages_dispatched),
             messages_removed: get(&counters.messages_removed),

@@ -18,8 +18,8 @@ pub enum OpenError {
     /// Another process, or another store of this one, has the folder.
     #[error("the folder is locked by another broker")]
     Locked,
-    /// Bytes below what was known to be flushed are not what was written. Nothing was changed. Needs another replica, or
-    /// a human.
+    /// Of what was known to be flushed the end is missing, so that nobody knows where the log ended. Nothing was changed.
+    /// Needs another replica, or a human. (Damage with good records behind it does not keep the store closed.)
     #[error("damage in {file} at {offset}, below the flushed position {floor}: {reason}")]
     Damaged {
         /// The file, relative to the store's folder.
@@ -86,6 +86,8 @@ pub struct RecoveryReport {
     /// When the last message that is there was stored. If the last process did not end in order and answered before its
     /// flushes, what it acknowledged after this may be lost.
     pub last_stored: UnixMillis,
+    /// Ranges of the log below `floor` that are known to be damaged; [`crate::Store::damage`] names them.
+    pub damaged_ranges: u64,
 }
 
 /// Why a store did not close in order. It is safe to open again: that recovers.

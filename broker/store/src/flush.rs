@@ -77,12 +77,22 @@ impl<C: Completion> Engine<C> {
                 .then(|| (progress.local().durable.0, progress.ends().committed.0))
         };
         if let Some((durable, confirm)) = moved {
+            #[cfg(test)]
+            let durable = if crate::mutant::is_on(crate::mutant::Mutant::FloorTooHigh) {
+                self.positions().appended.0
+            } else {
+                durable
+            };
             self.settle();
             self.note(|bounds| Bounds {
                 floor: durable.max(bounds.floor),
                 confirm: confirm.max(bounds.confirm),
                 ..bounds
             });
+            // Not to be able to is no failure of the store: the bound stays lower.
+            if let Err(error) = self.checkpoint.lock().write() {
+                tracing::warn!(%error, "the checkpoint was not written");
+            }
         }
     }
 
@@ -96,17 +106,11 @@ impl<C: Completion> Engine<C> {
         Step::Worked
     }
 
-    /// Writes our checkpoint. Not to be able to is no failure of the store: the bound stays lower.
+    /// Changes what the next checkpoint will say.
     pub(crate) fn note(&self, change: impl FnOnce(Bounds) -> Bounds) {
         let mut checkpoint = self.checkpoint.lock();
         let bounds = change(checkpoint.bounds);
-        if let Err(error) = checkpoint.write(bounds) {
-            tracing::warn!(error = %error, "the checkpoint was not written");
-        }
-    }
-
-    pub(crate) fn secure_checkpoint(&self, flushed_time: i64) -> io::Result<()> {
-        self.checkpoint.lock().secure(flushed_time)
+        checkpoint.set(bounds);
     }
 
     pub(crate) fn bounds(&self) -> Bounds {

@@ -14,7 +14,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::checksums::is_damage;
 use crate::commit_log::{CommitLog, LogFile};
+use crate::sound::Unsound;
 
 /// Rows from this length on are leased.
 const LEASE_BYTES_MIN: usize = 8 << 10;
@@ -42,6 +44,8 @@ pub(crate) struct Gather<'a> {
     file: Option<Arc<LogFile>>,
     buffer: Vec<u8>,
     pieces: Vec<Piece>,
+    /// Something could not be read for a reason that may pass: it must be asked for again, not passed over.
+    pub(crate) is_later: bool,
 }
 
 impl<'a> Gather<'a> {
@@ -53,6 +57,7 @@ impl<'a> Gather<'a> {
             file: None,
             buffer: Vec::new(),
             pieces: Vec::new(),
+            is_later: false,
         }
     }
 
@@ -69,6 +74,7 @@ impl<'a> Gather<'a> {
             Ok(added) => added,
             Err(error) => {
                 tracing::warn!(offset, len, %error, "the log cannot be read");
+                self.is_later |= !is_damage(&error);
                 false
             }
         }
@@ -85,6 +91,10 @@ impl<'a> Gather<'a> {
         let Some(file) = &self.file else {
             return Ok(false);
         };
+        if let Err(unsound) = self.log.is_sound(file, offset, len) {
+            self.is_later |= unsound == Unsound::Later;
+            return Ok(false);
+        }
         let at = offset - file.start;
         if is_leased(self.through, len) {
             let lease = file.segment.lease(at, len)?;

@@ -12,7 +12,8 @@
 //!
 //! ```text
 //! commitlog/ index/ checkpoint abort lock      as Apache's broker has them
-//! rocket/checkpoint rocket/deleted-topics.json rocket/flush-failed      ours, lower bounds and notes
+//! rocket/checkpoint rocket/deleted-topics.json rocket/flush-failed rocket/damage.json      ours, bounds and notes
+//! rocket/checksums/      CRC32C of the log's blocks
 //! ```
 #![forbid(unsafe_code)]
 
@@ -20,11 +21,14 @@ mod answer;
 mod api;
 mod append;
 mod appender;
+mod ceiling;
 mod checkpoint;
+mod checksums;
 mod cold_blocks;
 mod commit_log;
 mod config;
 mod consume_queue;
+mod damage;
 mod deleted;
 mod dispatch;
 mod dispatcher;
@@ -43,7 +47,10 @@ mod read;
 mod recovery;
 mod relay;
 mod retention;
+mod scrub;
+mod sound;
 mod store;
+mod tail;
 mod upkeep;
 mod waiters;
 

@@ -45,6 +45,8 @@ enum Op {
     },
     Dispatch,
     Secure,
+    Seal,
+    Scrub,
     Prepare,
     Retain {
         hours: u8,
@@ -80,6 +82,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => any::<u8>().prop_map(|which| Op::FlushEnd { which }),
         4 => Just(Op::Dispatch),
         2 => Just(Op::Secure),
+        1 => Just(Op::Seal),
+        1 => Just(Op::Scrub),
         1 => Just(Op::Prepare),
         1 => (0_u8..90).prop_map(|hours| Op::Retain { hours }),
         1 => (1_u8..4, any::<u64>()).prop_map(|(at, seed)| Op::FailFlush { at, seed }),
@@ -169,6 +173,7 @@ impl World {
             flush,
             flush_flights: 3,
             append_bytes_max: 12_000,
+            checksum_block_bytes: 512,
             append_queue_max: 50,
             ..StoreConfig::default()
         };
@@ -200,7 +205,8 @@ impl World {
             Arc::clone(&self.policy),
             Arc::new(NoEvents),
         );
-        let (engine, _) = opened.expect("the store opens again after any crash");
+        let (engine, report) = opened.expect("the store opens again after any crash");
+        assert_eq!(report.damaged_ranges, 0, "no crash makes damage");
         self.engine = Some(engine);
     }
 
@@ -235,6 +241,8 @@ impl World {
             Op::FlushEnd { which } => self.end_flush(usize::from(which)),
             Op::Dispatch => drop(self.engine().dispatch_step()),
             Op::Secure => self.engine().checkpoint_step(),
+            Op::Seal => drop(self.engine().seal_step()),
+            Op::Scrub => self.engine().scrub_step(2000),
             Op::Prepare => self.engine().prepare_step(),
             Op::Retain { hours } => {
                 self.clock
@@ -539,6 +547,15 @@ fn the_model_catches_a_store_that_answers_before_the_flush() {
 fn the_model_catches_a_recovery_that_leaves_the_torn_tail() {
     let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
     let found = mutant::with(Some(Mutant::TailNotZeroed), || {
+        quietly(|| search(Flush::Sync, &policy, 3000))
+    });
+    assert!(found.is_err());
+}
+
+#[test]
+fn the_model_catches_a_floor_that_is_too_high() {
+    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let found = mutant::with(Some(Mutant::FloorTooHigh), || {
         quietly(|| search(Flush::Sync, &policy, 3000))
     });
     assert!(found.is_err());

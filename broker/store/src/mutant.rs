@@ -13,6 +13,8 @@ pub(crate) enum Mutant {
     JournalAheadOfLog,
     /// A table of the queues counts before the extents that it names are flushed.
     ExtentsUnflushed,
+    /// What is appended counts as flushed in the checkpoint.
+    FloorTooHigh,
 }
 
 thread_local! {

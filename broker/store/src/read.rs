@@ -162,7 +162,16 @@ impl<C: Completion> Engine<C> {
             return Ok(result);
         }
         self.prepare(&selected.units, wanted.manner)?;
-        self.gather(&selected.units, wanted.manner, &mut result);
+        if !self.gather(&selected.units, wanted.manner, &mut result) {
+            // Not now: whoever asks waits as at the end of the queue, and passes nothing over.
+            return Ok(GetResult {
+                status: GetStatus::OffsetOverflowOne,
+                next_begin: signed(wanted.from),
+                min: result.min,
+                max: result.max,
+                ..GetResult::none()
+            });
+        }
         Ok(result)
     }
 
@@ -244,7 +253,8 @@ impl<C: Completion> Engine<C> {
         Ok(())
     }
 
-    fn gather(&self, units: &[Unit], manner: Manner, result: &mut GetResult) {
+    /// `false`: some of it cannot be read for a reason that may pass.
+    fn gather(&self, units: &[Unit], manner: Manner, result: &mut GetResult) -> bool {
         let through = match manner {
             Manner::CatchUp => Through::File,
             Manner::AnyHow | Manner::InMemory => Through::Map,
@@ -271,6 +281,9 @@ impl<C: Completion> Engine<C> {
                 }
             }
         }
+        if gather.is_later {
+            return false;
+        }
         result.chunks = gather.into_chunks();
         let first = result.chunks.first();
         result.first_store_timestamp =
@@ -280,6 +293,7 @@ impl<C: Completion> Engine<C> {
         } else {
             GetStatus::Found
         };
+        true
     }
 
     /// What of a queue is visible.

@@ -11,12 +11,13 @@
 use std::io;
 use std::sync::Arc;
 
-use rocket_mapped_file::{Directory, Fill};
+use rocket_mapped_file::{Directory, Fill, SegmentOptions};
 use rocket_protocol::{PhysicalOffset, QueueId, RecordView, TopicName, UnixMillis};
 
 use crate::appender::{Appender, is_queued};
+use crate::ceiling;
 use crate::checkpoint::{self, Bounds, Checkpoint};
-use crate::commit_log::{CommitLog, ScanEnd, TailRule};
+use crate::commit_log::{CommitLog, TailRule};
 use crate::config::{Preallocate, StoreConfig};
 use crate::consume_queue::Unit;
 use crate::deleted::Deleted;
@@ -26,6 +27,7 @@ use crate::error::{OpenError, RecoveryReport};
 use crate::import::ApacheQueues;
 use crate::index::Index;
 use crate::queues::{Queues, Secured};
+use crate::tail::{self, Followed};
 
 /// Queues that are compared with the log, at most about so many.
 const SAMPLES: usize = 64;
@@ -55,57 +57,72 @@ pub(crate) fn recover(
         Preallocate::Reserve => Fill::Reserve,
         Preallocate::Zeros => Fill::Zeros,
     };
+    let (mut checkpoint, bounds) =
+        Checkpoint::open(Arc::clone(dir)).map_err(OpenError::io("open", checkpoint::FOLDER))?;
+    let options = SegmentOptions {
+        fill,
+        lanes: config.flush_flights,
+    };
     let log = CommitLog::open(
         Arc::clone(dir),
         config.segment_bytes,
-        fill,
-        config.flush_flights,
+        options,
+        config.checksum_block_bytes,
     )?;
-    let (mut checkpoint, bounds) =
-        Checkpoint::open(Arc::clone(dir)).map_err(OpenError::io("open", checkpoint::FOLDER))?;
-    forget_unflushed(&**dir, &log)?;
+    log.set_ceiling(bounds.map_or(u64::MAX, |bounds| bounds.ceiling));
+    forget_unflushed(&**dir, &log, bounds.map_or(0, |bounds| bounds.floor))?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
     let (mut start, queues) = open_queues(config, dir, &log, &deleted, bounds, clean)?;
     let queues_end = queues.end.max(start.dispatched);
     let mut from = start.floor.min(start.dispatched);
-    let (mut end, mut time) = scan_log(&log, &queues.queues, &deleted, &start, from)?;
+    let (mut found, mut time) = scan_log(&log, &queues.queues, &deleted, &start, from)?;
     let mut is_new = queues.is_new;
     let queues = queues.queues;
-    if end.end < queues_end {
+    if found.end < queues_end {
         tracing::warn!(
-            log_end = end.end,
+            log_end = found.end,
             queues_end,
             "the queues go beyond the log"
         );
         build_again(&queues, &log, &mut start)?;
         is_new = true;
         from = start.floor.min(start.dispatched);
-        (end, time) = scan_log(&log, &queues, &deleted, &start, from)?;
+        (found, time) = scan_log(&log, &queues, &deleted, &start, from)?;
     }
-    let tail_cut = cut_tail(&log, from, &end).map_err(OpenError::io("cut", "commitlog"))?;
-    let file = match log.files().last() {
-        Some(file) => Arc::clone(file),
-        None => log
-            .ensure(0)
-            .map_err(OpenError::io("create", "commitlog"))?,
-    };
-    publish(&log, end.end);
+    for damaged in &found.damaged {
+        log.damage().note(damaged);
+    }
+    let end = found.end;
+    let tail_cut = tail::cut(&log, from, end).map_err(OpenError::io("cut", "commitlog"))?;
+    if log.files().is_empty() {
+        log.ensure(0)
+            .map_err(OpenError::io("create", "commitlog"))?;
+    }
+    let file_end = log.file_at(end).map_or(end, |file| file.end());
+    publish(&log, end);
+    // Apache's log has no checksums yet: the scrubber makes them as it passes.
+    let sealed = bounds.map_or(end, |bounds| bounds.sealed.min(end));
+    log.sound().seal(log.block_start(sealed));
     if is_new {
-        secure_new(&**dir, &queues, start.dispatched, end.end)?;
+        secure_new(&**dir, &queues, start.dispatched, end)?;
     }
 
     let index = open_index(config, dir, clean, start.dispatched)?;
     let bounds = Bounds {
         confirm: start.confirm,
-        floor: end.end,
+        floor: end,
         dispatched: start.dispatched,
         dispatched_time: start.dispatched_time,
+        ceiling: end + ceiling::step(config.segment_bytes),
+        sealed: log.sound().sealed(),
+        scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
+    checkpoint.set(bounds);
     checkpoint
-        .write(bounds)
-        .and_then(|()| checkpoint.flush())
+        .flush()
         .map_err(OpenError::io("write", checkpoint::FOLDER))?;
+    log.set_ceiling(bounds.ceiling);
     let pid = std::process::id().to_string();
     dir.replace(ABORT, pid.as_bytes())
         .map_err(OpenError::io("create", ABORT))?;
@@ -118,12 +135,13 @@ pub(crate) fn recover(
         floor: PhysicalOffset(start.floor),
         confirm: PhysicalOffset(start.confirm),
         scanned_from: PhysicalOffset(from),
-        log_end: PhysicalOffset(end.end),
-        records_scanned: end.records,
+        log_end: PhysicalOffset(end),
+        records_scanned: found.records,
         tail_cut,
         last_stored: UnixMillis(time),
+        damaged_ranges: log.damage().all().len() as u64,
     };
-    let appender = Appender::new(end.end, file.end(), queues.clone(), UnixMillis(time));
+    let appender = Appender::new(end, file_end, queues.clone(), UnixMillis(time));
     let dispatcher = Dispatcher::new(start.dispatched, start.dispatched_time);
     Ok((
         Parts {
@@ -140,39 +158,27 @@ pub(crate) fn recover(
     ))
 }
 
-/// Reads what is not known to be good. Below the floor anything else than good records is damage.
+/// Reads what is not known to be good.
 fn scan_log(
     log: &CommitLog,
     queues: &Queues,
     deleted: &Deleted,
     start: &Start,
     from: u64,
-) -> Result<(ScanEnd, i64), OpenError> {
+) -> Result<(Followed, i64), OpenError> {
     let mut time = start.dispatched_time;
-    let last_end = log.files().last().map_or(0, |file| file.end());
-    if last_end < start.floor {
-        return Err(OpenError::damaged(
-            "commitlog",
-            last_end,
-            start.floor,
-            "the log's files end here",
-        ));
-    }
-    let end = log.scan(from, start.rule, |offset, view| {
-        raise_next(queues, deleted, offset, view, start.rule)?;
-        time = time.max(view.store_timestamp().0);
-        Ok(())
-    })?;
-    if end.end < start.floor {
-        let file = log
-            .file_at(end.end)
-            .map_or_else(|| "commitlog".to_owned(), |file| file.path());
-        let reason = end
-            .reason
-            .unwrap_or_else(|| "the log ends before".to_owned());
-        return Err(OpenError::damaged(&file, end.end, start.floor, &reason));
-    }
-    Ok((end, time))
+    let found = tail::follow(
+        log,
+        from,
+        start.floor,
+        start.rule,
+        |offset, view, missing| {
+            raise_next(queues, deleted, offset, view, start.rule, missing)?;
+            time = time.max(view.store_timestamp().0);
+            Ok(())
+        },
+    )?;
+    Ok((found, time))
 }
 
 fn open_index(
@@ -195,8 +201,9 @@ fn open_index(
     .map_err(OpenError::io("open", "index"))
 }
 
-/// After a failed flush the page cache shows bytes that the disk does not have.
-fn forget_unflushed(dir: &dyn Directory, log: &CommitLog) -> Result<(), OpenError> {
+/// After a failed flush the page cache shows bytes that the disk does not have. What lies below the floor was flushed by
+/// one that succeeded.
+fn forget_unflushed(dir: &dyn Directory, log: &CommitLog, floor: u64) -> Result<(), OpenError> {
     if dir
         .read(FLUSH_FAILED)
         .map_err(OpenError::io("read", FLUSH_FAILED))?
@@ -204,7 +211,7 @@ fn forget_unflushed(dir: &dyn Directory, log: &CommitLog) -> Result<(), OpenErro
     {
         return Ok(());
     }
-    for file in log.files() {
+    for file in log.files().iter().filter(|file| file.end() > floor) {
         file.segment
             .forget_cache()
             .map_err(OpenError::io("read anew", &file.path()))?;
@@ -453,6 +460,7 @@ fn raise_next(
     offset: u64,
     view: &RecordView<'_>,
     rule: TailRule,
+    missing: u64,
 ) -> Result<(), &'static str> {
     if !is_queued(view.sys_flag()) || deleted.covers(view.topic(), offset) {
         return Ok(());
@@ -463,39 +471,12 @@ fn raise_next(
     let queue = queues.get_or_make(&topic, view.queue_id());
     let (known, found) = (queue.next_offset(), view.queue_offset().0);
     // No checksum covers the header; queues are dense, so a larger offset than the next one was not written by us.
-    if rule == TailRule::Ours && known > 0 && found > known {
+    // Behind damage as many may be missing as had room in it.
+    if rule == TailRule::Ours && known > 0 && found - known.min(found) > missing {
         return Err("the queue offset leaves a gap");
     }
     queue.raise_next(found + 1);
     Ok(())
-}
-
-/// Makes everything from the end of the log on zero, and flushes what recovery read: it may have come from the page cache.
-fn cut_tail(log: &CommitLog, from: u64, end: &ScanEnd) -> io::Result<bool> {
-    #[cfg(test)]
-    if crate::mutant::is_on(crate::mutant::Mutant::TailNotZeroed) {
-        return Ok(false);
-    }
-    let mut cut = log.remove_beyond(end.end)?;
-    for file in log.files().iter().filter(|file| file.end() > from) {
-        if end.end < file.end() {
-            let keep = end.end.max(file.start) - file.start;
-            cut |= holds_bytes(file, keep)?;
-            file.segment.zero(keep, file.segment.len())?;
-        }
-        file.segment.flush(0)?;
-    }
-    Ok(cut)
-}
-
-/// Whether the first MiB from `keep` on holds anything. For the report only.
-fn holds_bytes(file: &crate::commit_log::LogFile, keep: u64) -> io::Result<bool> {
-    let len = usize::try_from(file.segment.len() - keep)
-        .unwrap_or(usize::MAX)
-        .min(1 << 20);
-    let mut bytes = vec![0; len];
-    file.segment.read_at(keep, &mut bytes)?;
-    Ok(bytes.iter().any(|&byte| byte != 0))
 }
 
 fn publish(log: &CommitLog, end: u64) {

@@ -16,8 +16,9 @@ use rocket_protocol::message::MessageRef;
 use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
 
 use crate::api::{
-    Boundary, Clock, CommitPolicy, Completion, DiskUsage, Filter, GetResult, Health, NotInMemory,
-    Positions, Promise, QueryResult, QueueRange, ReadLimits, Refused, Stats, StoreEvents,
+    Boundary, Clock, CommitPolicy, Completion, Damaged, DiskUsage, Filter, GetResult, Health,
+    NotInMemory, Positions, Promise, QueryResult, QueueRange, ReadLimits, Refused, Stats,
+    StoreEvents,
 };
 use crate::config::{Flush, StoreConfig};
 use crate::engine::{Engine, Step};
@@ -66,6 +67,7 @@ struct Shared<C: Completion> {
     flush: Signal,
     dispatch: Signal,
     house: Signal,
+    scrub: Signal,
 }
 
 impl<C: Completion> Shared<C> {
@@ -127,6 +129,23 @@ impl<C: Completion> Shared<C> {
         while !self.is_stopping() {
             while self.engine.dispatch_step() == Step::Worked {}
             self.dispatch.wait();
+        }
+    }
+
+    fn scrub_loop(&self) {
+        let ticks_per_second = Duration::from_secs(1).as_millis() / TICK.as_millis();
+        let rate = self.engine.config.scrub_bytes_per_second;
+        let budget = rate / u64::try_from(ticks_per_second).unwrap_or(1);
+        let mut tick: u128 = 0;
+        while !self.is_stopping() {
+            self.scrub.wait_for(TICK);
+            tick += 1;
+            if tick.is_multiple_of(ticks_per_second) {
+                while !self.is_stopping() && self.engine.seal_step() == Step::Worked {}
+            }
+            if rate > 0 {
+                self.engine.scrub_step(budget);
+            }
         }
     }
 
@@ -196,6 +215,7 @@ impl<C: Completion> Store<C> {
             flush: Signal::default(),
             dispatch: Signal::default(),
             house: Signal::default(),
+            scrub: Signal::default(),
         });
         let store = Self {
             shared,
@@ -207,6 +227,7 @@ impl<C: Completion> Store<C> {
         }
         store.start("store-dispatch", Shared::dispatch_loop)?;
         store.start("store-house", Shared::house_loop)?;
+        store.start("store-scrub", Shared::scrub_loop)?;
         Ok((store, report))
     }
 
@@ -375,6 +396,11 @@ impl<C: Completion> Store<C> {
         self.engine().disk_usage()
     }
 
+    /// What of the log is known to be damaged, in log order.
+    pub fn damage(&self) -> Vec<Damaged> {
+        self.engine().damage()
+    }
+
     /// Counts since the store was opened.
     pub fn stats(&self) -> Stats {
         self.engine().stats()
@@ -398,9 +424,14 @@ impl<C: Completion> Store<C> {
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         let shared = &self.shared;
-        [&shared.flush, &shared.dispatch, &shared.house]
-            .into_iter()
-            .for_each(Signal::set);
+        [
+            &shared.flush,
+            &shared.dispatch,
+            &shared.house,
+            &shared.scrub,
+        ]
+        .into_iter()
+        .for_each(Signal::set);
         for thread in std::mem::take(&mut *self.threads.lock()) {
             // A thread that drops the last store must not wait for itself.
             if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {

@@ -7,7 +7,7 @@ use rocket_mapped_file::Segment;
 use rocket_protocol::{PhysicalOffset, TopicName, UnixMillis};
 
 use crate::api::{Completion, DiskUsage, Removed};
-use crate::checkpoint::Bounds;
+use crate::checkpoint::{Bounds, PATH};
 use crate::engine::Engine;
 use crate::queues::TableDue;
 use crate::recovery::store_time;
@@ -32,6 +32,12 @@ impl<C: Completion> Engine<C> {
 
     /// Secures queues and index up to the dispatched position and notes it. Nothing is noted that a flush has not covered.
     pub fn checkpoint_step(&self) {
+        self.secure_step(false);
+    }
+
+    /// As [`Engine::checkpoint_step`]; `at_last` tells Apache's file too.
+    pub(crate) fn secure_step(&self, at_last: bool) {
+        self.retire_files();
         let ((position, time), saved, table) = {
             let dispatcher = self.dispatcher.lock();
             let index = || {
@@ -67,10 +73,28 @@ impl<C: Completion> Engine<C> {
             dispatched_time: time,
             ..bounds
         });
-        if let Err(error) = self.secure_checkpoint(time) {
-            self.fail("checkpoint", &error);
+        let secured = {
+            let mut checkpoint = self.checkpoint.lock();
+            let secured = checkpoint.secure(time, at_last);
+            secured.and_then(|()| checkpoint.is_named())
+        };
+        match secured {
+            Ok(true) => {}
+            // Everything written and flushed since goes to a file that will be gone with this process.
+            Ok(false) => self.fail(PATH, &io::Error::other("the folder was taken away")),
+            Err(error) => self.fail(PATH, &error),
         }
         self.secure_table(table);
+    }
+
+    /// Closes what was open for writing of files that are full and flushed.
+    fn retire_files(&self) {
+        let durable = self.positions().durable.0;
+        for file in self.log.files().iter().rev() {
+            if file.end() <= durable && file.retire() {
+                break;
+            }
+        }
     }
 
     fn begin_table(&self, position: u64) -> Option<TableDue> {
@@ -116,6 +140,7 @@ impl<C: Completion> Engine<C> {
             let appender = self.appender.lock();
             (appender.end(), appender.file_end())
         };
+        self.raise_ceiling_ahead(end);
         let had_no_room = self.no_room.load(Ordering::Acquire);
         if !had_no_room && file_end.saturating_sub(end) > self.config.segment_bytes / 2 {
             return;

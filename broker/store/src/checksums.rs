@@ -1,0 +1,284 @@
+//! Checksums of the log's blocks, in files beside it: the body checksum of a record covers nothing but the body.
+//!
+//! ```text
+//! rocket/checksums/<20-digit offset of the log file>, big-endian
+//!   0 magic "RKB1" · 4 bytes of a block u32 · 8 bytes of the log file u64 · 16 zeros up to 64
+//!  64 one entry of 8 bytes per block of the file, the last one may be shorter:
+//!     0 CRC32C of the block u32 · 4 CRC32C of (number of the block u32, the first four bytes)
+//! ```
+//!
+//! An entry vouches for itself: one that was never written, was torn or is damaged is none, and is made again from the
+//! log. So a bad checksum file never condemns a good log, and no order of flushes is needed but this: a block is summed
+//! only behind the durable end, where it never changes any more.
+//!
+//! A block is compared once in the life of a process, before the first of its bytes is served; one that was summed here
+//! counts as compared. Blocks that have no entry yet (a log that Apache's broker wrote) are read once all the same, so that a
+//! sector that cannot be read is met by `pread`, which says so, and not through the map, which would end the process.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rocket_mapped_file::{Directory, Segment, SegmentOptions};
+
+/// The folder of the checksum files.
+pub(crate) const FOLDER: &str = "rocket/checksums";
+/// Bytes of a block, unless the settings say otherwise (tests have small ones).
+pub(crate) const BLOCK_BYTES: u64 = 64 << 10;
+const MAGIC: [u8; 4] = *b"RKB1";
+const HEAD_BYTES: u64 = 64;
+const ENTRY_BYTES: u64 = 8;
+
+/// What comparing a block came to.
+#[derive(Debug)]
+pub(crate) enum Compared {
+    /// It is what was summed, or nothing is known against it.
+    Good,
+    /// It has no entry; this is its checksum.
+    Unknown(u32),
+    /// It is not what was written, or cannot be read: why.
+    Bad(String),
+    /// It could not be looked at now.
+    Later(io::Error),
+}
+
+/// The checksums of one log file.
+pub(crate) struct Checksums {
+    dir: Arc<dyn Directory>,
+    path: String,
+    block_bytes: u64,
+    len: u64,
+    file: Mutex<Option<Arc<dyn Segment>>>,
+    /// Blocks that were compared in this process, by bit.
+    compared: Box<[AtomicU64]>,
+}
+
+impl Checksums {
+    /// Those of the log file of `len` bytes at `start`; nothing is opened yet.
+    pub(crate) fn new(dir: Arc<dyn Directory>, start: u64, len: u64, block_bytes: u64) -> Self {
+        let blocks = len.div_ceil(block_bytes);
+        let words = usize::try_from(blocks.div_ceil(64)).unwrap_or(0);
+        Self {
+            dir,
+            path: path_of(start),
+            block_bytes,
+            len,
+            file: Mutex::new(None),
+            compared: (0..words).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Number of the block that holds the byte at `at` of the file.
+    pub(crate) fn block_of(&self, at: u64) -> u64 {
+        at / self.block_bytes
+    }
+
+    /// Begin and end of a block within the file.
+    pub(crate) fn range(&self, block: u64) -> (u64, u64) {
+        let from = block * self.block_bytes;
+        (from, (from + self.block_bytes).min(self.len))
+    }
+
+    fn word(&self, block: u64) -> Option<(&AtomicU64, u64)> {
+        let word = self.compared.get(usize::try_from(block / 64).ok()?)?;
+        Some((word, 1 << (block % 64)))
+    }
+
+    /// Whether the block was compared in this process and found good.
+    pub(crate) fn is_compared(&self, block: u64) -> bool {
+        self.word(block)
+            .is_some_and(|(word, bit)| word.load(Ordering::Acquire) & bit != 0)
+    }
+
+    /// The block was compared, or summed, and is good.
+    pub(crate) fn set_compared(&self, block: u64) {
+        if let Some((word, bit)) = self.word(block) {
+            word.fetch_or(bit, Ordering::AcqRel);
+        }
+    }
+
+    /// The block is not to be served before it is compared again.
+    pub(crate) fn clear_compared(&self, block: u64) {
+        if let Some((word, bit)) = self.word(block) {
+            word.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Reads a block of the log file by `read` and compares it.
+    pub(crate) fn compare(
+        &self,
+        block: u64,
+        read: impl FnOnce(u64, &mut [u8]) -> io::Result<()>,
+    ) -> Compared {
+        let (from, to) = self.range(block);
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
+        match read(from, &mut bytes) {
+            Ok(()) => {}
+            Err(error) if is_damage(&error) => return Compared::Bad(error.to_string()),
+            Err(error) => return Compared::Later(error),
+        }
+        let sum = crc32c::crc32c(&bytes);
+        match self.entry(block) {
+            // Without entries nothing can be compared; that is no fault of the log.
+            Err(error) => {
+                tracing::warn!(file = self.path, %error, "checksums cannot be read");
+                Compared::Unknown(sum)
+            }
+            Ok(None) => Compared::Unknown(sum),
+            Ok(Some(known)) if known == sum => Compared::Good,
+            Ok(Some(known)) => Compared::Bad(format!("checksum {sum:08x} instead of {known:08x}")),
+        }
+    }
+
+    fn entry(&self, block: u64) -> io::Result<Option<u32>> {
+        let Some(file) = self.opened(false)? else {
+            return Ok(None);
+        };
+        let mut entry = [0; 8];
+        file.read_at(HEAD_BYTES + block * ENTRY_BYTES, &mut entry)?;
+        Ok(decode(block, entry))
+    }
+
+    /// Enters checksums of adjacent blocks from `first` on.
+    pub(crate) fn enter(&self, first: u64, sums: &[u32]) -> io::Result<()> {
+        let Some(file) = self.opened(true)? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut bytes = Vec::with_capacity(sums.len() * 8);
+        for (block, sum) in (first..).zip(sums) {
+            bytes.extend_from_slice(&encode(block, *sum));
+        }
+        file.write_at(HEAD_BYTES + first * ENTRY_BYTES, &[IoSlice::new(&bytes)])
+    }
+
+    /// Makes what was entered survive a crash of the machine.
+    pub(crate) fn flush(&self) -> io::Result<()> {
+        let file = self.file.lock().clone();
+        file.map_or(Ok(()), |file| file.flush(0))
+    }
+
+    /// The file, made if `make`; one of another shape is made anew.
+    fn opened(&self, make: bool) -> io::Result<Option<Arc<dyn Segment>>> {
+        let mut slot = self.file.lock();
+        if let Some(file) = &*slot {
+            return Ok(Some(Arc::clone(file)));
+        }
+        let len = HEAD_BYTES + self.len.div_ceil(self.block_bytes) * ENTRY_BYTES;
+        let options = SegmentOptions::default();
+        match self.dir.open(&self.path, options) {
+            Ok(file) if file.len() == len && self.has_head(&*file)? => {
+                return Ok(Some(Arc::clone(slot.insert(file))));
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ if !make => return Ok(None),
+            Ok(_) => self.dir.remove(&self.path)?,
+            Err(_) => {}
+        }
+        let file = self.dir.create(&self.path, len, options)?;
+        file.write_at(0, &[IoSlice::new(&self.head())])?;
+        Ok(Some(Arc::clone(slot.insert(file))))
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut head = Vec::with_capacity(16);
+        head.extend_from_slice(&MAGIC);
+        head.extend_from_slice(&u32::try_from(self.block_bytes).unwrap_or(0).to_be_bytes());
+        head.extend_from_slice(&self.len.to_be_bytes());
+        head
+    }
+
+    fn has_head(&self, file: &dyn Segment) -> io::Result<bool> {
+        let mut head = [0; 16];
+        file.read_at(0, &mut head)?;
+        Ok(head[..] == self.head()[..])
+    }
+
+    /// Removes the file: its log file is gone.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        self.dir.remove(&self.path)
+    }
+}
+
+pub(crate) fn path_of(start: u64) -> String {
+    format!("{FOLDER}/{start:020}")
+}
+
+fn check_of(block: u64, sum: u32) -> u32 {
+    let number = u32::try_from(block).unwrap_or(u32::MAX).to_be_bytes();
+    crc32c::crc32c_append(crc32c::crc32c(&number), &sum.to_be_bytes())
+}
+
+fn encode(block: u64, sum: u32) -> [u8; 8] {
+    (u64::from(sum) << 32 | u64::from(check_of(block, sum))).to_be_bytes()
+}
+
+fn decode(block: u64, entry: [u8; 8]) -> Option<u32> {
+    let both = u64::from_be_bytes(entry);
+    let sum = u32::try_from(both >> 32).ok()?;
+    (encode(block, sum) == entry).then_some(sum)
+}
+
+/// Whether the device says that these bytes are lost, rather than that they cannot be had now.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    const EBADMSG: i32 = 74;
+    const EUCLEAN: i32 = 117;
+    error.kind() == io::ErrorKind::UnexpectedEof
+        || matches!(error.raw_os_error(), Some(EIO | EBADMSG | EUCLEAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_mapped_file::memory::MemoryDirectory;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_vouches_for_itself() {
+        assert_eq!(decode(7, encode(7, 0xdead_beef)), Some(0xdead_beef));
+        assert_eq!(decode(8, encode(7, 0xdead_beef)), None, "of another block");
+        assert_eq!(decode(0, [0; 8]), None, "never written");
+        for bit in 0..64 {
+            let flipped = (u64::from_be_bytes(encode(7, 1)) ^ 1 << bit).to_be_bytes();
+            assert_eq!(decode(7, flipped), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_log_is_seen_and_one_in_the_checksums_condemns_nothing() {
+        let dir = MemoryDirectory::default();
+        let make = || Checksums::new(Arc::new(dir.clone()), 0, 10_000, 4096);
+        let blocks = [vec![1; 4096], vec![2; 4096], vec![3; 1808]];
+        let compare = |checksums: &Checksums, block: usize, flip: bool| {
+            checksums.compare(block as u64, |_, into| {
+                into.copy_from_slice(&blocks[block]);
+                into[5] ^= u8::from(flip);
+                Ok(())
+            })
+        };
+        let first = make();
+        assert!(matches!(compare(&first, 0, false), Compared::Unknown(_)));
+        let sums: Vec<u32> = blocks.iter().map(|block| crc32c::crc32c(block)).collect();
+        first.enter(0, &sums).unwrap();
+        first.flush().unwrap();
+        let again = make();
+        for block in 0..3 {
+            assert!(matches!(compare(&again, block, false), Compared::Good));
+            assert!(matches!(compare(&again, block, true), Compared::Bad(_)));
+        }
+        dir.flip(&path_of(0), 64 + 8 + 1);
+        assert!(matches!(compare(&again, 1, false), Compared::Unknown(_)));
+        dir.flip(&path_of(0), 1);
+        assert!(
+            matches!(compare(&make(), 0, false), Compared::Unknown(_)),
+            "a file of another kind"
+        );
+        let fails = |errno| again.compare(0, |_, _| Err(io::Error::from_raw_os_error(errno)));
+        assert!(matches!(fails(5), Compared::Bad(_)));
+        assert!(
+            matches!(fails(24), Compared::Later(_)),
+            "too many open files is no damage"
+        );
+    }
+}

@@ -1,0 +1,193 @@
+//! What of the log is known to be damaged: bytes that were flushed once and are not what was written.
+//!
+//! They are told (log, event, counters), never served, never cut away, and remembered over restarts, since a later start
+//! does not look there again:
+//!
+//! ```text
+//! rocket/damage.json    [{"file": …, "from": offset, "to": offset, "reason": …}, …]
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use rocket_mapped_file::Directory;
+use rocket_protocol::PhysicalOffset;
+use serde::{Deserialize, Serialize};
+
+use crate::api::Damaged;
+
+const PATH: &str = "rocket/damage.json";
+/// Ranges that are remembered over a restart; what is found beyond them is found again by the scrubber.
+const NOTED_MAX: usize = 1024;
+
+#[derive(Serialize, Deserialize)]
+struct Note {
+    file: String,
+    from: u64,
+    to: u64,
+    reason: String,
+}
+
+/// See the module.
+pub(crate) struct Damage {
+    dir: Arc<dyn Directory>,
+    /// By first byte; they do not overlap by much, which is no matter.
+    ranges: RwLock<BTreeMap<u64, Damaged>>,
+    /// Whether there is any: what every read looks at.
+    any: AtomicBool,
+    /// Found, and not told to anybody yet.
+    untold: Mutex<Vec<Damaged>>,
+}
+
+impl Damage {
+    /// Reads what was remembered. A note that cannot be understood is left out: what it says is found again.
+    pub(crate) fn open(dir: Arc<dyn Directory>) -> io::Result<Self> {
+        let notes: Vec<Note> = match dir.read(PATH)? {
+            Some(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                tracing::error!(file = PATH, %error, "the note of known damage cannot be read");
+                Vec::new()
+            }),
+            None => Vec::new(),
+        };
+        let ranges: BTreeMap<u64, Damaged> = notes
+            .into_iter()
+            .map(|note| {
+                let damaged = Damaged {
+                    file: note.file,
+                    from: PhysicalOffset(note.from),
+                    to: PhysicalOffset(note.to),
+                    reason: note.reason,
+                };
+                (note.from, damaged)
+            })
+            .collect();
+        for damaged in ranges.values() {
+            tracing::error!(file = %damaged.file, from = %damaged.from, to = %damaged.to, reason = %damaged.reason, "known damage in the log");
+        }
+        Ok(Self {
+            dir,
+            any: AtomicBool::new(!ranges.is_empty()),
+            ranges: RwLock::new(ranges),
+            untold: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Remembers damage; `false` if it was known.
+    pub(crate) fn note(&self, damaged: &Damaged) -> bool {
+        let mut ranges = self.ranges.write();
+        let known = ranges.get(&damaged.from.0);
+        if known.is_some_and(|known| known.to >= damaged.to) {
+            return false;
+        }
+        tracing::error!(file = %damaged.file, from = %damaged.from, to = %damaged.to, reason = %damaged.reason, "damage in the log; it is not served");
+        ranges.insert(damaged.from.0, damaged.clone());
+        self.any.store(true, Ordering::Release);
+        self.save(&ranges);
+        self.untold.lock().push(damaged.clone());
+        true
+    }
+
+    /// What was found since the last call.
+    pub(crate) fn take_untold(&self) -> Vec<Damaged> {
+        std::mem::take(&mut *self.untold.lock())
+    }
+
+    /// What begins at `from` is as it was written after all.
+    pub(crate) fn heal(&self, from: u64) {
+        let mut ranges = self.ranges.write();
+        if let Some(healed) = ranges.remove(&from) {
+            tracing::info!(file = %healed.file, from = %healed.from, to = %healed.to, "what was damaged reads as it was written again");
+            self.any.store(!ranges.is_empty(), Ordering::Release);
+            self.save(&ranges);
+        }
+    }
+
+    /// Forgets what lies before the log.
+    pub(crate) fn forget_before(&self, log_min: u64) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        let mut ranges = self.ranges.write();
+        let before = ranges.len();
+        ranges.retain(|_, damaged| damaged.to.0 > log_min);
+        if ranges.len() != before {
+            self.any.store(!ranges.is_empty(), Ordering::Release);
+            self.save(&ranges);
+        }
+    }
+
+    /// Not to be able to note it is no failure of the store: what is damaged will be found again.
+    fn save(&self, ranges: &BTreeMap<u64, Damaged>) {
+        let notes: Vec<Note> = ranges
+            .values()
+            .take(NOTED_MAX)
+            .map(|damaged| Note {
+                file: damaged.file.clone(),
+                from: damaged.from.0,
+                to: damaged.to.0,
+                reason: damaged.reason.clone(),
+            })
+            .collect();
+        let saved = serde_json::to_vec(&notes)
+            .map_err(io::Error::from)
+            .and_then(|text| self.dir.replace(PATH, &text));
+        if let Err(error) = saved {
+            tracing::warn!(file = PATH, %error, "known damage could not be noted for the next start");
+        }
+    }
+
+    /// The first damage that meets `from..to`.
+    pub(crate) fn within(&self, from: u64, to: u64) -> Option<Damaged> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let ranges = self.ranges.read();
+        ranges
+            .range(..to)
+            .map(|(_, damaged)| damaged)
+            .find(|damaged| damaged.to.0 > from)
+            .cloned()
+    }
+
+    /// All of it, in log order.
+    pub(crate) fn all(&self) -> Vec<Damaged> {
+        self.ranges.read().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_mapped_file::memory::MemoryDirectory;
+
+    use super::*;
+
+    fn damaged(from: u64, to: u64) -> Damaged {
+        Damaged {
+            file: "commitlog/0".to_owned(),
+            from: PhysicalOffset(from),
+            to: PhysicalOffset(to),
+            reason: "flipped".to_owned(),
+        }
+    }
+
+    #[test]
+    fn damage_is_remembered_over_a_restart_until_retention_takes_it() {
+        let dir = MemoryDirectory::default();
+        let damage = Damage::open(Arc::new(dir.clone())).unwrap();
+        assert_eq!(damage.within(0, u64::MAX), None);
+        assert!(damage.note(&damaged(100, 200)));
+        assert!(!damage.note(&damaged(100, 200)), "it was known");
+        let again = Damage::open(Arc::new(dir.killed())).unwrap();
+        assert_eq!(again.within(199, 200), Some(damaged(100, 200)));
+        assert_eq!(again.within(0, 100), None);
+        assert_eq!(again.within(200, 300), None);
+        again.forget_before(200);
+        assert_eq!(again.all(), []);
+        again.note(&damaged(300, 400));
+        again.heal(300);
+        assert_eq!(again.within(0, u64::MAX), None);
+    }
+}

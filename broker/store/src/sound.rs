@@ -1,0 +1,112 @@
+//! Whether bytes of the log may be served: they lie in no known damage, and their blocks were compared with their
+//! checksums since this process began. What is not summed yet comes straight from the append and is exempt.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rocket_protocol::PhysicalOffset;
+
+use crate::api::Damaged;
+use crate::checksums::Compared;
+use crate::commit_log::LogFile;
+use crate::damage::Damage;
+
+/// Why bytes are not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unsound {
+    /// They are damaged: to be passed over.
+    Damaged,
+    /// They cannot be read now, for a reason that may pass (too many open files): to be asked for again.
+    Later,
+}
+
+/// How a block is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Through {
+    /// The page cache: it will be served next.
+    Cache,
+    /// Leaving the page cache as it was.
+    Aside,
+}
+
+/// See the module.
+pub(crate) struct Soundness {
+    pub(crate) damage: Damage,
+    /// Every block before this has its checksum, or never will (it is older than the checksums).
+    sealed: AtomicU64,
+}
+
+impl Soundness {
+    pub(crate) fn new(damage: Damage) -> Self {
+        Self {
+            damage,
+            sealed: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn sealed(&self) -> u64 {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn seal(&self, sealed: u64) {
+        self.sealed.store(sealed, Ordering::Release);
+    }
+
+    /// Whether `offset..offset + len`, all in `file`, may be served.
+    pub(crate) fn check(&self, file: &LogFile, offset: u64, len: usize) -> Result<(), Unsound> {
+        let end = offset.saturating_add(len as u64);
+        if self.damage.within(offset, end).is_some() {
+            return Err(Unsound::Damaged);
+        }
+        let sealed = self.sealed();
+        if offset >= sealed || len == 0 {
+            return Ok(());
+        }
+        let last = end.min(sealed).min(file.end()) - 1;
+        let blocks =
+            file.sums.block_of(offset - file.start)..=file.sums.block_of(last - file.start);
+        for block in blocks {
+            if !file.sums.is_compared(block) && file.start + file.sums.range(block).1 <= sealed {
+                self.compare(file, block, Through::Cache)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a block. The checksum is returned when it is not entered yet.
+    pub(crate) fn compare(
+        &self,
+        file: &LogFile,
+        block: u64,
+        through: Through,
+    ) -> Result<Option<u32>, Unsound> {
+        let compared = file.sums.compare(block, |at, into| match through {
+            Through::Cache => file.segment.read_at(at, into),
+            Through::Aside => file.segment.read_aside(at, into),
+        });
+        let (from, to) = file.sums.range(block);
+        match compared {
+            Compared::Good => {
+                file.sums.set_compared(block);
+                Ok(None)
+            }
+            Compared::Unknown(sum) => {
+                file.sums.set_compared(block);
+                Ok(Some(sum))
+            }
+            Compared::Bad(reason) => {
+                file.sums.clear_compared(block);
+                self.damage.note(&Damaged {
+                    file: file.path(),
+                    from: PhysicalOffset(file.start + from),
+                    to: PhysicalOffset(file.start + to),
+                    reason,
+                });
+                Err(Unsound::Damaged)
+            }
+            Compared::Later(error) => {
+                tracing::warn!(file = %file.path(), at = from, %error, "a block of the log cannot be read now");
+                Err(Unsound::Later)
+            }
+        }
+    }
+}

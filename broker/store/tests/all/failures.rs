@@ -1,0 +1,221 @@
+//! Each way in which a disk fails, and what the store makes of it. The table is in `docs/storage.md`.
+
+use std::sync::mpsc::{Receiver, channel};
+
+use rocket_mapped_file::memory::{Faults, MemoryDirectory};
+use rocket_protocol::QueueId;
+use rocket_store::{
+    Engine, GetStatus, Health, Promise, PutOutcome, PutStatus, ReadLimits, Refused,
+};
+
+use crate::opening::{SEGMENT, fill, open};
+use crate::support::{Tell, message, topic};
+
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+const EROFS: i32 = 30;
+
+fn send(engine: &Engine<Tell>) -> Result<Receiver<PutOutcome>, PutStatus> {
+    let (tell, told) = channel();
+    let message = message("t", 0, vec![b'x'; 1000], "");
+    engine
+        .append(&[message.as_ref()], Promise::Kept, Tell(tell))
+        .map_err(|refused: Refused<Tell>| refused.into_parts().1)?;
+    engine.write_step();
+    engine.flush_step(0);
+    Ok(told)
+}
+
+/// The store failed: who waited was told "unknown", nobody is taken any more, the next start is warned, and finds all
+/// that was answered.
+fn is_final(dir: &MemoryDirectory, engine: Engine<Tell>, told: &Receiver<PutOutcome>, word: &str) {
+    assert_eq!(told.try_recv().unwrap().status, PutStatus::FlushDiskTimeout);
+    let Health::ReadOnly { reason } = engine.health() else {
+        panic!("{:?}", engine.health());
+    };
+    assert!(reason.contains(word), "{reason}");
+    let refused = send(&engine).unwrap_err();
+    assert!(
+        matches!(refused, PutStatus::ServiceNotAvailable(_)),
+        "{refused:?}"
+    );
+    let flushes = dir.flushes();
+    engine.flush_step(0);
+    assert_eq!(dir.flushes(), flushes, "a failed flush is not tried again");
+    assert!(engine.finish().is_err());
+    drop(engine);
+    let (engine, report) = open(&dir.crashed(7));
+    assert!(!report.clean && report.damaged_ranges == 0, "{report:?}");
+    assert_eq!(engine.health(), Health::Writable);
+    let end = engine.queue_range(&topic("t"), QueueId(0)).unwrap().max.0;
+    assert!(end >= 10, "what was answered is there: {end}");
+}
+
+fn world() -> (MemoryDirectory, Engine<Tell>) {
+    let dir = MemoryDirectory::default();
+    let (engine, _) = open(&dir);
+    fill(&engine, 10);
+    engine.checkpoint_step();
+    (dir, engine)
+}
+
+#[test]
+fn a_short_write_is_final() {
+    let (dir, engine) = world();
+    dir.set_faults(Faults {
+        short_write_at: Some(1),
+        seed: 3,
+        ..Faults::default()
+    });
+    let told = send(&engine).unwrap();
+    is_final(&dir, engine, &told, "commitlog/");
+}
+
+#[test]
+fn a_write_that_fails_is_final_whatever_the_reason() {
+    for error in [EIO, ENOSPC, EROFS] {
+        let (dir, engine) = world();
+        dir.set_faults(Faults {
+            write_error_at: Some((1, error)),
+            ..Faults::default()
+        });
+        let told = send(&engine).unwrap();
+        dir.set_faults(Faults::default());
+        is_final(&dir, engine, &told, &format!("os error {error}"));
+    }
+}
+
+#[test]
+fn the_nth_flush_that_fails_is_final() {
+    for nth in 1..4 {
+        let (dir, engine) = world();
+        dir.set_faults(Faults {
+            flush_error_at: Some(nth),
+            seed: nth,
+            ..Faults::default()
+        });
+        // The flush that fails may be that of the checkpoint, which goes before a write beyond the ceiling.
+        let told = loop {
+            let told = send(&engine).unwrap();
+            if engine.health() != Health::Writable {
+                break told;
+            }
+        };
+        is_final(&dir, engine, &told, "input/output error");
+    }
+}
+
+#[test]
+fn a_disk_without_room_for_another_file_refuses_before_it_is_full_and_recovers_by_itself() {
+    let (dir, engine) = world();
+    let used = engine.disk_usage().used;
+    dir.set_capacity(used.max(1) + 1);
+    let mut taken = 0;
+    let refused = loop {
+        match send(&engine) {
+            Ok(told) => {
+                assert_eq!(told.try_recv().unwrap().status, PutStatus::Ok);
+                taken += 1;
+            }
+            Err(status) => break status,
+        }
+    };
+    assert!(taken > 10, "the file at hand is filled first: {taken}");
+    assert!(
+        matches!(refused, PutStatus::ServiceNotAvailable(_)),
+        "{refused:?}"
+    );
+    assert_eq!(engine.health(), Health::Writable, "no failure");
+    dir.set_capacity(u64::MAX);
+    engine.prepare_step();
+    assert_eq!(
+        send(&engine).unwrap().try_recv().unwrap().status,
+        PutStatus::Ok
+    );
+}
+
+#[test]
+fn too_many_open_files_refuse_sends_and_hold_reads_and_pass() {
+    let (dir, engine) = world();
+    fill(&engine, 200);
+    while engine.seal_step() == rocket_store::Step::Worked {}
+    engine.checkpoint_step();
+    drop(engine);
+    let dir = dir.killed();
+    let (engine, _) = open(&dir);
+    dir.set_faults(Faults {
+        open_error: Some(EMFILE),
+        ..Faults::default()
+    });
+    let limits = ReadLimits {
+        messages_max: 5,
+        bytes_max: 64 << 10,
+    };
+    let read = |from| engine.get(&topic("t"), QueueId(0), from, limits, &|_, _| true);
+    let held = read(0);
+    assert_eq!(
+        (held.status, held.next_begin),
+        (GetStatus::OffsetOverflowOne, 0),
+        "nothing is passed over"
+    );
+    assert_eq!(engine.damage(), [], "and nothing is called damaged");
+    let mut refused = None;
+    for _ in 0..2 * SEGMENT / 1000 {
+        match send(&engine) {
+            Ok(told) => assert_eq!(told.try_recv().unwrap().status, PutStatus::Ok),
+            Err(status) => refused = Some(status),
+        }
+    }
+    assert!(
+        matches!(refused, Some(PutStatus::ServiceNotAvailable(_))),
+        "{refused:?}"
+    );
+    assert_eq!(engine.health(), Health::Writable);
+    dir.set_faults(Faults::default());
+    engine.prepare_step();
+    assert_eq!(
+        send(&engine).unwrap().try_recv().unwrap().status,
+        PutStatus::Ok
+    );
+    assert_eq!(read(0).messages, 5);
+}
+
+#[test]
+fn a_folder_that_was_taken_away_is_noticed_though_writes_and_flushes_succeed() {
+    let (dir, engine) = world();
+    dir.lose();
+    let told = send(&engine).unwrap();
+    assert_eq!(
+        told.try_recv().unwrap().status,
+        PutStatus::Ok,
+        "the kernel says nothing"
+    );
+    engine.checkpoint_step();
+    assert!(
+        matches!(engine.health(), Health::ReadOnly { .. }),
+        "{:?}",
+        engine.health()
+    );
+    assert!(send(&engine).is_err());
+}
+
+#[test]
+fn a_file_system_that_became_read_only_is_final() {
+    let (dir, engine) = world();
+    dir.set_faults(Faults {
+        write_error_at: Some((1, EROFS)),
+        change_error: Some(EROFS),
+        ..Faults::default()
+    });
+    let told = send(&engine).unwrap();
+    assert_eq!(told.try_recv().unwrap().status, PutStatus::FlushDiskTimeout);
+    assert!(matches!(engine.health(), Health::ReadOnly { .. }));
+    drop(engine);
+    // The mark for the next start could not be written; it starts from what was flushed all the same.
+    let (engine, _) = open(&dir.crashed(1));
+    assert_eq!(
+        engine.queue_range(&topic("t"), QueueId(0)).unwrap().max.0,
+        10
+    );
+}
