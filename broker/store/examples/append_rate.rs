@@ -200,7 +200,7 @@ fn main() -> anyhow::Result<()> {
             .sum::<anyhow::Result<u64>>()
     })?;
     let seconds = begun.elapsed().as_secs_f64();
-    let cpu = cpu_time()? + Duration::from_nanos(spent) - cpu;
+    let cpu = (cpu_time()? + Duration::from_nanos(spent)).saturating_sub(cpu);
     let stats = store.stats();
     #[expect(clippy::cast_precision_loss, reason = "counts for people")]
     let per_1000 = |count: u64| count as f64 * 1000.0 / messages as f64;

@@ -27,8 +27,9 @@ impl<C: Completion> Engine<C> {
                     return;
                 }
                 C::together(|| {
-                    due.drain(..)
-                        .for_each(|waiter| waiter.answer(PutStatus::Ok));
+                    for waiter in due.drain(..) {
+                        waiter.answer(PutStatus::Ok);
+                    }
                 });
             }
         });
@@ -39,9 +40,9 @@ impl<C: Completion> Engine<C> {
         let now = self.clock.now();
         let expired = self.waiters.lock().take_expired(now);
         let durable = self.durable();
-        expired
-            .into_iter()
-            .for_each(|waiter| waiter.answer_unknown(durable));
+        for waiter in expired {
+            waiter.answer_unknown(durable);
+        }
     }
 
     /// From now on appends are refused; those taken are still to be done.
@@ -61,9 +62,9 @@ impl<C: Completion> Engine<C> {
             waiters.take_all()
         };
         let durable = self.durable();
-        waiting
-            .into_iter()
-            .for_each(|waiter| waiter.answer_unknown(durable));
+        for waiter in waiting {
+            waiter.answer_unknown(durable);
+        }
     }
 
     fn durable(&self) -> u64 {

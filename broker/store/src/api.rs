@@ -79,9 +79,7 @@ pub trait StoreEvents: Send + Sync + 'static {
     /// These messages became visible, in log order.
     fn arrived(&self, arrivals: &[Arrival]);
     /// A flush of the log succeeded; it took so long and covered so many bytes.
-    fn flushed(&self, took: Duration, bytes: u64) {
-        let _nobody_wants_it = (took, bytes);
-    }
+    fn flushed(&self, _took: Duration, _bytes: u64) {}
     /// A write or flush failed; the store is read-only from now on.
     fn failed(&self, failure: &FlushFailure);
     /// Retention removed a part of the log.

@@ -42,18 +42,16 @@ impl Places {
         {
             *slot = None;
         }
-        match slot {
-            Some(place) => Ok(place),
-            None => {
-                let topic = TopicName::parse(topic)?;
-                Ok(slot.insert(Place {
-                    queue_id,
-                    queue: queues.get_or_make(&topic, queue_id),
-                    prefix: IndexPrefix::new(topic.as_str()),
-                    topic,
-                }))
-            }
+        if let Some(place) = slot {
+            return Ok(place);
         }
+        let topic = TopicName::parse(topic)?;
+        Ok(slot.insert(Place {
+            queue_id,
+            queue: queues.get_or_make(&topic, queue_id),
+            prefix: IndexPrefix::new(topic.as_str()),
+            topic,
+        }))
     }
 
     /// Forgets everything; to be called when a queue ends.
