@@ -1,5 +1,5 @@
 # Each target is one line and names the true command; what is longer is a script with a name.
-.PHONY: help demo down test check build generated
+.PHONY: help demo down test check bench build generated
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\): *## */\1\t/p' Makefile
@@ -15,6 +15,9 @@ test:           ## everything that CI runs
 
 check:          ## the fast part: format, lints, unit tests; no root, no cluster
 	@tests/run check
+
+bench:          ## Apache's broker and ours in interleaved pairs; docs/benchmarks.md anew (hours; tests/bench/compare --help)
+	@tests/bench/compare
 
 build:          ## the programs, static, into target/programs/
 	@tests/build

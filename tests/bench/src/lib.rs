@@ -7,11 +7,13 @@
 
 pub mod audit;
 pub mod check;
+pub mod compare;
 pub mod history;
 pub mod limits;
 pub mod load;
 pub mod process;
 pub mod produce;
+pub mod program;
 mod request;
 pub mod route;
 pub mod verify;

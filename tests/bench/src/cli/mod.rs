@@ -1,5 +1,6 @@
 //! The subcommands.
 
+mod compare;
 mod consume;
 mod end_to_end;
 mod history;
@@ -41,6 +42,8 @@ enum Kind {
     Recovery(recovery::Recovery),
     /// What this machine can do right now: disk, page cache, network, processor
     Limits(limits::LimitsArgs),
+    /// Apache's broker and ours in interleaved pairs; rewrites docs/benchmarks.md
+    Compare(Box<compare::Compare>),
     /// Pull a whole topic and hold it against a history; exit code 1 when a rule is broken
     Verify(history::Verify),
 }
@@ -52,6 +55,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         Kind::EndToEnd(args) => end_to_end::run(&args),
         Kind::Recovery(args) => recovery::run(&args),
         Kind::Limits(args) => limits::run(&args),
+        Kind::Compare(args) => compare::run(&args),
         Kind::Verify(args) => history::verify(&args),
     }
 }

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bench::load::recovery::{Program, Round, await_send_ok, round};
+use bench::load::recovery::{Round, await_send_ok, round};
 use bench::load::send::Load;
+use bench::program::Program;
 use bench::wire::call::{Caller, resolve};
 use clap::Args;
 
@@ -56,6 +57,7 @@ pub(super) fn run(args: &Recovery) -> anyhow::Result<ExitCode> {
     }
     let program = Program {
         command: args.command.clone(),
+        dir: None,
         log: args.log.clone(),
     };
     let mut running = program.start()?;

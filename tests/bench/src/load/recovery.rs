@@ -1,9 +1,6 @@
 //! `kill -9` under load, and how long the next start takes to its first `SEND_OK`.
 
-use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::send::Load;
 use super::{Control, Nobody, Window};
+use crate::program::{Program, Running};
 use crate::wire::frame::{Message, SendFrames, Shape};
 use crate::wire::socket::{Fill, Socket};
 
@@ -23,74 +21,6 @@ const PROBE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Between two tries of a probe.
 const PROBE_PAUSE: Duration = Duration::from_micros(200);
-
-/// A broker that can be started again and again on the same data.
-#[derive(Debug, Clone)]
-pub struct Program {
-    /// Program and arguments; the process itself must be the broker.
-    pub command: Vec<String>,
-    /// Where its output goes.
-    pub log: PathBuf,
-}
-
-impl Program {
-    /// Starts it.
-    ///
-    /// # Errors
-    /// As starting a process.
-    pub fn start(&self) -> anyhow::Result<Running> {
-        let (program, args) = self.command.split_first().context("no command")?;
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(&self.log)
-            .with_context(|| self.log.display().to_string())?;
-        let child = Command::new(program)
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {program}"))?;
-        Ok(Running(child))
-    }
-}
-
-/// A started process that ends with this value.
-#[derive(Debug)]
-pub struct Running(Child);
-
-impl Running {
-    /// Its pid.
-    pub fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// Ends it by SIGKILL and waits until it is gone.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn kill(mut self) -> anyhow::Result<()> {
-        self.0.kill()?;
-        self.0.wait()?;
-        Ok(())
-    }
-
-    /// Whether it has ended by itself.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
-        Ok(self.0.try_wait()?.is_some())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// One round.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -16,9 +16,10 @@ use crate::wire::frame::topic_name;
 const SAMPLES: usize = 8;
 
 /// An acknowledged message must be readable in this time.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Asks for the end of up to eight queues that got messages, and reads the first and the last message that were acknowledged there.
+/// Asks for the end of up to eight queues that got messages, and reads the first and the last message that were acknowledged
+/// there. Gives the time until all of them were in their queues.
 ///
 /// # Errors
 /// A queue ends before an acknowledged offset, or such a message cannot be read, has another offset or another length of its body.
@@ -27,7 +28,9 @@ pub fn check(
     (topic, topics, queues): (&str, u32, u32),
     body_bytes: usize,
     seen: &[Seen],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Duration> {
+    let begin = Instant::now();
+    let mut waited = Duration::ZERO;
     let mut caller = Caller::connect(broker)?;
     let used: Vec<(usize, &Seen)> = seen
         .iter()
@@ -46,6 +49,7 @@ pub fn check(
         if max <= last {
             bail!("queue {queue} of {name} ends at {max}, though offset {last} was acknowledged");
         }
+        waited = begin.elapsed();
         for offset in [first, last] {
             let body = read(&mut caller, &name, queue, offset)
                 .with_context(|| format!("message {offset} of queue {queue} of {name}"))?;
@@ -56,7 +60,7 @@ pub fn check(
             }
         }
     }
-    Ok(())
+    Ok(waited)
 }
 
 /// The end of a queue, once it is beyond `last` or patience has ended: an acknowledged message may be stored and not yet

@@ -1,0 +1,191 @@
+//! P11 and P12: memory, and what a message costs in counts that do not depend on the machine's mood.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use super::Found;
+use super::pairs::{Figures, Side};
+use super::stage::{Stage, mebibytes};
+use crate::load::Watch;
+use crate::load::send::Load;
+use crate::process::{Meter, Usage};
+
+/// P11: before the first request, and during 64 connections with 8 in flight each.
+pub(super) fn memory(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
+    let pairs = stage.options.pairs;
+    let gather = stage.pairs(pairs, |stage, side| {
+        let load = Load {
+            connections: 64,
+            ..stage.load(side)?
+        };
+        let mut figures = stage.send(side, &load)?;
+        let loaded = figures.get("anonymous_mib").copied().unwrap_or(0.0);
+        figures.insert("loaded_mib".to_owned(), loaded);
+        let idle = mebibytes(stage.broker(side)?.idle_bytes);
+        figures.insert("idle_mib".to_owned(), idle);
+        Ok(figures)
+    })?;
+    let mut found = Found::from(gather);
+    found.remarks.push(
+        "Idle is one second after the port opened; loaded is the end of a run of 64 connections with 8 in flight each.".to_owned(),
+    );
+    Ok(found)
+}
+
+/// P12, our broker alone. Counts of a window without a change of segments.
+pub(super) fn per_message(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
+    let mut found = Found::default();
+    for _ in 0..stage.options.pairs {
+        let load = stage.load(Side::Ours)?;
+        let pid = stage.broker(Side::Ours)?.pid();
+        let mut watch = Counting::new(pid, load.measured);
+        let sent = load.run(&mut watch)?;
+        stage.check(Side::Ours, &load, &sent)?;
+        let figures = watch.figures(sent.messages, load.body_bytes);
+        let told = |name: &str| {
+            figures
+                .get(name)
+                .map_or("-".to_owned(), |count| format!("{count:.3}"))
+        };
+        stage.talk.say(&format!(
+            "  {} messages: {} system calls, {} device bytes per byte of body",
+            sent.messages,
+            told("syscalls"),
+            told("device_bytes")
+        ));
+        if let Some(trouble) = watch.trouble {
+            found
+                .remarks
+                .push(format!("System calls were not counted: {trouble}."));
+        }
+        found.pairs.push(super::pairs::Pair {
+            apache: Figures::new(),
+            ours: figures,
+        });
+    }
+    found.remarks.push(
+        "System calls: `perf stat -e raw_syscalls:sys_enter` on the broker's process. Device bytes: `write_bytes` of `/proc/PID/io`, which counts \
+         each page again that is written again after a flush, and not the file system's journal."
+            .to_owned(),
+    );
+    found.remarks.push(
+        "Heap allocations per message are counted by tests with a counting allocator (`tests/counting`), not here."
+            .to_owned(),
+    );
+    found.remarks.dedup();
+    Ok(found)
+}
+
+/// Counts system calls over the window, with perf.
+struct Counting {
+    meter: Meter,
+    pid: u32,
+    measured: Duration,
+    perf: Option<std::process::Child>,
+    trouble: Option<String>,
+    syscalls: Option<f64>,
+}
+
+impl Counting {
+    fn new(pid: u32, measured: Duration) -> Self {
+        Self {
+            meter: Meter::new(&[pid]),
+            pid,
+            measured,
+            perf: None,
+            trouble: None,
+            syscalls: None,
+        }
+    }
+
+    fn figures(&mut self, messages: u64, body_bytes: usize) -> Figures {
+        let usage: Usage = self.meter.usage();
+        #[expect(clippy::cast_precision_loss, reason = "figures for ratios")]
+        let (messages, written, bodies) = (
+            (messages as f64).max(1.0),
+            usage.write_bytes as f64,
+            (messages as f64 * body_bytes as f64).max(1.0),
+        );
+        let mut figures: Figures = [
+            ("device_bytes".to_owned(), written / bodies),
+            ("cpu_us".to_owned(), usage.target_seconds() * 1e6 / messages),
+        ]
+        .into();
+        if let Some(count) = self.syscalls {
+            figures.insert("syscalls".to_owned(), count / messages);
+        }
+        figures
+    }
+
+    fn start_perf(&self) -> anyhow::Result<std::process::Child> {
+        Command::new("perf")
+            .args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p"])
+            .arg(self.pid.to_string())
+            .args(["--", "sleep", &self.measured.as_secs_f64().to_string()])
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("perf cannot be started")
+    }
+}
+
+impl Watch for Counting {
+    fn begin(&mut self) {
+        match self.start_perf() {
+            Ok(child) => self.perf = Some(child),
+            Err(error) => self.trouble = Some(format!("{error:#}")),
+        }
+        self.meter.begin();
+    }
+
+    fn end(&mut self) {
+        self.meter.end();
+        let Some(perf) = self.perf.take() else { return };
+        // It ends by itself, as its own window is as long as ours.
+        match perf.wait_with_output() {
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                self.syscalls = count(&text);
+                if self.syscalls.is_none() {
+                    let line = text
+                        .lines()
+                        .next()
+                        .unwrap_or("perf said nothing")
+                        .to_owned();
+                    self.trouble = Some(line);
+                }
+            }
+            Err(error) => self.trouble = Some(error.to_string()),
+        }
+    }
+}
+
+/// The first field of perf's line about the event.
+fn count(text: &str) -> Option<f64> {
+    text.lines()
+        .find(|line| line.contains("raw_syscalls:sys_enter"))?
+        .split(',')
+        .next()?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn perf_says_a_number_or_that_it_could_not_count() {
+        let said = "123456,,raw_syscalls:sys_enter,5000,100.00,,\n";
+        assert_eq!(count(said), Some(123_456.0));
+        assert_eq!(
+            count("<not counted>,,raw_syscalls:sys_enter,0,100.00,,"),
+            None
+        );
+        assert_eq!(count("event syntax error: 'raw_syscalls:sys_enter'"), None);
+    }
+}
