@@ -142,11 +142,16 @@ impl ConsumeQueue {
             let Ok(offset) = entry.name.parse::<u64>() else {
                 continue;
             };
-            if entry.is_folder
-                || entry.name.len() != 20
-                || entry.len != file_bytes
-                || offset % file_bytes != 0
-            {
+            if entry.is_folder || entry.name.len() != 20 || offset % file_bytes != 0 {
+                continue;
+            }
+            if entry.len == 0 {
+                // Its maker was killed before it had its length; left there, it could never be made.
+                queue
+                    .dir
+                    .remove(&format!("{}/{}", queue.folder, entry.name))?;
+            }
+            if entry.len != file_bytes {
                 continue;
             }
             let first = offset / UNIT_BYTES;
@@ -460,6 +465,21 @@ mod tests {
             "a read ends with its file"
         );
         assert_eq!(again.get(25).unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_whose_maker_was_killed_before_it_had_its_length_is_made_again() {
+        let dir = MemoryDirectory::default();
+        let mut first = queue(&dir);
+        (0..10).for_each(|index| first.put(index, unit(index * 100)));
+        first.save().unwrap();
+        let next = "consumequeue/t/0/00000000000000000200";
+        dir.create(next, 0, SegmentOptions::default()).unwrap();
+        let mut again = queue(&dir);
+        again.cut(u64::MAX, false).unwrap();
+        again.put(10, unit(1000));
+        again.save().unwrap();
+        assert_eq!(queue(&dir).files.len(), 2);
     }
 
     #[test]

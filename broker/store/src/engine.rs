@@ -33,6 +33,7 @@ use crate::dispatcher::Dispatcher;
 use crate::error::{OpenError, RecoveryReport};
 use crate::heat::Heat;
 use crate::index::Index;
+use crate::mutant::{self, Mutant};
 use crate::progress::Progress;
 use crate::queues::Queues;
 use crate::recovery;
@@ -202,6 +203,9 @@ impl<C: Completion> Engine<C> {
     }
 
     pub(crate) fn visible(&self) -> u64 {
+        if mutant::is_on(Mutant::DispatchAhead) {
+            return self.progress.lock().local().appended.0;
+        }
         self.progress.lock().ends().visible.0
     }
 

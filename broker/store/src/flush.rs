@@ -10,6 +10,7 @@ use crate::api::Completion;
 use crate::checkpoint::Bounds;
 use crate::commit_log::LogFile;
 use crate::engine::{Engine, Step};
+use crate::mutant::{self, Mutant};
 use crate::progress::Flight;
 
 /// A flush to be run without any lock held.
@@ -77,8 +78,7 @@ impl<C: Completion> Engine<C> {
                 .then(|| (progress.local().durable.0, progress.ends().committed.0))
         };
         if let Some((durable, confirm)) = moved {
-            #[cfg(test)]
-            let durable = if crate::mutant::is_on(crate::mutant::Mutant::FloorTooHigh) {
+            let durable = if mutant::is_on(Mutant::FloorTooHigh) {
                 self.positions().appended.0
             } else {
                 durable
@@ -101,7 +101,13 @@ impl<C: Completion> Engine<C> {
         let Some(job) = self.flush_begin(lane) else {
             return Step::Idle;
         };
-        let result = job.run();
+        if mutant::is_on(Mutant::AckBeforeFlush) {
+            self.flush_end(&job, Ok(()));
+        }
+        let mut result = job.run();
+        if result.is_err() && mutant::is_on(Mutant::FlushRetried) {
+            result = job.run();
+        }
         self.flush_end(&job, result);
         Step::Worked
     }

@@ -56,7 +56,6 @@ mod waiters;
 
 #[cfg(test)]
 mod model_tests;
-#[cfg(test)]
 mod mutant;
 #[cfg(test)]
 mod test_support;
@@ -67,3 +66,6 @@ pub use engine::{Engine, Step};
 pub use error::{CloseError, OpenError, RecoveryReport};
 pub use flush::FlushJob;
 pub use store::Store;
+
+#[cfg(feature = "mutants")]
+pub use mutant::switch::choose as choose_mutant;

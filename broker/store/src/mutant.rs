@@ -1,10 +1,13 @@
-//! Deliberate faults, to show that the tests would see them.
-
-use std::cell::Cell;
+//! Deliberate faults, to show that the tests would see them. They exist in tests of this crate, and in a program that was
+//! built with the feature `mutants` and is told one by name; anywhere else [`is_on`] is a constant.
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mutant {
+    /// A message counts as flushed when its flush begins.
+    AckBeforeFlush,
+    /// A flush that failed is tried again.
+    FlushRetried,
     /// Recovery leaves what follows the last good record.
     TailNotZeroed,
     /// A table of the queues counts before the commit log is durable as far as it goes.
@@ -15,21 +18,75 @@ pub(crate) enum Mutant {
     ExtentsUnflushed,
     /// What is appended counts as flushed in the checkpoint.
     FloorTooHigh,
+    /// Readers see what is written and not yet flushed.
+    DispatchAhead,
 }
 
-thread_local! {
-    static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
+/// Whether `mutant` is on.
+#[cfg(not(any(test, feature = "mutants")))]
+pub(crate) const fn is_on(_: Mutant) -> bool {
+    false
 }
 
-/// Whether `mutant` is on in this thread.
-pub(crate) fn is_on(mutant: Mutant) -> bool {
-    ON.get() == Some(mutant)
+#[cfg(any(test, feature = "mutants"))]
+pub(crate) use switch::is_on;
+
+#[cfg(any(test, feature = "mutants"))]
+pub(crate) mod switch {
+    use std::sync::OnceLock;
+
+    use super::Mutant;
+
+    static PROCESS: OnceLock<Mutant> = OnceLock::new();
+
+    /// Switches the fault `name` on for the whole process.
+    ///
+    /// # Errors
+    /// There is no fault of that name.
+    #[cfg(feature = "mutants")]
+    pub fn choose(name: &str) -> Result<(), String> {
+        let mutant = match name {
+            "ack-before-flush" => Mutant::AckBeforeFlush,
+            "flush-retried" => Mutant::FlushRetried,
+            "tail-not-zeroed" => Mutant::TailNotZeroed,
+            "floor-too-high" => Mutant::FloorTooHigh,
+            "dispatch-ahead" => Mutant::DispatchAhead,
+            "table-ahead-of-log" => Mutant::TableAheadOfLog,
+            "journal-ahead-of-log" => Mutant::JournalAheadOfLog,
+            "extents-unflushed" => Mutant::ExtentsUnflushed,
+            other => return Err(format!("no mutant is called {other}")),
+        };
+        PROCESS
+            .set(mutant)
+            .map_err(|_| "a mutant is on already".to_owned())
+    }
+
+    /// Whether `mutant` is on.
+    pub(crate) fn is_on(mutant: Mutant) -> bool {
+        #[cfg(test)]
+        if super::of_thread::ON.get() == Some(mutant) {
+            return true;
+        }
+        PROCESS.get() == Some(&mutant)
+    }
 }
 
-/// Runs `body` with `mutant` on.
+#[cfg(test)]
+mod of_thread {
+    use std::cell::Cell;
+
+    use super::Mutant;
+
+    thread_local! {
+        pub(super) static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
+    }
+}
+
+/// Runs `body` with `mutant` on in this thread.
+#[cfg(test)]
 pub(crate) fn with<T>(mutant: Option<Mutant>, body: impl FnOnce() -> T) -> T {
-    ON.set(mutant);
+    of_thread::ON.set(mutant);
     let result = body();
-    ON.set(None);
+    of_thread::ON.set(None);
     result
 }

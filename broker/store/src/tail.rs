@@ -118,7 +118,6 @@ pub(crate) fn resume(
 /// Makes zero what was ever written from the end of the log on, and flushes what the scan read: it may have come from the
 /// page cache. Returns whether anything lay there.
 pub(crate) fn cut(log: &CommitLog, from: u64, end: u64) -> io::Result<bool> {
-    #[cfg(test)]
     if crate::mutant::is_on(crate::mutant::Mutant::TailNotZeroed) {
         return Ok(false);
     }

@@ -43,6 +43,30 @@ pub async fn read(namesrv: &str, topic: &str) -> anyhow::Result<Contents> {
     Ok(contents)
 }
 
+/// Asks for the ends of all queues again and again until `is_over`, and keeps the greatest of each in `ends`: what a
+/// reader was told is there.
+///
+/// # Errors
+/// Any request that fails.
+pub async fn ends(
+    namesrv: &str,
+    topic: &str,
+    ends: &mut BTreeMap<u32, u64>,
+    is_over: &dyn Fn() -> bool,
+) -> anyhow::Result<()> {
+    let queues = route::queues(namesrv, topic).await?;
+    let first = queues.first().context("a topic without queues")?;
+    let client = route::connect(&first.addr).await?;
+    while !is_over() {
+        for queue in &queues {
+            let end = offset(&client, RequestCode::GET_MAX_OFFSET, topic, queue.id).await?;
+            let known = ends.entry(queue.id).or_default();
+            *known = end.max(*known);
+        }
+    }
+    Ok(())
+}
+
 async fn offset(
     client: &Client,
     code: RequestCode,

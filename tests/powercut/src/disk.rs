@@ -81,6 +81,8 @@ pub struct Frozen {
     pub at_us: u64,
     /// Everything written to the commit log before this is on the medium.
     pub durable_until_us: u64,
+    /// When a planned fault struck before.
+    pub struck_us: Option<u64>,
 }
 
 /// What a node is.
@@ -124,6 +126,11 @@ pub struct Disk {
     lost_since_us: Option<u64>,
     dice: Dice,
     frozen: Option<Frozen>,
+    /// Open files, and of how many failed syncs of their file each was told.
+    handles: HashMap<u64, u64>,
+    next_handle: u64,
+    /// Failed syncs of each file. Linux tells each open file of a failure once, and not only the one that asked.
+    failures: HashMap<Node, u64>,
 }
 
 impl Disk {
@@ -144,6 +151,9 @@ impl Disk {
             lost_since_us: None,
             dice: Dice::new(seed),
             frozen: None,
+            handles: HashMap::new(),
+            next_handle: 1,
+            failures: HashMap::new(),
         }
     }
 
@@ -184,6 +194,7 @@ impl Disk {
         if self.frozen.is_none() {
             self.frozen = Some(Frozen {
                 durable_until_us: self.durable_until_us(now_us),
+                struck_us: self.counts.struck_us,
                 at_us: now_us,
                 after: Box::new(self.after_cut()),
             });
@@ -240,6 +251,9 @@ impl Disk {
             lost_since_us: None,
             dice,
             frozen: None,
+            handles: HashMap::new(),
+            next_handle: 1,
+            failures: HashMap::new(),
         }
     }
 
@@ -436,6 +450,23 @@ impl Disk {
         Ok(())
     }
 
+    /// A process opens `node`; the number of its open file.
+    pub fn open(&mut self, node: Node) -> u64 {
+        let handle = self.next_handle;
+        self.next_handle += 1;
+        self.handles.insert(handle, self.failures_of(node));
+        handle
+    }
+
+    /// An open file is closed.
+    pub fn close(&mut self, handle: u64) {
+        self.handles.remove(&handle);
+    }
+
+    fn failures_of(&self, node: Node) -> u64 {
+        self.failures.get(&node).copied().unwrap_or(0)
+    }
+
     /// A sync of a file begins; to be ended with what is returned: the sync's own number, and the how manyth of the commit
     /// log it is, 0 for others.
     pub fn sync_begin(&mut self, node: Node, now_us: u64) -> (u64, u64) {
@@ -460,10 +491,11 @@ impl Disk {
     /// A sync ends.
     ///
     /// # Errors
-    /// The planned one, and any after the power went.
+    /// The planned one, one that another open file has met and this one was not told of, and any after the power went.
     pub fn sync_end(
         &mut self,
         node: Node,
+        handle: u64,
         (id, number): (u64, u64),
         now_us: u64,
     ) -> Result<(), Refusal> {
@@ -478,10 +510,22 @@ impl Disk {
                 image.sync_fail(id, &mut dice);
                 self.lost_since_us = self.lost_since_us.into_iter().chain(since_us).min();
             }
+            let failures = self.failures_of(node) + 1;
+            self.failures.insert(node, failures);
+            self.handles.insert(handle, failures);
             return Err(Refusal::Io);
         }
         if let Some(image) = self.image(node) {
             image.sync_end(id);
+        }
+        let failures = self.failures_of(node);
+        if self
+            .handles
+            .get(&handle)
+            .is_some_and(|told| *told < failures)
+        {
+            self.handles.insert(handle, failures);
+            return Err(Refusal::Io);
         }
         if self.faults.cut_at == Some(Moment::SyncEnd(number)) {
             self.cut(now_us);

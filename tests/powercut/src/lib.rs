@@ -21,7 +21,7 @@
 //! | [`image`], [`names`], [`disk`] | the medium: pure, one lock, a seed |
 //! | [`mount`], [`namespace`] | the medium as a file system |
 //! | [`plan`] | what a seed says |
-//! | [`broker`], [`load`], [`round`] | the process, the load, the verdict |
+//! | [`broker`], [`load`], [`watch`], [`round`] | the process, the load, a reader, the verdict |
 #![forbid(unsafe_code)]
 
 pub mod broker;
@@ -35,3 +35,4 @@ pub mod namespace;
 pub mod plan;
 pub mod round;
 pub mod selftest;
+pub mod watch;

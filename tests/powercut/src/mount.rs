@@ -120,6 +120,7 @@ impl Mounted {
 struct Late {
     due: Instant,
     node: u64,
+    handle: u64,
     sync: (u64, u64),
     reply: ReplyEmpty,
 }
@@ -160,7 +161,7 @@ impl Syncer {
     fn end(&self, sync: Late) {
         let mut disk = self.disk.lock();
         let was_cut = disk.is_cut();
-        let result = disk.sync_end(sync.node, sync.sync, now_us());
+        let result = disk.sync_end(sync.node, sync.handle, sync.sync, now_us());
         if disk.is_cut() {
             // The kernel would let nobody die who waits here, and who gets an answer may go on: neither is right after
             // a cut, so the answer waits for the kill.
@@ -335,8 +336,23 @@ impl Filesystem for Layer {
         empty(self.disk.lock().rename(from, to), reply);
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let handle = self.disk.lock().open(ino.0);
+        reply.opened(FileHandle(handle), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.disk.lock().close(fh.0);
+        reply.ok();
     }
 
     fn create(
@@ -349,12 +365,13 @@ impl Filesystem for Layer {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.disk.lock().create(parent.0, text(name), false) {
+        let mut disk = self.disk.lock();
+        match disk.create(parent.0, text(name), false) {
             Ok(about) => reply.created(
                 &BELIEVED,
                 &attr(about),
                 Generation(0),
-                FileHandle(0),
+                FileHandle(disk.open(about.node)),
                 FopenFlags::FOPEN_KEEP_CACHE,
             ),
             Err(refusal) => reply.error(errno(refusal)),
@@ -396,12 +413,13 @@ impl Filesystem for Layer {
         }
     }
 
-    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+    fn fsync(&self, _: &Request, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
         let sync = self.told(|disk| disk.sync_begin(ino.0, now_us()));
         let takes = Duration::from_micros(self.dice.lock().within(0, self.sync_us + 1));
         let late = Late {
             due: Instant::now() + takes,
             node: ino.0,
+            handle: fh.0,
             sync,
             reply,
         };

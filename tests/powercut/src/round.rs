@@ -1,5 +1,6 @@
 //! One round: one store, one topic, several runs of the broker that each end badly, and a look after each.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use crate::disk::{Disk, Faults};
 use crate::load::{Load, Shape};
 use crate::mount::{Mounted, now_us};
 use crate::plan::{End, Flush, Phase, Plan};
+use crate::watch::Watch;
 
 const TOPIC: &str = "powercut";
 const QUEUES: u32 = 4;
@@ -163,8 +165,10 @@ impl Round<'_> {
             format!("r{number}"),
             history,
         );
+        let watch = Watch::start(namesrv(), TOPIC);
         let ended = self.end(phase, &mut broker);
         drop(broker);
+        let told = watch.end();
         let (summary, events) = load.end()?;
         let mut ended = ended?;
         self.shown.acked += summary.acked;
@@ -180,7 +184,7 @@ impl Round<'_> {
             ended.loss = either(ended.loss, again.loss);
         }
         let broker = self.start()?;
-        self.look(ended.loss, &broker)?;
+        self.look(ended.loss, &told, &broker)?;
         Ok(broker)
     }
 
@@ -249,10 +253,10 @@ impl Round<'_> {
         // A failed sync has lost bytes whether the power goes or not; a failed write has not.
         let durable_until_us = disk.durable_until_us(now_us());
         let lost_bytes = phase.end == End::SyncError;
-        disk.arm(Faults::default());
         if phase.power_goes {
             disk.cut(now_us());
         }
+        disk.arm(Faults::default());
         drop(disk);
         if phase.power_goes {
             self.remount()?;
@@ -349,7 +353,9 @@ impl Round<'_> {
             self.plan.seed ^ self.remounts,
         );
         self.mounted = Some(again.context("mounting the medium again")?);
-        let window_ms = frozen.at_us.saturating_sub(frozen.durable_until_us) / 1000;
+        // A process that a fault has ended answers nothing more while it leaves.
+        let struck = frozen.struck_us.unwrap_or(frozen.at_us);
+        let window_ms = struck.saturating_sub(frozen.durable_until_us) / 1000;
         if self.plan.flush == Flush::Async {
             self.shown.window_ms = self.shown.window_ms.max(window_ms);
             let stated = self.plan.flush_interval_ms + 2 * self.plan.sync_us / 1000;
@@ -394,7 +400,12 @@ impl Round<'_> {
     }
 
     /// Reads everything and judges it.
-    fn look(&mut self, loss: Loss, broker: &Broker) -> anyhow::Result<()> {
+    fn look(
+        &mut self,
+        loss: Loss,
+        told: &BTreeMap<u32, u64>,
+        broker: &Broker,
+    ) -> anyhow::Result<()> {
         let contents = self
             .runtime
             .block_on(verify::read(&namesrv(), TOPIC))
@@ -410,6 +421,9 @@ impl Round<'_> {
                 some(broken),
                 broker.log()
             );
+        }
+        if self.plan.flush == Flush::Sync {
+            told_is_there(told, &contents)?;
         }
         if outcome.lost > 0 && !broker.log().contains("may be lost") {
             bail!(
@@ -430,6 +444,18 @@ impl Round<'_> {
             .arg(copy)
             .status();
     }
+}
+
+/// Where an answer waits for the flush, a reader must not be told of what a cut can take.
+fn told_is_there(told: &BTreeMap<u32, u64>, contents: &verify::Contents) -> anyhow::Result<()> {
+    for (queue, told) in told {
+        let found = contents.found.iter().filter(|found| found.queue == *queue);
+        let end = found.map(|found| found.offset + 1).max().unwrap_or(0);
+        if end < *told {
+            bail!("readers were told that queue {queue} ends at {told}; now it ends at {end}");
+        }
+    }
+    Ok(())
 }
 
 /// What two stops may have cost together.

@@ -84,8 +84,9 @@ fn work(at: &Path, mounted: &Mounted) -> anyhow::Result<()> {
         "a file was made on a full medium"
     );
     mounted.disk().set_capacity(None);
+    // Whoever opens the file after the failure is not told of it.
+    dir.open(FILE, options(1))?.forget_cache()?;
     segment.write_at(12_288, &[IoSlice::new(&[5; 1024])])?;
-    segment.forget_cache()?;
     drop((segment, lease, lock));
     Ok(())
 }

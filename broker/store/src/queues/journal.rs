@@ -273,11 +273,7 @@ struct Frame {
 }
 
 fn ignores_limit() -> bool {
-    #[cfg(test)]
-    if crate::mutant::is_on(crate::mutant::Mutant::JournalAheadOfLog) {
-        return true;
-    }
-    false
+    crate::mutant::is_on(crate::mutant::Mutant::JournalAheadOfLog)
 }
 
 fn path(number: u64) -> String {

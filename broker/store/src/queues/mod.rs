@@ -338,19 +338,11 @@ impl Queues {
 }
 
 fn flushes_extents() -> bool {
-    #[cfg(test)]
-    if crate::mutant::is_on(crate::mutant::Mutant::ExtentsUnflushed) {
-        return false;
-    }
-    true
+    !crate::mutant::is_on(crate::mutant::Mutant::ExtentsUnflushed)
 }
 
 fn waits_for_log() -> bool {
-    #[cfg(test)]
-    if crate::mutant::is_on(crate::mutant::Mutant::TableAheadOfLog) {
-        return false;
-    }
-    true
+    !crate::mutant::is_on(crate::mutant::Mutant::TableAheadOfLog)
 }
 
 fn damaged(what: &str) -> io::Error {

@@ -13,7 +13,7 @@ fn log() -> (Disk, Node) {
 
 fn sync(disk: &mut Disk, file: Node) -> Result<(), Refusal> {
     let sync = disk.sync_begin(file, 0);
-    disk.sync_end(file, sync, 0)
+    disk.sync_end(file, 0, sync, 0)
 }
 
 #[test]
@@ -122,4 +122,25 @@ fn a_full_medium_takes_nothing_new_and_what_was_reserved() {
     );
     disk.set_capacity(None);
     assert_eq!(disk.write(file, 8192, &[1; 4097], 0), Ok(4097));
+}
+
+#[test]
+fn every_open_file_is_told_of_a_failed_sync_once() {
+    let (mut disk, file) = log();
+    let (one, other) = (disk.open(file), disk.open(file));
+    disk.arm(Faults {
+        sync_error_at: Some(1),
+        ..Faults::default()
+    });
+    disk.write(file, 0, b"one", 10).unwrap();
+    let sync = |disk: &mut Disk, handle| {
+        let sync = disk.sync_begin(file, 0);
+        disk.sync_end(file, handle, sync, 0)
+    };
+    assert_eq!(sync(&mut disk, one), Err(Refusal::Io));
+    assert_eq!(sync(&mut disk, other), Err(Refusal::Io));
+    assert_eq!(sync(&mut disk, one), Ok(()));
+    assert_eq!(sync(&mut disk, other), Ok(()));
+    let later = disk.open(file);
+    assert_eq!(sync(&mut disk, later), Ok(()));
 }
