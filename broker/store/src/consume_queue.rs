@@ -51,20 +51,18 @@ impl Unit {
 
     /// As 20 bytes.
     pub(crate) fn pack(self) -> [u8; UNIT] {
-        let [a, b, c, d, e, f, g, h] = self.physical_offset.to_be_bytes();
-        let [i, j, k, l] = self.size.to_be_bytes();
-        let [m, n, o, p, q, r, s, t] = self.tags_code.to_be_bytes();
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t]
+        let mut bytes = [0; UNIT];
+        let (offset, rest) = bytes.split_at_mut(8);
+        let (size, tags_code) = rest.split_at_mut(4);
+        offset.copy_from_slice(&self.physical_offset.to_be_bytes());
+        size.copy_from_slice(&self.size.to_be_bytes());
+        tags_code.copy_from_slice(&self.tags_code.to_be_bytes());
+        bytes
     }
 
     /// From 20 bytes.
     pub(crate) fn unpack(bytes: [u8; UNIT]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = bytes;
-        Self {
-            physical_offset: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            size: u32::from_be_bytes([i, j, k, l]),
-            tags_code: i64::from_be_bytes([m, n, o, p, q, r, s, t]),
-        }
+        Self::decode(&bytes).unwrap_or(Self::PADDING)
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {

@@ -26,7 +26,7 @@ use crate::{
 };
 
 const TOPIC: &str = "orders";
-const QUEUES: u32 = 3;
+const QUEUES: u32 = 12;
 
 #[derive(Debug, Clone, Copy)]
 enum Op {

@@ -120,7 +120,7 @@ impl Head {
     /// The units behind this head, if they are those that were written.
     pub(super) fn units<'a>(&self, bytes: &'a [u8]) -> Option<&'a [PackedUnit]> {
         let units = bytes.get(..self.count as usize * UNIT)?;
-        (crc32fast::hash(units) == self.units_crc).then(|| units.as_chunks().0)
+        (crc32fast::hash(units) == self.units_crc).then_some(units.as_chunks().0)
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Topic {
 /// See the module. Whoever keeps one must not put into it once its topic was removed.
 pub(crate) struct Queue {
     pub(super) topic: Arc<Topic>,
-    queue_id: QueueId,
+    id: QueueId,
     pub(super) slot: u32,
     /// Queue offset of the next message that is appended; units follow it.
     next: AtomicU64,
@@ -84,7 +84,7 @@ impl Queue {
     pub(super) fn new(topic: Arc<Topic>, queue_id: QueueId, slot: u32) -> Self {
         Self {
             topic,
-            queue_id,
+            id: queue_id,
             slot,
             next: AtomicU64::new(0),
             min: AtomicU64::new(0),
@@ -118,7 +118,7 @@ impl Queue {
 
     /// The number within the topic.
     pub(crate) fn queue_id(&self) -> QueueId {
-        self.queue_id
+        self.id
     }
 
     /// Queue offset of the next message that is appended.
@@ -142,7 +142,7 @@ impl Queue {
         if self.min_offset.load(Ordering::Acquire) < self.home().log_min.load(Ordering::Acquire)
             && let Err(error) = self.find_min()
         {
-            tracing::error!(error = %error, topic = %self.topic(), queue = %self.queue_id, "the first message of a queue is not found");
+            tracing::error!(error = %error, topic = %self.topic(), queue = %self.id, "the first message of a queue is not found");
         }
         let max = self.max();
         (self.min.load(Ordering::Acquire).min(max), max)
@@ -187,7 +187,7 @@ impl Queue {
         if note == Note::Journal {
             let mut journal = self.home().journal.lock();
             if !tail.is_declared {
-                journal.declare(self.slot, self.topic(), self.queue_id);
+                journal.declare(self.slot, self.topic(), self.id);
             }
             journal.put(self.slot, first, units);
         }
@@ -203,7 +203,7 @@ impl Queue {
     fn bridge(&self, tail: &mut Tail, first: u64) -> io::Result<bool> {
         let max = self.max();
         if max > 0 && first - max > GAP_MAX || i64::try_from(first).is_err() {
-            tracing::error!(topic = %self.topic(), queue = %self.queue_id, index = first, end = max,
+            tracing::error!(topic = %self.topic(), queue = %self.id, index = first, end = max,
                 "a record's queue offset cannot be; it is left out");
             return Ok(false);
         }
@@ -251,7 +251,7 @@ impl Queue {
         let max = self.max();
         Ok((max > 0).then(|| Saved {
             slot: self.slot,
-            queue_id: self.queue_id,
+            queue_id: self.id,
             min: self.min.load(Ordering::Relaxed),
             min_offset: self.min_offset.load(Ordering::Relaxed),
             max,
