@@ -170,13 +170,16 @@ pub fn latest(dir: &Path) -> anyhow::Result<Vec<Outcome>> {
     Ok(rows.into_values().collect())
 }
 
+/// What a program said; nothing when it failed.
 fn said(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output();
-    let text = output.map(|output| {
-        let both = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&both).trim().to_owned()
-    });
-    text.unwrap_or_default()
+    match Command::new(program).args(args).output() {
+        Ok(output) if output.status.success() => {
+            // Java tells its version on standard error.
+            let both = [output.stdout, output.stderr].concat();
+            String::from_utf8_lossy(&both).trim().to_owned()
+        }
+        _ => "unknown".to_owned(),
+    }
 }
 
 impl Setting {

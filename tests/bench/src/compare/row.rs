@@ -100,6 +100,7 @@ impl Unit {
     pub fn text(self, value: f64) -> String {
         match self {
             Self::Times if value >= 100.0 => format!("{value:.0}×"),
+            Self::Times if value < 0.3 => format!("{value:.3}×"),
             Self::Times => format!("{value:.2}×"),
             Self::Micros => format!("{value:.0} µs"),
             Self::Millis => format!("{value:.1} ms"),
