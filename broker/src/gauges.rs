@@ -98,6 +98,9 @@ impl Sources {
             .storage_message_reserve_time
             .with_label_values(&PLACE)
             .set(age);
+        let stats = self.store.stats();
+        series.log_damaged_bytes.set(signed(stats.damaged_bytes));
+        series.log_scrubbed_bytes.set(signed(stats.scrubbed_bytes));
         let disk = self.store.disk();
         series.disk_used_bytes.set(signed(disk.used));
         series.disk_capacity_bytes.set(signed(disk.capacity));

@@ -62,6 +62,10 @@ metrics! {
         store_writable: IntGauge = "rocket_store_writable" [] [];
         /// 1 after a flush failed. The process then ends by itself with status 3.
         store_failed: IntGauge = "rocket_store_failed" [] [];
+        /// Bytes of the commit log that are known to be damaged and are not served. Above 0 a human should look.
+        log_damaged_bytes: IntGauge = "rocket_log_damaged_bytes" [] [];
+        /// Bytes of the commit log that were read again and compared with their checksums since start.
+        log_scrubbed_bytes: IntGauge = "rocket_log_scrubbed_bytes" [] [];
         /// Position after the last appended byte of the commit log.
         log_appended_bytes: IntGauge = "rocket_log_appended_bytes" [] [];
         /// Position up to which the commit log is flushed.

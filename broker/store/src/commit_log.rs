@@ -365,7 +365,7 @@ impl CommitLog {
     }
 
     /// The first place in `from..to`, all in `file`, where what looks like the head of a record names that place.
-    pub(crate) fn next_head(&self, file: &LogFile, from: u64, to: u64) -> Option<u64> {
+    pub(crate) fn next_head(file: &LogFile, from: u64, to: u64) -> Option<u64> {
         let head = position::PHYSICAL_OFFSET + 8;
         let mut at = from;
         while at < to {

@@ -90,20 +90,8 @@ pub(crate) fn recover(
         from = start.floor.min(start.dispatched);
         (found, time) = scan_log(&log, &queues, &deleted, &start, from)?;
     }
-    for damaged in &found.damaged {
-        log.damage().note(damaged);
-    }
     let end = found.end;
-    let tail_cut = tail::cut(&log, from, end).map_err(OpenError::io("cut", "commitlog"))?;
-    if log.files().is_empty() {
-        log.ensure(0)
-            .map_err(OpenError::io("create", "commitlog"))?;
-    }
-    let file_end = log.file_at(end).map_or(end, |file| file.end());
-    publish(&log, end);
-    // Apache's log has no checksums yet: the scrubber makes them as it passes.
-    let sealed = bounds.map_or(end, |bounds| bounds.sealed.min(end));
-    log.sound().seal(log.block_start(sealed));
+    let (tail_cut, file_end) = end_at(&log, from, &found, bounds)?;
     if is_new {
         secure_new(&**dir, &queues, start.dispatched, end)?;
     }
@@ -156,6 +144,31 @@ pub(crate) fn recover(
         },
         report,
     ))
+}
+
+/// Remembers the damage that was found, cuts the tail behind it, and publishes what is left. Returns whether anything was
+/// cut, and the end of the file that the log ends in.
+fn end_at(
+    log: &CommitLog,
+    from: u64,
+    found: &Followed,
+    bounds: Option<Bounds>,
+) -> Result<(bool, u64), OpenError> {
+    for damaged in &found.damaged {
+        log.damage().note(damaged);
+    }
+    let end = found.end;
+    let tail_cut = tail::cut(log, from, end).map_err(OpenError::io("cut", "commitlog"))?;
+    if log.files().is_empty() {
+        log.ensure(0)
+            .map_err(OpenError::io("create", "commitlog"))?;
+    }
+    let file_end = log.file_at(end).map_or(end, |file| file.end());
+    publish(log, end);
+    // Apache's log has no checksums yet: the scrubber makes them as it passes.
+    let sealed = bounds.map_or(end, |bounds| bounds.sealed.min(end));
+    log.sound().seal(log.block_start(sealed));
+    Ok((tail_cut, file_end))
 }
 
 /// Reads what is not known to be good.

@@ -69,7 +69,7 @@ impl<C: Completion> Engine<C> {
             match sound.compare(&file, block, Through::Cache) {
                 Ok(Some(sum)) => run.push(sum),
                 Ok(None) | Err(Unsound::Damaged) => {
-                    if !self.enter(&file, block - run.len() as u64, &run) {
+                    if !Self::enter(&file, block - run.len() as u64, &run) {
                         return Step::Idle;
                     }
                     run.clear();
@@ -81,7 +81,7 @@ impl<C: Completion> Engine<C> {
                 break;
             }
         }
-        if block == first || !self.enter(&file, block - run.len() as u64, &run) {
+        if block == first || !Self::enter(&file, block - run.len() as u64, &run) {
             return Step::Idle;
         }
         if let Err(error) = file.sums.flush() {
@@ -95,7 +95,7 @@ impl<C: Completion> Engine<C> {
     }
 
     /// Not to be able to keep checksums is no failure of the store; it is tried again.
-    fn enter(&self, file: &Arc<LogFile>, first: u64, sums: &[u32]) -> bool {
+    fn enter(file: &Arc<LogFile>, first: u64, sums: &[u32]) -> bool {
         if sums.is_empty() {
             return true;
         }
@@ -126,7 +126,7 @@ impl<C: Completion> Engine<C> {
                 Ok(sum) => {
                     self.log.damage().heal(file.start + from);
                     if let Some(sum) = sum
-                        && self.enter(&file, block, &[sum])
+                        && Self::enter(&file, block, &[sum])
                     {
                         sums += 1;
                     }
@@ -163,13 +163,12 @@ impl<C: Completion> Engine<C> {
     /// The block at `at` or the next one that is there and summed.
     fn block_at(&self, at: &mut u64) -> Option<(Arc<LogFile>, u64)> {
         *at = (*at).max(self.log.min());
-        let file = match self.log.file_at(*at) {
-            Some(file) => file,
-            None => {
-                let next = self.log.files().into_iter().find(|file| file.start > *at)?;
-                *at = next.start;
-                next
-            }
+        let file = if let Some(file) = self.log.file_at(*at) {
+            file
+        } else {
+            let next = self.log.files().into_iter().find(|file| file.start > *at)?;
+            *at = next.start;
+            next
         };
         let block = file.sums.block_of(*at - file.start);
         (file.start + file.sums.range(block).1 <= self.log.sound().sealed())

@@ -102,7 +102,7 @@ pub(crate) fn resume(
     let end = file.end().min(floor);
     let mut at = from + 1;
     while at < end {
-        match log.next_head(&file, at, end) {
+        match CommitLog::next_head(&file, at, end) {
             None => break,
             Some(candidate) => {
                 if log.is_record(candidate, rule)? {
