@@ -43,7 +43,7 @@ impl Broker {
 
     async fn next(&mut self) -> Event {
         let event = tokio::time::timeout(Duration::from_secs(20), self.events.recv()).await;
-        event.expect("something happens").unwrap()
+        event.unwrap().unwrap()
     }
 
     async fn message(&mut self) -> (LinkId, Message) {
