@@ -96,4 +96,19 @@ impl<C: Completion> Engine<C> {
     pub(crate) fn has_failed(&self) -> bool {
         self.progress.lock().failed().is_some()
     }
+
+    /// A step that was left by a panic, an assertion that did not hold above all, is a failure like that of a flush: what
+    /// it left behind is not known.
+    pub(crate) fn panicked(&self) {
+        let error = io::Error::other("a step of the store panicked; the log tells where");
+        self.fail("store", &error);
+    }
+
+    /// Looks whether that happened on a caller's thread.
+    pub(crate) fn fail_if_broken(&self) {
+        let is_broken = self.writing.is_broken() || self.answering.is_broken();
+        if is_broken && !self.has_failed() {
+            self.panicked();
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! others go on at once, since the one that works looks again before it leaves. Nobody waits and nothing is forgotten:
 //! who asks is counted, and the count falls to zero only when no one asked after the last round began.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -14,6 +14,18 @@ pub(crate) struct Relay<T> {
     asked: AtomicUsize,
     /// Never contended: only who raised `asked` from zero comes here.
     kept: Mutex<T>,
+    broken: AtomicBool,
+}
+
+/// Tells that the work was left by a panic.
+struct Leaving<'a>(&'a AtomicBool);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.store(true, Ordering::Release);
+        }
+    }
 }
 
 impl<T> Relay<T> {
@@ -23,6 +35,7 @@ impl<T> Relay<T> {
         if self.asked.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }
+        let _leaving = Leaving(&self.broken);
         let mut answered = 1;
         loop {
             work(&mut self.kept.lock());
@@ -33,6 +46,11 @@ impl<T> Relay<T> {
             answered = asked - answered;
         }
     }
+
+    /// Whether the work panicked: nobody will ever do it again.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
 }
 
 #[cfg(test)]
@@ -40,6 +58,17 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
+
+    #[test]
+    fn work_that_panicked_is_told() {
+        let relay = Relay::<u32>::default();
+        relay.run(|_| {});
+        assert!(!relay.is_broken());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            relay.run(|_| std::panic::resume_unwind(Box::new("on purpose")));
+        }));
+        assert!(panicked.is_err() && relay.is_broken());
+    }
 
     #[test]
     fn who_asks_from_within_gets_another_round_and_not_a_deadlock() {

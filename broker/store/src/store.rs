@@ -3,6 +3,7 @@
 //! [`Flush::Async`] they write too; with [`Flush::Sync`] a flush lane writes what it is about to flush.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -159,6 +160,7 @@ impl<C: Completion> Shared<C> {
         while !self.is_stopping() {
             self.house.wait_for(TICK);
             tick += 1;
+            self.engine.fail_if_broken();
             self.engine.expire();
             self.engine.prepare_step();
             if tick.is_multiple_of(checkpoint) {
@@ -239,7 +241,13 @@ impl<C: Completion> Store<C> {
         let shared = Arc::clone(&self.shared);
         let builder = std::thread::Builder::new().name(name.to_owned());
         let thread = builder
-            .spawn(move || run(&shared))
+            .spawn(move || {
+                let work = AssertUnwindSafe(|| run(&shared));
+                if std::panic::catch_unwind(work).is_err() {
+                    // Better to leave than to serve without this thread; nothing of the store is used after it but to say so.
+                    shared.engine.panicked();
+                }
+            })
             .map_err(OpenError::io("start thread", name))?;
         self.threads.lock().push(thread);
         Ok(())

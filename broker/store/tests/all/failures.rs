@@ -1,15 +1,19 @@
 //! Each way in which a disk fails, and what the store makes of it. The table is in `docs/storage.md`.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::QueueId;
 use rocket_store::{
-    Engine, GetStatus, Health, Promise, PutOutcome, PutStatus, ReadLimits, Refused,
+    Arrival, CommitPolicy, Ends, Engine, Flush, FlushFailure, GetStatus, Health, LocalEnds,
+    Promise, PutOutcome, PutStatus, ReadLimits, Refused, Removed, Store, StoreConfig, StoreEvents,
 };
 
 use crate::opening::{SEGMENT, fill, open};
-use crate::support::{Tell, message, topic};
+use crate::support::{Tell, clock, message, small, topic};
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
@@ -218,4 +222,63 @@ fn a_file_system_that_became_read_only_is_final() {
         engine.queue_range(&topic("t"), QueueId(0)).unwrap().max.0,
         10
     );
+}
+
+/// Says more than is there once it is told to: an assertion of the store then does not hold.
+struct Liar(Arc<AtomicBool>);
+
+impl CommitPolicy for Liar {
+    fn ends(&self, local: LocalEnds) -> Ends {
+        let beyond = u64::from(self.0.load(Ordering::Relaxed));
+        let end = local.appended.plus(beyond);
+        Ends {
+            committed: end,
+            answered: end,
+            visible: end,
+        }
+    }
+
+    fn may_append(&self) -> Result<(), PutStatus> {
+        Ok(())
+    }
+}
+
+struct Failed(Mutex<Sender<FlushFailure>>);
+
+impl StoreEvents for Failed {
+    fn arrived(&self, _: &[Arrival]) {}
+    fn failed(&self, failure: &FlushFailure) {
+        let _unheard = self.0.lock().unwrap().send(failure.clone());
+    }
+    fn removed(&self, _: &Removed) {}
+}
+
+/// With asynchronous flush the caller's thread does the store's work, so it is the caller's thread that panics.
+#[test]
+fn an_assertion_that_does_not_hold_on_a_callers_thread_makes_the_store_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let (failed, told) = channel();
+    let lies = Arc::new(AtomicBool::new(false));
+    let config = StoreConfig {
+        flush: Flush::Async,
+        ..small(folder.path())
+    };
+    let (store, _) = Store::<Tell>::open(
+        config,
+        clock(1),
+        Arc::new(Liar(Arc::clone(&lies))),
+        Arc::new(Failed(Mutex::new(failed))),
+    )
+    .unwrap();
+    lies.store(true, Ordering::Relaxed);
+    let (tell, outcome) = channel();
+    let one = message("t", 0, "x", "");
+    store
+        .append(&[one.as_ref()], Promise::Kept, Tell(tell))
+        .unwrap();
+    let store = AssertUnwindSafe(&store);
+    assert!(std::panic::catch_unwind(|| store.write_out()).is_err());
+    assert!(told.recv().unwrap().error.contains("panicked"));
+    // Nobody waits in vain. Whether it was flushed by then is chance; that it is acknowledged would be a lie.
+    assert_ne!(outcome.recv().unwrap().status, PutStatus::Ok);
 }

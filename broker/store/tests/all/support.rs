@@ -28,6 +28,7 @@ pub(crate) fn clock(now: i64) -> Arc<TestClock> {
 }
 
 /// Sends the outcome to whoever waits.
+#[derive(Debug)]
 pub(crate) struct Tell(pub(crate) Sender<PutOutcome>);
 
 impl Completion for Tell {
