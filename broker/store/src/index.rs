@@ -148,6 +148,11 @@ impl Index {
             newest: Default::default(),
         };
         for entry in index.dir.list(FOLDER)? {
+            if !entry.is_folder && entry.len == 0 {
+                // Its maker was stopped before it had its length; left there, it could never be made again.
+                index.dir.remove(&format!("{FOLDER}/{}", entry.name))?;
+                continue;
+            }
             if entry.is_folder
                 || entry.len != index.file_bytes()
                 || entry.name.parse::<u64>().is_err()
@@ -566,6 +571,21 @@ mod tests {
             })
             .unwrap();
         found
+    }
+
+    #[test]
+    fn a_file_whose_maker_was_stopped_before_it_had_its_length_is_made_again() {
+        let dir = MemoryDirectory::default();
+        let mut first = open(&dir, None);
+        first.add(1, 100, UnixMillis(1000));
+        first.save().unwrap();
+        let path = first.files.last().unwrap().path.clone();
+        dir.remove(&path).unwrap();
+        dir.create(&path, 0, SegmentOptions::default()).unwrap();
+        let mut again = open(&dir, None);
+        again.add(1, 100, UnixMillis(1000));
+        again.save().unwrap();
+        assert_eq!(find(&again, 1, 0, i64::MAX), [100]);
     }
 
     #[test]

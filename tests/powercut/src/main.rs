@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::{Parser, ValueEnum};
+use powercut::load::Shape;
 use powercut::plan::{Flush, Plan};
 use powercut::round::{self, Places, Shown};
 use powercut::{namespace, selftest};
@@ -30,6 +31,9 @@ struct Cli {
     /// Seed of the first round; each further round has the next one
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Kills only, the power stays: so many under each of small messages, large ones and batches
+    #[arg(long, value_name = "KILLS", conflicts_with_all = ["rounds", "times"])]
+    kills: Option<u64>,
     /// Flush mode; both without it
     #[arg(long, value_enum)]
     flush: Option<Mode>,
@@ -63,6 +67,8 @@ enum Mode {
 }
 
 const CANNOT: u8 = 77;
+/// Each look reads the whole store, so a store is given up after so many.
+const KILLS_OF_A_STORE: u64 = 10;
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
@@ -80,6 +86,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(Mode::Async) => vec![Flush::Async],
         None => vec![Flush::Sync, Flush::Async],
     };
+    if let Some(kills) = cli.kills {
+        return Ok(run_kills(&cli, &modes, kills));
+    }
     let mut failed = 0_u64;
     for flush in modes {
         let begin = Instant::now();
@@ -88,7 +97,7 @@ fn main() -> anyhow::Result<ExitCode> {
         for seed in (cli.seed..cli.seed + cli.rounds)
             .flat_map(|seed| std::iter::repeat_n(seed, usize::try_from(cli.times).unwrap_or(1)))
         {
-            match one(&cli, seed, flush) {
+            match one(&cli, &Plan::of(seed, flush)) {
                 Ok(shown) => {
                     passed += 1;
                     add(&mut total, shown);
@@ -119,7 +128,39 @@ fn main() -> anyhow::Result<ExitCode> {
     })
 }
 
-fn one(cli: &Cli, seed: u64, flush: Flush) -> anyhow::Result<Shown> {
+/// Kills under every shape of load; stops at the first broken rule.
+fn run_kills(cli: &Cli, modes: &[Flush], kills: u64) -> ExitCode {
+    for &flush in modes {
+        for shape in [Shape::Small, Shape::Large, Shape::Batch] {
+            let begin = Instant::now();
+            let name = format!("{} {shape:?}", flush.setting());
+            let mut total = Shown::default();
+            let mut seed = cli.seed;
+            while u64::from(total.ends) < kills {
+                let count = (kills - u64::from(total.ends)).min(KILLS_OF_A_STORE);
+                match one(cli, &Plan::of_kills(seed, flush, shape, count)) {
+                    Ok(shown) => add(&mut total, shown),
+                    Err(error) => {
+                        println!("FAILED {name} seed {seed}: {error:#}");
+                        return ExitCode::FAILURE;
+                    }
+                }
+                seed += 1;
+            }
+            println!(
+                "{name}: {kills} kills passed, seeds {} to {}, in {} s: {} acknowledged, {} open",
+                cli.seed,
+                seed - 1,
+                begin.elapsed().as_secs(),
+                total.acked,
+                total.unknown
+            );
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn one(cli: &Cli, plan: &Plan) -> anyhow::Result<Shown> {
     let work = tempfile::Builder::new()
         .prefix("rocket-powercut-")
         .tempdir()?;
@@ -135,15 +176,16 @@ fn one(cli: &Cli, seed: u64, flush: Flush) -> anyhow::Result<Shown> {
         environment: environment.collect::<anyhow::Result<_>>()?,
         work: work.path().to_owned(),
     };
-    let plan = Plan::of(seed, flush);
     let mut told = |line: String| {
         if cli.verbose {
             eprintln!("  {line}");
         }
     };
-    let result = round::run(&plan, &places, &mut told);
+    let result = round::run(plan, &places, &mut told);
     if result.is_err() {
-        let kept = cli.keep.join(format!("{}-{seed}", flush.setting()));
+        let kept = cli
+            .keep
+            .join(format!("{}-{}", plan.flush.setting(), plan.seed));
         std::fs::write(work.path().join("plan.txt"), format!("{plan:#?}\n"))?;
         keep(work.path(), &kept)?;
         return result.with_context(|| format!("kept in {}", kept.display()));

@@ -103,6 +103,23 @@ impl Plan {
         }
     }
 
+    /// A plan of `count` kills under loads of one shape; the power stays.
+    pub fn of_kills(seed: u64, flush: Flush, shape: Shape, count: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let kill = |dice: &mut Dice| Phase {
+            shape,
+            end: End::Kill,
+            faults: Faults::default(),
+            power_goes: false,
+            room: dice.roll() >> 1,
+            in_recovery: None,
+        };
+        Self {
+            phases: (0..count).map(|_| kill(&mut dice)).collect(),
+            ..Self::of(seed, flush)
+        }
+    }
+
     /// `key=value` settings of the broker.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         [
