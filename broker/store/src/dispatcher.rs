@@ -13,7 +13,7 @@ use crate::api::{Arrival, Completion};
 use crate::commit_log::{LogFile, TailRule};
 use crate::dispatch::{keys_of, unit_of};
 use crate::engine::{Engine, Step};
-use crate::index::Index;
+use crate::index::{Index, Live};
 use crate::places::Places;
 use crate::sound::Unsound;
 use crate::tail;
@@ -95,6 +95,7 @@ impl<C: Completion> Engine<C> {
         }
         self.dispatched.store(position, Ordering::Release);
         drop(dispatcher);
+        self.relieve_index();
         self.counters
             .messages_dispatched
             .fetch_add(arrivals.len() as u64, Ordering::Relaxed);
@@ -141,7 +142,7 @@ impl<C: Completion> Engine<C> {
         file: &LogFile,
         bytes: &[u8],
     ) -> Option<usize> {
-        let mut index = self.index.as_ref().map(parking_lot::Mutex::lock);
+        let mut index = self.index.as_ref().map(Index::lock);
         let mut done = 0;
         while done < STEP_BYTES && dispatcher.arrivals.len() < STEP_RECORDS {
             match RecordView::parse_trusting(bytes.get(done..).unwrap_or_default()) {
@@ -168,7 +169,7 @@ impl<C: Completion> Engine<C> {
     fn dispatch_record(
         &self,
         dispatcher: &mut Dispatcher,
-        index: Option<&mut MutexGuard<'_, Index>>,
+        index: Option<&mut MutexGuard<'_, Live>>,
         view: &RecordView<'_>,
     ) -> io::Result<()> {
         let offset = view.physical_offset().0;
@@ -204,7 +205,6 @@ impl<C: Completion> Engine<C> {
             keys_of(view, &facts, prefix, |hash| {
                 index.add(hash, offset, view.store_timestamp());
             });
-            result = result.and(index.save_if_many());
         }
         result
     }

@@ -88,6 +88,8 @@ pub struct RecoveryReport {
     pub last_stored: UnixMillis,
     /// Ranges of the log below `floor` that are known to be damaged; [`crate::Store::damage`] names them.
     pub damaged_ranges: u64,
+    /// Bytes of the log whose keys the index has lost, or never had; they are indexed again while the store is open.
+    pub index_missing: u64,
 }
 
 /// Why a store did not close in order. It is safe to open again: that recovers.

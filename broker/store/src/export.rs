@@ -1,4 +1,5 @@
-//! A closed store as a folder for Apache's broker: a copy without what is ours, and the consume queues in Apache's form.
+//! A closed store as a folder for Apache's broker: a copy without what is ours, the consume queues in Apache's form, and
+//! index files made from the log.
 
 use std::fs::{self, File};
 use std::io;
@@ -15,6 +16,7 @@ use crate::config::QueueLogConfig;
 use crate::consume_queue::{ConsumeQueue, FOLDER, Unit, folder_of};
 use crate::deleted::Deleted;
 use crate::engine::ABORT;
+use crate::export_index;
 use crate::queues::{Known, Queue, Queues, Secured};
 
 /// Size of a file of a consume queue as Apache's broker has it unless it is told otherwise.
@@ -75,6 +77,9 @@ pub fn to_apache_layout(source: &Path, target: &Path) -> Result<ExportReport, Ex
     let mut report = ExportReport::default();
     copy(source, target, true, &mut report)?;
     write_queues(Arc::new(dir), source, target, &mut report)?;
+    let (files, bytes) = export_index::write(source, target).map_err(at(target))?;
+    report.files += files;
+    report.bytes += bytes;
     Ok(report)
 }
 
@@ -159,10 +164,8 @@ fn copy(
     for entry in fs::read_dir(source).map_err(at(source))? {
         let entry = entry.map_err(at(source))?;
         let (from, to) = (entry.path(), target.join(entry.file_name()));
-        let ours = [crate::checkpoint::FOLDER, FOLDER, "lock"]
-            .iter()
-            .any(|name| entry.file_name() == *name);
-        if is_root && ours {
+        let ours = [crate::checkpoint::FOLDER, FOLDER, "index", "lock"];
+        if is_root && ours.iter().any(|name| entry.file_name() == *name) {
             continue;
         }
         if entry.file_type().map_err(at(&from))?.is_dir() {

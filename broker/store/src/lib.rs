@@ -14,6 +14,7 @@
 //! commitlog/ index/ checkpoint abort lock      as Apache's broker has them
 //! rocket/checkpoint rocket/deleted-topics.json rocket/flush-failed rocket/damage.json      ours, bounds and notes
 //! rocket/checksums/      CRC32C of the log's blocks
+//! rocket/index/          the index by key
 //! ```
 #![forbid(unsafe_code)]
 
@@ -35,11 +36,13 @@ mod dispatcher;
 mod engine;
 mod error;
 pub mod export;
+mod export_index;
 mod flush;
 mod gather;
 mod heat;
 mod import;
 mod index;
+mod index_upkeep;
 mod places;
 mod progress;
 mod queues;

@@ -20,6 +20,10 @@ pub(crate) enum Mutant {
     FloorTooHigh,
     /// Readers see what is written and not yet flushed.
     DispatchAhead,
+    /// The dispatched position is noted before the index's tail is flushed.
+    IndexTailNotSecured,
+    /// Retention removes a run of the index of which some messages are still there.
+    RunDroppedEarly,
 }
 
 /// Whether `mutant` is on.
@@ -54,6 +58,8 @@ pub(crate) mod switch {
             "table-ahead-of-log" => Mutant::TableAheadOfLog,
             "journal-ahead-of-log" => Mutant::JournalAheadOfLog,
             "extents-unflushed" => Mutant::ExtentsUnflushed,
+            "index-tail-not-secured" => Mutant::IndexTailNotSecured,
+            "run-dropped-early" => Mutant::RunDroppedEarly,
             other => return Err(format!("no mutant is called {other}")),
         };
         PROCESS

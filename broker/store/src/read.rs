@@ -412,7 +412,6 @@ impl<C: Completion> Engine<C> {
             return QueryResult::default();
         };
         let hash = index_key_hash(topic.as_str(), key);
-        let index = index.lock();
         let newest = index.newest();
         let mut records: Vec<(u64, Bytes)> = Vec::new();
         let found = index.lookup(hash, begin.0, end.0, |offset| {

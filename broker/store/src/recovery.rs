@@ -25,7 +25,8 @@ use crate::dispatcher::Dispatcher;
 use crate::engine::{ABORT, FLUSH_FAILED, Parts};
 use crate::error::{OpenError, RecoveryReport};
 use crate::import::ApacheQueues;
-use crate::index::Index;
+use crate::index::apache::Sizes;
+use crate::index::{Index, Known};
 use crate::queues::{Queues, Secured};
 use crate::tail::{self, Followed};
 
@@ -96,7 +97,17 @@ pub(crate) fn recover(
         secure_new(&**dir, &queues, start.dispatched, end)?;
     }
 
-    let index = open_index(config, dir, clean, start.dispatched)?;
+    let known = Known {
+        sizes: Sizes {
+            slots: config.index_slots,
+            entries: config.index_entries,
+        },
+        clean,
+        dispatched: start.dispatched,
+        min: log.min(),
+        end,
+    };
+    let (index, index_missing) = open_index(config, dir, known)?;
     let bounds = Bounds {
         confirm: start.confirm,
         floor: end,
@@ -128,6 +139,7 @@ pub(crate) fn recover(
         tail_cut,
         last_stored: UnixMillis(time),
         damaged_ranges: log.damage().all().len() as u64,
+        index_missing,
     };
     let appender = Appender::new(end, file_end, queues.clone(), UnixMillis(time));
     let dispatcher = Dispatcher::new(start.dispatched, start.dispatched_time);
@@ -197,21 +209,14 @@ fn scan_log(
 fn open_index(
     config: &StoreConfig,
     dir: &Arc<dyn Directory>,
-    clean: bool,
-    dispatched: u64,
-) -> Result<Option<Index>, OpenError> {
+    known: Known,
+) -> Result<(Option<Index>, u64), OpenError> {
     if !config.index_enabled {
-        return Ok(None);
+        return Ok((None, 0));
     }
-    let secured = (!clean).then_some(dispatched);
-    Index::open(
-        Arc::clone(dir),
-        config.index_slots,
-        config.index_entries,
-        secured,
-    )
-    .map(Some)
-    .map_err(OpenError::io("open", "index"))
+    let (index, missing) =
+        Index::open(Arc::clone(dir), known).map_err(OpenError::io("open", "index"))?;
+    Ok((Some(index), missing))
 }
 
 /// After a failed flush the page cache shows bytes that the disk does not have. What lies below the floor was flushed by

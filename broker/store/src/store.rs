@@ -163,6 +163,7 @@ impl<C: Completion> Shared<C> {
             self.engine.fail_if_broken();
             self.engine.expire();
             self.engine.prepare_step();
+            self.engine.index_step();
             if tick.is_multiple_of(checkpoint) {
                 self.engine.checkpoint_step();
             }

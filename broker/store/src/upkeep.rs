@@ -9,6 +9,7 @@ use rocket_protocol::{PhysicalOffset, TopicName, UnixMillis};
 use crate::api::{Completion, DiskUsage, Removed};
 use crate::checkpoint::{Bounds, PATH};
 use crate::engine::Engine;
+use crate::index::Index;
 use crate::queues::TableDue;
 use crate::recovery::store_time;
 use crate::retention::{Candidate, decide};
@@ -43,13 +44,15 @@ impl<C: Completion> Engine<C> {
             let index = || {
                 self.index
                     .as_ref()
-                    .map_or(Ok(()), |index| index.lock().save())
+                    .map_or(Ok(u64::MAX), |index| index.save(dispatcher.position))
             };
             let position = dispatcher.position;
             let saved = self.queues.save(position).and_then(|()| index());
             let table = self.begin_table(position);
             ((position, dispatcher.time), saved, table)
         };
+        let mut indexed = 0;
+        let saved = saved.map(|secured| indexed = secured);
         if self.has_failed() || !self.derived(saved) {
             return;
         }
@@ -57,7 +60,7 @@ impl<C: Completion> Engine<C> {
         files.extend(
             self.index
                 .as_ref()
-                .map(|index| index.lock().take_unflushed())
+                .map(Index::take_unflushed)
                 .unwrap_or_default(),
         );
         for (path, segment) in files {
@@ -67,7 +70,7 @@ impl<C: Completion> Engine<C> {
             }
         }
         let durable = self.positions().durable.0;
-        let dispatched = position.min(durable);
+        let dispatched = position.min(durable).min(indexed);
         self.note(|bounds| Bounds {
             dispatched: dispatched.max(bounds.dispatched),
             dispatched_time: time,
@@ -248,7 +251,7 @@ impl<C: Completion> Engine<C> {
         let index = self
             .index
             .as_ref()
-            .map_or(Ok(()), |index| index.lock().remove_before(min));
+            .map_or(Ok(()), |index| index.remove_before(min));
         if let Err(error) = index.and_then(|()| self.deleted.forget_before(min)) {
             tracing::warn!(error = %error, "index files could not be removed");
         }
