@@ -26,15 +26,15 @@ pub(super) struct CatchUps {
 
 impl CatchUps {
     /// Gives a pull back when too many wait.
-    fn push(&self, pull: Pull, reply: Reply) -> Result<(), (Pull, Reply)> {
+    fn push(&self, pull: Pull, reply: Reply) -> Option<(Pull, Reply)> {
         let mut waiting = self.waiting.lock();
         if waiting.len() >= WAITING_MAX {
-            return Err((pull, reply));
+            return Some((pull, reply));
         }
         waiting.push_back((pull, reply));
         drop(waiting);
         self.some.notify_one();
-        Ok(())
+        None
     }
 
     fn pop(&self) -> Option<(Pull, Reply)> {
@@ -51,7 +51,7 @@ impl CatchUps {
 impl BrokerProcessor {
     /// Has a pull served that cannot be served from memory.
     pub(super) fn catch_up(&self, pull: Pull, reply: Reply) {
-        if let Err((pull, reply)) = self.catch_ups.push(pull, reply) {
+        if let Some((pull, reply)) = self.catch_ups.push(pull, reply) {
             self.refuse_to_wait(&pull, reply, "too many pulls wait for the disk");
         }
     }

@@ -117,7 +117,7 @@ fn main() -> anyhow::Result<()> {
     let mut at: u64 = 1;
     for n in 1..=messages {
         at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let queue = u32::try_from((at >> 32) * u64::from(queues) >> 32)?;
+        let queue = u32::try_from(((at >> 32) * u64::from(queues)) >> 32)?;
         let topic = usize::try_from(queue / QUEUES_PER_TOPIC)?;
         message.topic = topics.get(topic).context("a topic")?.clone();
         message.queue_id = QueueId(queue % QUEUES_PER_TOPIC);

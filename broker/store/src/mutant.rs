@@ -77,6 +77,15 @@ pub(crate) mod switch {
     }
 }
 
+/// Runs `body` with `mutant` on in this thread.
+#[cfg(test)]
+pub(crate) fn with<T>(mutant: Option<Mutant>, body: impl FnOnce() -> T) -> T {
+    of_thread::ON.set(mutant);
+    let result = body();
+    of_thread::ON.set(None);
+    result
+}
+
 #[cfg(test)]
 mod of_thread {
     use std::cell::Cell;
@@ -86,13 +95,4 @@ mod of_thread {
     thread_local! {
         pub(super) static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
-}
-
-/// Runs `body` with `mutant` on in this thread.
-#[cfg(test)]
-pub(crate) fn with<T>(mutant: Option<Mutant>, body: impl FnOnce() -> T) -> T {
-    of_thread::ON.set(mutant);
-    let result = body();
-    of_thread::ON.set(None);
-    result
 }

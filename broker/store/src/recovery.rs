@@ -117,17 +117,8 @@ pub(crate) fn recover(
         sealed: log.sound().sealed(),
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
-    checkpoint.set(bounds);
-    checkpoint
-        .flush()
-        .map_err(OpenError::io("write", checkpoint::FOLDER))?;
+    begin_run(&**dir, &mut checkpoint, bounds)?;
     log.set_ceiling(bounds.ceiling);
-    let pid = std::process::id().to_string();
-    dir.replace(ABORT, pid.as_bytes())
-        .map_err(OpenError::io("create", ABORT))?;
-    dir.remove(FLUSH_FAILED)
-        .and_then(|()| dir.sync(checkpoint::FOLDER))
-        .map_err(OpenError::io("remove", FLUSH_FAILED))?;
     let report = RecoveryReport {
         clean,
         min: PhysicalOffset(log.min()),
@@ -156,6 +147,24 @@ pub(crate) fn recover(
         },
         report,
     ))
+}
+
+/// Notes durably where this run begins, and leaves the file that only an orderly stop removes.
+fn begin_run(
+    dir: &dyn Directory,
+    checkpoint: &mut Checkpoint,
+    bounds: Bounds,
+) -> Result<(), OpenError> {
+    checkpoint.set(bounds);
+    checkpoint
+        .flush()
+        .map_err(OpenError::io("write", checkpoint::FOLDER))?;
+    let pid = std::process::id().to_string();
+    dir.replace(ABORT, pid.as_bytes())
+        .map_err(OpenError::io("create", ABORT))?;
+    dir.remove(FLUSH_FAILED)
+        .and_then(|()| dir.sync(checkpoint::FOLDER))
+        .map_err(OpenError::io("remove", FLUSH_FAILED))
 }
 
 /// Remembers the damage that was found, cuts the tail behind it, and publishes what is left. Returns whether anything was

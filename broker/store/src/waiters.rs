@@ -151,8 +151,9 @@ mod tests {
 
     fn waiters(ends: &[u64]) -> Waiters<u64> {
         let mut waiters = Waiters::new();
-        ends.iter()
-            .for_each(|&end| waiters.push(Promise::Kept, waiter(end)));
+        for &end in ends {
+            waiters.push(Promise::Kept, waiter(end));
+        }
         waiters
     }
 

@@ -36,7 +36,9 @@ fn files_that_nobody_reads_cost_no_descriptor_and_no_map() {
     let known: Vec<_> = (0..100)
         .map(|name| dir.open_later(&format!("{name}"), 4096, options).unwrap())
         .collect();
-    known.iter().for_each(|segment| segment.publish(4096));
+    for segment in &known {
+        segment.publish(4096);
+    }
     assert_eq!(held(&root), (0, 0));
     let lease = known[7].lease(0, 4096).unwrap().unwrap();
     assert_eq!((lease[0], held(&root)), (0, (1, 1)));
