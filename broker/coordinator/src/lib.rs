@@ -5,7 +5,7 @@
 //! | implementation | the register is | for |
 //! |---|---|---|
 //! | [`kubernetes`] | the status of a `RocketBrokerGroup` | pods and the operator |
-//! | [`file`] | `state.json` in a folder | several processes on one machine, and a fixed master's own record |
+//! | [`mod@file`] | `state.json` in a folder | several processes on one machine, and a fixed master's own record |
 //! | [`memory`] | a value in this process | tests |
 //!
 //! [`faulty`] is a front for any of them that does what networks do.

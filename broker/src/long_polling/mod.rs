@@ -1,6 +1,6 @@
 //! Long polling: pulls that found nothing wait here for the next message of their queue (`PullRequestHoldService`).
 //!
-//! A waiter is a value in a table, not a task or a timer: see [`waiters`]. [`LongPolling`] makes the table shared. Who reports
+//! A waiter is a value in a table, not a task or a timer: see `waiters`. [`LongPolling`] makes the table shared. Who reports
 //! an arrival only marks the waiters of that queue as woken; a task of the broker takes them out in small batches
 //! ([`LongPolling::take_woken`]) and serves them, so that a herd of them neither holds up the store nor starves the sockets.
 //!

@@ -1,4 +1,4 @@
-//! `docs/benchmarks.md` and its plots, made from recorded outcomes alone. Pure but for [`write`].
+//! `docs/benchmarks.md` and its plots, made from recorded outcomes alone. Pure but for [`write()`].
 
 mod figures;
 mod plots;
