@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::checkpoint::Checkpoint;
 use crate::commit_log;
 use crate::config::QueueLogConfig;
-use crate::consume_queue::{ConsumeQueue, FOLDER, Unit, folder_of};
+use crate::consume_queue::{ConsumeQueue, FOLDER, UNIT_BYTES, Unit, folder_of};
 use crate::deleted::Deleted;
 use crate::engine::ABORT;
 use crate::export_index;
@@ -21,6 +21,8 @@ use crate::queues::{Known, Queue, Queues, Secured};
 
 /// Size of a file of a consume queue as Apache's broker has it unless it is told otherwise.
 const FILE_BYTES: u64 = 6_000_000;
+/// The size that the store was configured with; Apache's broker opens files of no other than its own configuration names.
+const FILE_BYTES_NOTE: &str = "rocket/consumequeue-file-bytes";
 /// Units written at once.
 const RUN: usize = 4096;
 
@@ -61,6 +63,26 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> ExportError {
     move |source| ExportError::Io { path, source }
 }
 
+/// Notes for a later export how large the files of consume queues are to be.
+pub(crate) fn note_file_bytes(dir: &dyn Directory, bytes: u64) -> io::Result<()> {
+    let note = bytes.to_string();
+    if dir.read(FILE_BYTES_NOTE)?.as_deref() == Some(note.as_bytes()) {
+        return Ok(());
+    }
+    dir.replace(FILE_BYTES_NOTE, note.as_bytes())
+}
+
+fn noted_file_bytes(dir: &dyn Directory) -> io::Result<u64> {
+    let Some(note) = dir.read(FILE_BYTES_NOTE)? else {
+        return Ok(FILE_BYTES);
+    };
+    let bytes = String::from_utf8_lossy(&note).parse().ok();
+    let is_whole = |bytes: &u64| *bytes > 0 && bytes.is_multiple_of(UNIT_BYTES);
+    bytes
+        .filter(is_whole)
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Copies the store in `source` to the new folder `target` in Apache's layout, flushed.
 pub fn to_apache_layout(source: &Path, target: &Path) -> Result<ExportReport, ExportError> {
     let dir = DiskDirectory::open(source).map_err(at(source))?;
@@ -89,6 +111,7 @@ fn write_queues(
     target: &Path,
     report: &mut ExportReport,
 ) -> Result<(), ExportError> {
+    let file_bytes = noted_file_bytes(&*dir).map_err(at(&source.join(FILE_BYTES_NOTE)))?;
     let Some(queues) = open_queues(dir).map_err(at(&source.join(FOLDER)))? else {
         return Err(ExportError::NotClosed(source.to_owned()));
     };
@@ -96,7 +119,7 @@ fn write_queues(
     let target: Arc<dyn Directory> = Arc::new(target);
     for queue in queues.all() {
         let path = folder_of(queue.topic().as_str(), queue.queue_id());
-        write_queue(&queue, &target, report).map_err(at(Path::new(&path)))?;
+        write_queue(&queue, &target, file_bytes, report).map_err(at(Path::new(&path)))?;
     }
     Ok(())
 }
@@ -121,13 +144,14 @@ fn open_queues(dir: Arc<dyn Directory>) -> io::Result<Option<Queues>> {
 fn write_queue(
     queue: &Queue,
     target: &Arc<dyn Directory>,
+    file_bytes: u64,
     report: &mut ExportReport,
 ) -> io::Result<()> {
     let mut copy = ConsumeQueue::new(
         Arc::clone(target),
         queue.topic(),
         queue.queue_id(),
-        FILE_BYTES,
+        file_bytes,
     );
     let (mut next, max) = queue.range();
     if next == max {

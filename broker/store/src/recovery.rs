@@ -117,7 +117,7 @@ pub(crate) fn recover(
         sealed: log.sound().sealed(),
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
-    begin_run(&**dir, &mut checkpoint, bounds)?;
+    begin_run(&**dir, config, &mut checkpoint, bounds)?;
     log.set_ceiling(bounds.ceiling);
     let report = RecoveryReport {
         clean,
@@ -152,12 +152,15 @@ pub(crate) fn recover(
 /// Notes durably where this run begins, and leaves the file that only an orderly stop removes.
 fn begin_run(
     dir: &dyn Directory,
+    config: &StoreConfig,
     checkpoint: &mut Checkpoint,
     bounds: Bounds,
 ) -> Result<(), OpenError> {
     checkpoint.set(bounds);
     checkpoint
         .flush()
+        .map_err(OpenError::io("write", checkpoint::FOLDER))?;
+    crate::export::note_file_bytes(dir, config.consume_queue_file_bytes)
         .map_err(OpenError::io("write", checkpoint::FOLDER))?;
     let pid = std::process::id().to_string();
     dir.replace(ABORT, pid.as_bytes())

@@ -146,6 +146,12 @@ fn an_exported_folder_opens_with_all_messages() {
     let report = rocket_store::export::to_apache_layout(dir.path(), &target).unwrap();
     assert!(report.files >= 3, "{report:?}");
     assert!(!target.join("rocket").exists() && !target.join("abort").exists());
+    let queue_file = target.join("consumequeue/t/0/00000000000000000000");
+    assert_eq!(
+        std::fs::metadata(queue_file).unwrap().len(),
+        2000,
+        "of the size that the store was configured with"
+    );
     let exported = open(small(&target));
     assert_eq!(read_all(&exported, &topic("t"), QueueId(0)).len(), 40);
 }
