@@ -146,10 +146,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<'_, '_, '_, R, W> {
             }
             self.inner.bell.awake();
         }
-        // Not woken at once: the runtime looks first at what the other sockets have, so that one that never runs dry does not
-        // keep it from hearing of them.
-        let turn = pin!(tokio::task::yield_now());
-        turn.poll(context).map(|()| Why::Closed)
+        poll_again_later(context);
+        Poll::Pending
     }
 
     /// Goes to sleep, unless something happened meanwhile.
@@ -204,6 +202,16 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<'_, '_, '_, R, W> {
             ),
             _ => read,
         }
+    }
+}
+
+/// Has the task polled again, though not at once: the runtime looks first at what the other sockets have, so that one that
+/// never runs dry does not keep it from hearing of them.
+fn poll_again_later(context: &mut Context<'_>) {
+    // Its first poll asks the runtime for just that, and is not ready.
+    let turn = pin!(tokio::task::yield_now());
+    if turn.poll(context).is_ready() {
+        context.waker().wake_by_ref();
     }
 }
 
