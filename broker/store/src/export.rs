@@ -159,12 +159,13 @@ fn write_queue(
         copy.put(max - 1, Unit::PADDING);
         copy.save()?;
     }
+    let mut units = Vec::new();
     while next < max {
-        let units = queue.read(next, RUN)?;
+        queue.read(next, RUN, &mut units)?;
         if units.is_empty() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        for unit in units {
+        for unit in units.drain(..) {
             copy.put(next, unit);
             next += 1;
         }

@@ -189,30 +189,41 @@ impl<C: Completion> Engine<C> {
             let step = messages_of(limits)
                 .max(looked_at)
                 .min(entries_max - looked_at);
-            let units = queue.read(selected.next, step)?;
-            if units.is_empty() {
+            let known = selected.units.len();
+            queue.read(selected.next, step, &mut selected.units)?;
+            let added = selected.units.get(known..).unwrap_or_default();
+            if added.is_empty() {
                 break;
             }
             if looked_at == 0
-                && let Some(first) = units.iter().find(|unit| **unit != Unit::PADDING)
+                && let Some(first) = added.iter().find(|unit| **unit != Unit::PADDING)
             {
                 limits = self.limits_at(first.physical_offset, wanted.limits);
             }
-            looked_at += units.len();
-            for unit in units {
+            looked_at += added.len();
+            let (mut at, mut given, mut is_full) = (0, known, false);
+            selected.units.retain(|unit| {
+                at += 1;
+                if at <= known || is_full {
+                    return at <= known;
+                }
                 let size = unit.size as usize;
-                let is_full = !selected.units.is_empty()
-                    && (selected.units.len() >= messages_of(limits)
-                        || bytes + size > limits.bytes_max);
+                is_full =
+                    given > 0 && (given >= messages_of(limits) || bytes + size > limits.bytes_max);
                 if is_full {
-                    return Ok(selected);
+                    return false;
                 }
                 selected.next += 1;
                 let record = || self.log.read(unit.physical_offset, size);
-                if unit != Unit::PADDING && (wanted.filter)(unit.tags_code, &record) {
+                let is_given = *unit != Unit::PADDING && (wanted.filter)(unit.tags_code, &record);
+                if is_given {
                     bytes += size;
-                    selected.units.push(unit);
+                    given += 1;
                 }
+                is_given
+            });
+            if is_full {
+                break;
             }
             if selected.units.len() >= messages_of(limits) {
                 break;

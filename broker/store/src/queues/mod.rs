@@ -22,6 +22,7 @@ mod extent;
 mod journal;
 mod open;
 mod queue;
+mod recent;
 mod snapshot;
 mod table;
 mod unit_log;
@@ -43,6 +44,7 @@ pub(crate) use self::queue::Queue;
 
 use self::journal::Journal;
 use self::queue::{Home, Note};
+use self::recent::Recent;
 use self::table::Table;
 use self::unit_log::UnitLog;
 use crate::config::QueueLogConfig;
@@ -94,6 +96,7 @@ impl Queues {
         let home = Home {
             units: RwLock::new(units),
             journal: Mutex::new(journal),
+            recent: Recent::default(),
             config,
             log_min: AtomicU64::new(0),
             upper: AtomicU64::new(0),
@@ -122,6 +125,7 @@ impl Queues {
     pub(crate) fn reset(&self, position: u64) -> io::Result<()> {
         let home = &self.0.home;
         self.0.table.clear();
+        home.recent.clear();
         self.0.dir.remove_folder(FOLDER)?;
         self.0.dir.sync(crate::checkpoint::FOLDER)?;
         self.0.dir.create_folder(FOLDER)?;

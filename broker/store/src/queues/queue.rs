@@ -9,6 +9,7 @@ use rocket_protocol::{QueueId, TopicName};
 
 use super::extent::{Chain, HEAD, Head, NONE, PackedUnit};
 use super::journal::Journal;
+use super::recent::{Extent as Kept, Found, Recent, Step};
 use super::unit_log::{UnitLog, head_of};
 use super::{QueueLogConfig, damaged};
 use crate::consume_queue::Unit;
@@ -21,6 +22,7 @@ pub(super) struct Home {
     pub(super) config: QueueLogConfig,
     pub(super) units: RwLock<UnitLog>,
     pub(super) journal: Mutex<Journal>,
+    pub(super) recent: Recent,
     /// The commit log begins here.
     pub(super) log_min: AtomicU64,
     /// Behind all messages that have a unit.
@@ -262,36 +264,90 @@ impl Queue {
 
     /// The unit at `index`; `None` where there is none, or not any more.
     pub(crate) fn get(&self, index: u64) -> io::Result<Option<Unit>> {
-        Ok(self.read(index, 1)?.first().copied())
+        let mut units = Vec::with_capacity(1);
+        let Some(chain) = self.read_in_memory(index, 1, &mut units) else {
+            return Ok(units.pop());
+        };
+        // Not kept: who asks for one unit does not ask for the next ones.
+        let extent = self.find_extent(chain, index)?;
+        extent.give(index, 1, &mut units);
+        Ok(units.pop())
     }
 
-    /// At most `count` units from `index` on; fewer at the end of the queue, and where a run of units ends in the files.
+    /// Appends to `units` at most `count` units from `index` on; fewer at the end of the queue, and where a run of units ends
+    /// in the files.
     ///
     /// # Errors
     /// `InvalidData` where the files do not hold what was written.
-    pub(crate) fn read(&self, index: u64, count: usize) -> io::Result<Vec<Unit>> {
-        let chain = {
-            let tail = self.tail.lock();
-            let first = self.max() - tail.units.len() as u64;
-            if let Some(skip) = index.checked_sub(first) {
-                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-                let units = tail.units.iter().skip(skip).take(count);
-                return Ok(units.copied().map(Unit::unpack).collect());
-            }
-            tail.chain
+    pub(crate) fn read(&self, index: u64, count: usize, units: &mut Vec<Unit>) -> io::Result<()> {
+        let Some(chain) = self.read_in_memory(index, count, units) else {
+            return Ok(());
         };
-        if index < self.min.load(Ordering::Acquire) {
-            return Ok(Vec::new());
+        let recent = &self.home().recent;
+        let extent = match recent.find(self.slot, index, count, units) {
+            Found::Units => return Ok(()),
+            Found::Way(step, ahead) => self.extent_at(step, ahead)?,
+            Found::Nothing => self.find_extent(chain, index)?,
+        };
+        extent.give(index, count, units);
+        recent.keep(self.slot, extent);
+        Ok(())
+    }
+
+    /// As [`Queue::read`] as far as that needs no file; otherwise says where the way to the files begins.
+    fn read_in_memory(&self, index: u64, count: usize, units: &mut Vec<Unit>) -> Option<Chain> {
+        let tail = self.tail.lock();
+        let first = self.max() - tail.units.len() as u64;
+        if let Some(skip) = index.checked_sub(first) {
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+            let tail = tail.units.get(skip..).unwrap_or_default();
+            units.extend(tail.iter().take(count).copied().map(Unit::unpack));
+            return None;
         }
-        let (_, Some((position, head))) = self.walk_back(chain, |head| head.first > index)? else {
+        (index >= self.min.load(Ordering::Acquire)).then_some(tail.chain)
+    }
+
+    /// Searches the extent that holds `index`, and with it the way to the next ones.
+    fn find_extent(&self, chain: Chain, index: u64) -> io::Result<Kept> {
+        let mut passed = Vec::new();
+        let is_behind = |position, head: &Head| {
+            let is_behind = head.first > index;
+            if is_behind {
+                passed.push(Step::of(position, head));
+            }
+            is_behind
+        };
+        let (_, Some((position, head))) = self.walk_back(chain, is_behind)? else {
             return Err(damaged("a queue's extents"));
         };
         if index >= head.end() {
             return Err(damaged("a queue's extents"));
         }
-        let units = self.units_at(position, &head)?;
-        let skip = usize::try_from(index - head.first).unwrap_or(usize::MAX);
-        Ok(units.into_iter().skip(skip).take(count).collect())
+        let step = Step::of(position, &head);
+        // The last ones that were passed are its neighbours, and what came before them was further away.
+        let mut next = step.end();
+        let neighbours = passed.iter().rev().take_while(|step| {
+            let is_next = step.first == next;
+            next = step.end();
+            is_next
+        });
+        let count = neighbours.count();
+        let ahead = passed.split_off(passed.len() - count);
+        self.extent_at(step, ahead)
+    }
+
+    fn extent_at(&self, step: Step, ahead: Vec<Step>) -> io::Result<Kept> {
+        let place = self.home().units.read().place(step.position, step.len());
+        let bytes = place.ok_or_else(|| damaged("the unit log"))?;
+        let bytes = bytes.read(step.len())?;
+        let head = head_of(&bytes, self.slot)?;
+        let is_whole = Step::of(step.position, &head) == step
+            && head.units(bytes.get(HEAD..).unwrap_or_default()).is_some();
+        if is_whole {
+            Ok(Kept::new(step, bytes, ahead))
+        } else {
+            Err(damaged("an extent"))
+        }
     }
 
     /// Nothing is there yet but the index of the next message.
@@ -320,7 +376,11 @@ impl Queue {
 
     /// Goes back from the newest extent over all that lie `behind`. Returns the oldest of these, and the newest one that
     /// does not, if it is still there.
-    fn walk_back(&self, chain: Chain, behind: impl Fn(&Head) -> bool) -> io::Result<Walked> {
+    fn walk_back(
+        &self,
+        chain: Chain,
+        mut behind: impl FnMut(u64, &Head) -> bool,
+    ) -> io::Result<Walked> {
         let mut oldest: Option<Extent> = None;
         let mut level = 0;
         loop {
@@ -335,7 +395,7 @@ impl Queue {
                 continue;
             }
             let head = self.head_at(position)?;
-            if behind(&head) {
+            if behind(position, &head) {
                 oldest = Some((position, head));
             } else if level + 1 == steps.len() {
                 return Ok((oldest, Some((position, head))));
@@ -357,7 +417,7 @@ impl Queue {
             return Ok(0);
         }
         let is_there = |unit: &Unit| *unit != Unit::PADDING && unit.physical_offset >= log_min;
-        let (after, last) = self.walk_back(tail.chain, |head| head.key >= log_min)?;
+        let (after, last) = self.walk_back(tail.chain, |_, head| head.key >= log_min)?;
         let in_order = [last, after].into_iter().flatten();
         let mut found = None;
         for (position, head) in in_order {

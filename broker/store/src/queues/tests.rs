@@ -92,7 +92,8 @@ impl World {
         let (mut next, max) = queue.range();
         assert_eq!(max, (self.put - u64::from(id)).div_ceil(ids));
         while next < max {
-            let units = queue.read(next, 32).unwrap();
+            let mut units = Vec::new();
+            queue.read(next, 32, &mut units).unwrap();
             assert!(!units.is_empty(), "{next}");
             for unit in units {
                 assert_eq!(unit, unit_at((next * ids + u64::from(id)) * RECORD));
@@ -315,6 +316,51 @@ fn a_deep_queue_is_read_at_any_index() {
 }
 
 #[test]
+fn whoever_goes_through_a_deep_queue_reads_each_extent_once() {
+    const UNITS: u64 = 400_000;
+    let dir = MemoryDirectory::default();
+    let shared: Arc<dyn Directory> = Arc::new(dir.clone());
+    let mut world = World::new(&shared, QueueLogConfig::default(), 1);
+    world.put(UNITS);
+    let extents = UNITS / QueueLogConfig::default().extent_units as u64;
+    dir.reset_counts();
+    world.check(&world.queues, 0);
+    let reads = dir.counts().reads;
+    println!(
+        "{reads} reads for {extents} extents and {} pulls",
+        UNITS / 32
+    );
+    // And one search for every 32 of them.
+    assert!(reads <= 3 * extents, "{reads} reads for {extents} extents");
+}
+
+#[test]
+fn many_readers_of_many_queues_get_each_its_own_units() {
+    const QUEUES: u32 = 700;
+    let dir = MemoryDirectory::default();
+    let shared: Arc<dyn Directory> = Arc::new(dir.clone());
+    let mut world = World::new(&shared, small(), QUEUES);
+    world.put(40_000);
+    let ids = u64::from(QUEUES);
+    // Each queue is read at two places in turn, and at more queues than are kept.
+    let mut units = Vec::new();
+    for step in 0..25 {
+        for id in 0..QUEUES {
+            let queue = world.queues.get(&world.topic, QueueId(id)).unwrap();
+            for index in [step, 30 + step] {
+                units.clear();
+                queue.read(index, 3, &mut units).unwrap();
+                assert!(!units.is_empty());
+                for (index, unit) in (index..).zip(&units) {
+                    assert_eq!(*unit, unit_at((index * ids + u64::from(id)) * RECORD));
+                    assert_eq!(queue.get(index).unwrap(), Some(*unit));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn files_go_when_all_their_messages_are_gone() {
     let dir = MemoryDirectory::default();
     let shared: Arc<dyn Directory> = Arc::new(dir.clone());
@@ -354,7 +400,7 @@ fn damage_is_seen_and_leads_to_building_again() {
     world.put(1000);
     dir.flip(&format!("{FOLDER}/{:020}.units", 0), 64 + 72 + 30);
     let queue = world.queues.get(&topic(), QueueId(0)).unwrap();
-    let error = queue.read(2, 1).unwrap_err();
+    let error = queue.read(2, 1, &mut Vec::new()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     assert_eq!(queue.get(999).unwrap(), Some(unit_at(999 * RECORD)));
     world.queues.note_damage(&error);
