@@ -5,23 +5,27 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags};
+use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
-use crate::segment::{Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
+use crate::segment::{Directory, Entry, Lock, Pace, Segment, SegmentOptions, Space};
 
+mod fill;
 mod segment;
 
 use segment::DiskSegment;
 
-/// Bytes of one write of zeros.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// How the name of a file ends that is being made. Listings do not show them.
+const MAKING: &str = ".making";
 
 /// A folder on a file system.
 #[derive(Debug)]
 pub struct DiskDirectory {
     root: PathBuf,
+    /// Files that were begun: each has a name of its own while it is made.
+    begun: AtomicU64,
 }
 
 impl DiskDirectory {
@@ -32,7 +36,10 @@ impl DiskDirectory {
         if let Some(parent) = root.parent() {
             sync_folder(parent)?;
         }
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            begun: AtomicU64::new(0),
+        })
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -41,6 +48,41 @@ impl DiskDirectory {
 
     fn sync_parent(path: &Path) -> io::Result<()> {
         path.parent().map_or(Ok(()), sync_folder)
+    }
+
+    /// Makes the file at `making` and gives it the name `path` when all of it is on the disk.
+    fn make(
+        making: &Path,
+        path: &Path,
+        len: u64,
+        options: SegmentOptions,
+        pace: &mut dyn FnMut(u64) -> Pace,
+    ) -> io::Result<DiskSegment> {
+        // Opened before there is anything of that name: nothing may be in want of a descriptor after that.
+        let folder = File::open(path.parent().unwrap_or(path))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(making)?;
+        fill::fill(&file, making, len, options.fill, pace)?;
+        file.sync_all()?;
+        let segment = DiskSegment::made(file, making, len, path, options)?;
+        rename_to_new(making, path)?;
+        folder.sync_all()?;
+        Ok(segment)
+    }
+}
+
+/// Fails if there is a file `to`.
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    let here = rustix::fs::CWD;
+    match rustix::fs::renameat_with(here, from, here, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // A file system without that flag.
+        Err(Errno::INVAL | Errno::NOSYS) if !to.exists() => fs::rename(from, to),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -66,7 +108,9 @@ impl Directory for DiskDirectory {
         for entry in entries {
             let entry = entry?;
             let meta = entry.metadata()?;
-            if let Ok(name) = entry.file_name().into_string() {
+            if let Ok(name) = entry.file_name().into_string()
+                && !name.ends_with(MAKING)
+            {
                 let is_folder = meta.is_dir();
                 list.push(Entry {
                     name,
@@ -99,31 +143,59 @@ impl Directory for DiskDirectory {
         len: u64,
         options: SegmentOptions,
     ) -> io::Result<Arc<dyn Segment>> {
+        self.create_paced(path, len, options, &mut |_| Pace::GoOn)
+    }
+
+    fn create_paced(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+        pace: &mut dyn FnMut(u64) -> Pace,
+    ) -> io::Result<Arc<dyn Segment>> {
         let path = self.path(path);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        let filled = fill(&file, len, options.fill).and_then(|()| file.sync_all());
-        let made = filled.and_then(|()| DiskSegment::made(file, len, &path, options));
-        match made {
-            Ok(segment) => {
-                Self::sync_parent(&path)?;
-                Ok(Arc::new(segment))
-            }
+        if path.try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        let mut making = path.clone().into_os_string();
+        making.push(format!(".{number}{MAKING}"));
+        let making = PathBuf::from(making);
+        match Self::make(&making, &path, len, options, pace) {
+            Ok(segment) => Ok(Arc::new(segment)),
             Err(error) => {
-                fs::remove_file(&path)?;
+                // What is left of it is removed by the next start, if not now.
+                let _ = fs::remove_file(&making);
                 Err(error)
             }
         }
+    }
+
+    fn remove_unfinished(&self, folder: &str) -> io::Result<()> {
+        let entries = match fs::read_dir(self.path(folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .ends_with(MAKING.as_bytes())
+            {
+                unless_missing(fs::remove_file(entry.path()))?;
+            }
+        }
+        Ok(())
     }
 
     fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
         let path = self.path(path);
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let len = file.metadata()?.len();
-        Ok(Arc::new(DiskSegment::made(file, len, &path, options)?))
+        let segment = DiskSegment::made(file, &path, len, &path, options)?;
+        Ok(Arc::new(segment))
     }
 
     fn open_later(
@@ -137,13 +209,7 @@ impl Directory for DiskDirectory {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.path(from), self.path(to));
-        let here = rustix::fs::CWD;
-        match rustix::fs::renameat_with(here, &from, here, &to, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            // A file system without that flag.
-            Err(Errno::INVAL | Errno::NOSYS) if !to.exists() => fs::rename(&from, &to)?,
-            Err(error) => return Err(error.into()),
-        }
+        rename_to_new(&from, &to)?;
         // The new name first: a crash between the two may leave both, never none.
         Self::sync_parent(&to)?;
         Self::sync_parent(&from)
@@ -219,26 +285,3 @@ struct FileLock {
 }
 
 impl Lock for FileLock {}
-
-fn fill(file: &File, len: u64, fill: Fill) -> io::Result<()> {
-    match fill {
-        Fill::Sparse => file.set_len(len),
-        Fill::Reserve => match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, len) {
-            Ok(()) => Ok(()),
-            // A file system without reservation: take the blocks by writing them.
-            Err(Errno::OPNOTSUPP) => write_zeros(file, 0, len),
-            Err(error) => Err(error.into()),
-        },
-        Fill::Zeros => write_zeros(file, 0, len),
-    }
-}
-
-fn write_zeros(file: &File, from: u64, to: u64) -> io::Result<()> {
-    let mut at = from;
-    while at < to {
-        let part = usize::try_from(to - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-        file.write_all_at(ZEROS.get(..part).unwrap_or(&ZEROS), at)?;
-        at += part as u64;
-    }
-    Ok(())
-}

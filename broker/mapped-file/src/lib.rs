@@ -20,4 +20,6 @@ mod published;
 mod segment;
 mod sync;
 
-pub use segment::{Advice, Directory, Entry, Fill, Lock, Segment, SegmentOptions, Space};
+pub use segment::{
+    Advice, Directory, Entry, FILL_PIECE_BYTES, Fill, Lock, Pace, Segment, SegmentOptions, Space,
+};

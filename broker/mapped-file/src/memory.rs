@@ -65,6 +65,18 @@ impl World {
         }
     }
 
+    /// Whether a file can be made.
+    fn may_create(&self, path: &str, len: u64) -> io::Result<()> {
+        self.may_change().and_then(|()| self.may_open())?;
+        if self.files.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if self.used().saturating_add(len) > self.capacity {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
     /// Whether a file can be opened.
     fn may_open(&self) -> io::Result<()> {
         let error = self.faults.open_error.map(io::Error::from_raw_os_error);

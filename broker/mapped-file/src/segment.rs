@@ -12,8 +12,23 @@ pub enum Fill {
     Sparse,
     /// Blocks are reserved now, so that a later write cannot find the disk full.
     Reserve,
-    /// Zeros are written through: as `Reserve`, and a later flush has no extents to convert.
+    /// Zeros are written through: as `Reserve`, and a later flush has no extents to convert. Few of them are left in the
+    /// page cache: a write of a part of a page that is not there has to read it first, one of a whole page has not.
     Zeros,
+}
+
+/// Zeros are written in pieces of this many bytes.
+pub const FILL_PIECE_BYTES: u64 = 1 << 20;
+
+/// What whoever wants a new segment says while it is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Fill on.
+    GoOn,
+    /// It is needed now: what is not filled yet stays reserved.
+    Enough,
+    /// It is not wanted any more: making it fails with `Interrupted` and leaves nothing.
+    GiveUp,
 }
 
 /// How to make or open a segment.
@@ -68,17 +83,37 @@ pub trait Lock: Send + Sync {}
 
 /// A folder and all below it. Paths are relative to it and separated by `/`.
 ///
-/// The rule: after a crash of the machine a file made by [`Directory::create`] is there with its full length; a change
-/// made by `remove`, `rename` or `create_folder` may be undone unless [`Directory::sync`] of its folder returned.
+/// The rule: a file made by [`Directory::create`] has its name only when it has its full length and all of that is on the
+/// disk, so that whatever ends the process or the machine leaves a whole file or none of that name. A change made by
+/// `remove`, `rename` or `create_folder` may be undone by a crash unless [`Directory::sync`] of its folder returned.
 pub trait Directory: Send + Sync {
     /// The entries of `folder`, sorted by name; none if it does not exist.
     fn list(&self, folder: &str) -> io::Result<Vec<Entry>>;
     /// Makes `folder` and those above it, if they are missing, and flushes that.
     fn create_folder(&self, folder: &str) -> io::Result<()>;
     /// Makes a segment of `len` zero bytes, flushes it and its folder. Fails if the path exists; leaves nothing behind
-    /// when it fails for lack of room.
+    /// when it fails. Not to be called for one path by two at once.
     fn create(&self, path: &str, len: u64, options: SegmentOptions)
     -> io::Result<Arc<dyn Segment>>;
+    /// As [`Directory::create`], and asks `pace` how to go on, first with 0 and then, with [`Fill::Zeros`], each time that
+    /// [`FILL_PIECE_BYTES`] more have been written with how many have. `pace` may take its time.
+    fn create_paced(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+        pace: &mut dyn FnMut(u64) -> Pace,
+    ) -> io::Result<Arc<dyn Segment>> {
+        match pace(0) {
+            Pace::GoOn | Pace::Enough => self.create(path, len, options),
+            Pace::GiveUp => Err(io::ErrorKind::Interrupted.into()),
+        }
+    }
+    /// Removes what is left in `folder` of files whose making was interrupted by the end of a process. Only for whoever
+    /// holds the lock, and before anything is made.
+    fn remove_unfinished(&self, _folder: &str) -> io::Result<()> {
+        Ok(())
+    }
     /// Opens a segment; its length is the file's.
     fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>>;
     /// A segment whose length a listing told: the file itself is opened when it is first used, so that a folder of

@@ -17,7 +17,8 @@ use rocket_protocol::{PhysicalOffset, QueueId, RecordView, TopicName, UnixMillis
 use crate::appender::{Appender, is_queued};
 use crate::ceiling;
 use crate::checkpoint::{self, Bounds, Checkpoint};
-use crate::commit_log::{CommitLog, TailRule};
+use crate::checksums;
+use crate::commit_log::{self, CommitLog, TailRule};
 use crate::config::{Preallocate, StoreConfig};
 use crate::consume_queue::Unit;
 use crate::deleted::Deleted;
@@ -50,6 +51,7 @@ pub(crate) fn recover(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::Locked),
         other => other.map_err(OpenError::io("lock", "lock"))?,
     };
+    remove_unfinished(&**dir)?;
     let clean = dir
         .read(ABORT)
         .map_err(OpenError::io("read", ABORT))?
@@ -147,6 +149,21 @@ pub(crate) fn recover(
         },
         report,
     ))
+}
+
+/// Removes what a killed process was about to make. No listing shows it; it takes room.
+fn remove_unfinished(dir: &dyn Directory) -> Result<(), OpenError> {
+    let folders = [
+        commit_log::FOLDER,
+        checkpoint::FOLDER,
+        checksums::FOLDER,
+        crate::queues::FOLDER,
+        crate::index::FOLDER,
+    ];
+    folders.into_iter().try_for_each(|folder| {
+        dir.remove_unfinished(folder)
+            .map_err(OpenError::io("clear", folder))
+    })
 }
 
 /// Notes durably where this run begins, and leaves the file that only an orderly stop removes.

@@ -22,9 +22,9 @@ use parking_lot::{Mutex, RwLock};
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
-use super::write_zeros;
+use super::fill::write_zeros;
 use crate::published::Published;
-use crate::segment::{Advice, Segment, SegmentOptions};
+use crate::segment::{Advice, Fill, Segment, SegmentOptions};
 
 /// Residence is asked for once in these many bytes: the kernel reads and evicts in larger pieces than pages.
 const SAMPLE_BYTES: u64 = 64 << 10;
@@ -67,16 +67,17 @@ impl Writer {
 }
 
 impl DiskSegment {
-    /// A file that is open for reading and writing.
+    /// A file that is open for reading and writing under the name `now`, and will have the name `path`.
     pub(super) fn made(
         file: File,
+        now: &Path,
         len: u64,
         path: &Path,
         options: SegmentOptions,
     ) -> io::Result<Self> {
         let reader = file.try_clone()?;
         let segment = Self::known(len, path, options);
-        *segment.writer.write() = Some(Arc::new(Writer::open(file, path, options.lanes)?));
+        *segment.writer.write() = Some(Arc::new(Writer::open(file, now, options.lanes)?));
         let _is_new = segment.reader.set(reader);
         Ok(segment)
     }
@@ -225,6 +226,10 @@ impl Segment for DiskSegment {
         self.may_write(from, to)?;
         if from == to {
             return Ok(());
+        }
+        if self.options.fill == Fill::Zeros {
+            // To make the range anew would cost what writing zeros ahead has gained.
+            return write_zeros(&writer.file, from, to);
         }
         let flags = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
         match rustix::fs::fallocate(&writer.file, flags, from, to - from) {

@@ -7,7 +7,9 @@ use parking_lot::Mutex;
 
 use super::segment::MemorySegment;
 use super::{File, Image, MemoryDirectory, Undo, World};
-use crate::segment::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
+use crate::segment::{
+    Directory, Entry, FILL_PIECE_BYTES, Fill, Lock, Pace, Segment, SegmentOptions, Space,
+};
 
 impl MemoryDirectory {
     fn file(&self, path: &str) -> io::Result<File> {
@@ -71,24 +73,43 @@ impl Directory for MemoryDirectory {
         Ok(())
     }
 
-    fn create(&self, path: &str, len: u64, _: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
-        let file = {
+    fn create(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+    ) -> io::Result<Arc<dyn Segment>> {
+        self.create_paced(path, len, options, &mut |_| Pace::GoOn)
+    }
+
+    fn create_paced(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+        pace: &mut dyn FnMut(u64) -> Pace,
+    ) -> io::Result<Arc<dyn Segment>> {
+        self.world.lock().may_create(path, len)?;
+        let pieces = if options.fill == Fill::Zeros { len } else { 1 };
+        // Nothing is there before all of it is.
+        let mut filled = 0;
+        while filled < pieces {
+            match pace(filled) {
+                Pace::GoOn => filled += FILL_PIECE_BYTES,
+                Pace::Enough => break,
+                Pace::GiveUp => return Err(io::ErrorKind::Interrupted.into()),
+            }
+        }
+        let zeros = vec![0; usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?];
+        let file = Arc::new(Mutex::new(Image::of(zeros)));
+        {
             let mut world = self.world.lock();
-            world.may_change().and_then(|()| world.may_open())?;
-            if world.files.contains_key(path) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            if world.used().saturating_add(len) > world.capacity {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            let zeros = vec![0; usize::try_from(len).map_err(|_| io::ErrorKind::InvalidInput)?];
-            let file = Arc::new(Mutex::new(Image::of(zeros)));
+            world.may_create(path, len)?;
             world.files.insert(path.to_owned(), Arc::clone(&file));
             world
                 .unsynced
                 .push((split(path).0.to_owned(), Undo::Created(path.to_owned())));
-            file
-        };
+        }
         self.sync(split(path).0)?;
         Ok(self.segment(file))
     }

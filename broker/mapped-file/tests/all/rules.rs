@@ -4,7 +4,7 @@ use std::io::{ErrorKind, IoSlice};
 
 use rocket_mapped_file::disk::DiskDirectory;
 use rocket_mapped_file::memory::MemoryDirectory;
-use rocket_mapped_file::{Directory, SegmentOptions};
+use rocket_mapped_file::{Directory, FILL_PIECE_BYTES, Fill, Pace, SegmentOptions};
 
 /// Runs `rule` on the disk and on its twin.
 fn both(rule: impl Fn(&dyn Directory)) {
@@ -116,4 +116,105 @@ fn a_renamed_file_keeps_its_bytes_and_does_not_replace_another() {
         assert_eq!(&found, b"bytes");
         assert_eq!(dir.read("b").unwrap().unwrap(), b"other");
     });
+}
+
+/// How a kill in the middle of making a file once left it: there, and of no length. Whoever then listed the folder passed
+/// over it, and whoever made the file failed, at every start again.
+#[test]
+fn a_file_has_its_name_only_when_it_is_whole() {
+    for fill in [Fill::Sparse, Fill::Reserve, Fill::Zeros] {
+        both(|dir| {
+            let options = SegmentOptions { fill, lanes: 2 };
+            let len = 3 * FILL_PIECE_BYTES + 5000;
+            let mut asked = Vec::new();
+            let made = dir.create_paced("s", len, options, &mut |filled| {
+                asked.push(filled);
+                assert_eq!(dir.list("").unwrap(), [], "not before it is whole");
+                assert_eq!(dir.read("s").unwrap(), None);
+                Pace::GoOn
+            });
+            assert_eq!(made.unwrap().len(), len);
+            assert_eq!(dir.list("").unwrap()[0].len, len);
+            let pieces = if fill == Fill::Zeros { 4 } else { 1 };
+            assert_eq!(asked.len(), pieces, "{fill:?}: {asked:?}");
+        });
+    }
+}
+
+#[test]
+fn what_an_interrupted_making_left_is_no_file_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DiskDirectory::open(folder.path()).unwrap();
+    let next = tempfile::tempdir().unwrap();
+    let mut kept = None;
+    let made = dir.create_paced("s", 4096, options(), &mut |_| {
+        // As the next process finds it after a kill.
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), next.path().join(entry.file_name())).unwrap();
+            kept = Some(entry.file_name());
+        }
+        Pace::GoOn
+    });
+    made.unwrap();
+    let kept = next.path().join(kept.unwrap());
+    let dir = DiskDirectory::open(next.path()).unwrap();
+    assert_eq!(dir.list("").unwrap(), []);
+    dir.create("s", 4096, options()).unwrap();
+    assert_eq!(dir.list("").unwrap().len(), 1);
+    std::fs::write(&kept, "left").unwrap();
+    dir.remove_unfinished("").unwrap();
+    dir.remove_unfinished("none").unwrap();
+    assert!(!kept.exists() && dir.list("").unwrap().len() == 1);
+}
+
+#[test]
+fn a_file_that_is_needed_at_once_is_whole_and_one_that_is_not_wanted_leaves_nothing() {
+    both(|dir| {
+        let options = SegmentOptions {
+            fill: Fill::Zeros,
+            lanes: 1,
+        };
+        let len = 5 * FILL_PIECE_BYTES;
+        let segment = dir.create_paced("s", len, options, &mut |filled| {
+            if filled == 0 {
+                Pace::GoOn
+            } else {
+                Pace::Enough
+            }
+        });
+        let segment = segment.unwrap();
+        let mut bytes = vec![1; usize::try_from(len).unwrap()];
+        segment.read_at(0, &mut bytes).unwrap();
+        assert!(bytes.iter().all(|&byte| byte == 0));
+        let given_up = dir.create_paced("t", len, options, &mut |filled| {
+            if filled == 0 {
+                Pace::GoOn
+            } else {
+                Pace::GiveUp
+            }
+        });
+        assert_eq!(
+            given_up.map(drop).unwrap_err().kind(),
+            ErrorKind::Interrupted
+        );
+        assert_eq!(dir.list("").unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn a_making_that_fails_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DiskDirectory::open(folder.path()).unwrap();
+    let made = dir.create(
+        "s",
+        u64::MAX >> 1,
+        SegmentOptions {
+            fill: Fill::Reserve,
+            lanes: 1,
+        },
+    );
+    assert!(made.is_err());
+    assert!(dir.create("none/s", 4096, options()).is_err());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

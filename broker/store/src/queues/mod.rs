@@ -51,7 +51,7 @@ use crate::config::QueueLogConfig;
 use crate::consume_queue::Unit;
 
 /// The folder of our files.
-const FOLDER: &str = "rocket/queues";
+pub(crate) const FOLDER: &str = "rocket/queues";
 /// Exists once something was found damaged: the next start builds the queues again.
 const MARK: &str = "rocket/queues/damaged";
 /// Units of new messages between two tables, for each queue: that many more queues share the cost of a table.
