@@ -8,7 +8,7 @@
 use std::io;
 
 use crate::api::Completion;
-use crate::checkpoint::Bounds;
+use crate::checkpoint::{Bounds, PATH};
 use crate::engine::Engine;
 
 /// How far the ceiling is raised at a time: a part of a file, so that it is raised seldom and little is made zero.
@@ -30,21 +30,82 @@ impl<C: Completion> Engine<C> {
         let ceiling = end.saturating_add(step(self.config.segment_bytes));
         let mut checkpoint = self.checkpoint.lock();
         let bounds = checkpoint.bounds;
-        if bounds.ceiling < ceiling {
-            checkpoint.set(Bounds { ceiling, ..bounds });
-            checkpoint.flush()?;
-        }
-        self.log.set_ceiling(ceiling.max(bounds.ceiling));
+        // What is set may come from a try whose flush failed, so that it does not count before this one's succeeds.
+        let ceiling = ceiling.max(bounds.ceiling);
+        checkpoint.set(Bounds { ceiling, ..bounds });
+        checkpoint.flush()?;
+        self.log.set_ceiling(ceiling);
         Ok(())
     }
 
-    /// Raises the ceiling when half a step is left. Not to be able to is no failure: the writer will try.
+    /// Raises the ceiling when half a step is left. That there is no room is no failure yet: the writer will try.
     pub(crate) fn raise_ceiling_ahead(&self, end: u64) {
         let half = step(self.config.segment_bytes) / 2;
-        if end.saturating_add(half) > self.log.ceiling()
-            && let Err(error) = self.raise_ceiling(end)
-        {
-            tracing::warn!(%error, "the ceiling of the log could not be raised ahead");
+        if end.saturating_add(half) <= self.log.ceiling() {
+            return;
+        }
+        match self.raise_ceiling(end) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+                tracing::warn!(%error, "the ceiling of the log could not be raised ahead");
+            }
+            Err(error) => self.fail(PATH, &error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rocket_mapped_file::memory::{Faults, MemoryDirectory};
+    use rocket_protocol::UnixMillis;
+
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::{Clock, LocalPolicy, NoEvents, PutOutcome, StoreConfig};
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> UnixMillis {
+            UnixMillis(1)
+        }
+    }
+
+    #[test]
+    fn a_ceiling_whose_flush_failed_does_not_count_until_one_succeeded() {
+        let dir = MemoryDirectory::default();
+        let config = StoreConfig {
+            segment_bytes: 1 << 16,
+            ..StoreConfig::default()
+        };
+        let policy = LocalPolicy {
+            flush: config.flush,
+        };
+        let (engine, _) = Engine::<fn(PutOutcome)>::open(
+            config,
+            Arc::new(dir.clone()),
+            Arc::new(Noon),
+            Arc::new(policy),
+            Arc::new(NoEvents),
+        )
+        .unwrap();
+        let before = engine.log.ceiling();
+        dir.set_faults(Faults {
+            flush_error_at: Some(1),
+            ..Faults::default()
+        });
+        assert!(engine.raise_ceiling(before).is_err());
+        assert_eq!(engine.log.ceiling(), before);
+        engine.raise_ceiling(before).unwrap();
+        assert!(engine.log.ceiling() > before);
+        for seed in 0..16 {
+            let (_, found) = Checkpoint::open(Arc::new(dir.crashed(seed))).unwrap();
+            assert_eq!(
+                found.map(|bounds| bounds.ceiling),
+                Some(engine.log.ceiling())
+            );
         }
     }
 }

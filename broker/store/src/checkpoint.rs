@@ -1,15 +1,26 @@
-//! What the store remembers of its positions. Ours is only ever a lower bound, so it needs no flush of its own:
+//! What the store remembers of its positions: lower bounds, which may be lost, and one upper bound, which may not.
 //!
 //! ```text
-//! rocket/checkpoint, two slots of 512 bytes, written in turn, the newer good one counts; big-endian
+//! rocket/checkpoint, two slots of 512 bytes, the newer good one counts; big-endian
 //!   0 magic "RKC1" · 4 version u32 = 2 · 8 sequence u64 · 16 confirm u64 · 24 flushed floor u64
 //!  32 dispatched u64 · 40 store time at dispatched i64 · 48 ceiling u64 · 56 sealed u64 · 64 scrubbed u64
 //!  72 CRC32 of bytes 0..72
 //! version 1 ends with the CRC32 at 48
 //! ```
 //!
-//! The slot is written after each flush of the log, so that a killed process leaves a floor that is close, and flushed
-//! by whoever keeps house, about once a second.
+//! A lower bound stays true when it is old, so a slot is written after each flush of the log without a flush of its own: a
+//! killed process leaves a floor that is close. Whoever keeps house flushes about once a second.
+//!
+//! The ceiling is the upper bound. It is flushed before anything is written beyond it ([`crate::ceiling`]), and must not be
+//! lost to what is written later without a flush. So **the slot that was flushed last is never written**: writes go to the
+//! other one, again and again, until a flush makes that the last flushed one. A loss of power then leaves the flushed slot
+//! as it was, and the other as it was, as any write since made it, or torn, which its checksum tells; all that is newer
+//! than the flushed slot has a ceiling at least as high. That needs of the device only that a write cut short harms no other
+//! 512 bytes than those that it changes. It does not need that a sector is written all or nothing, and could not have it:
+//! the kernel may be sending the page to the device while a slot in it is being written.
+//!
+//! A flush that failed tells nothing of what is on the disk, and a second one would succeed without doing anything. The slot
+//! is written anew before it is flushed again; nothing else depends on the first try.
 //!
 //! Beside it the file `checkpoint` that Apache's broker reads when it recovers (`StoreCheckpoint`): five i64 in a page.
 
@@ -72,6 +83,8 @@ pub(crate) struct Checkpoint {
     dir: Arc<dyn Directory>,
     segment: Arc<dyn Segment>,
     sequence: u64,
+    /// The slot to be written: not the one that was flushed last.
+    next: u64,
     /// As last set.
     pub(crate) bounds: Bounds,
     /// As last written.
@@ -99,22 +112,32 @@ impl Checkpoint {
                 dir.create(PATH, 2 * SLOT_BYTES, SegmentOptions::default())?
             }
         };
-        let mut newest: Option<(u64, Bounds)> = None;
-        for slot in 0..2 {
+        // What an earlier process wrote may be in the page cache only, for now or, after a failed flush, for ever; what is
+        // read from here on is on the disk.
+        segment.forget_cache()?;
+        let mut slots = [None; 2];
+        for (slot, at) in slots.iter_mut().zip([0, SLOT_BYTES]) {
             let mut bytes = [0; SLOT];
-            segment.read_at(slot * SLOT_BYTES, &mut bytes)?;
-            newest = newest.max_by_sequence(decode(&bytes));
+            segment.read_at(at, &mut bytes)?;
+            *slot = decode(&bytes);
         }
-        let (sequence, bounds) =
-            newest.map_or((0, None), |(sequence, bounds)| (sequence, Some(bounds)));
+        let newest = slots
+            .into_iter()
+            .zip([1, 0])
+            .filter_map(|(slot, other)| slot.map(|(sequence, bounds)| (sequence, bounds, other)))
+            .max_by_key(|(sequence, _, _)| *sequence);
+        let (sequence, bounds, next) = newest.map_or((0, None, 1), |(sequence, bounds, next)| {
+            (sequence, Some(bounds), next)
+        });
         Ok((
             Self {
                 dir,
                 segment,
                 sequence,
+                next,
                 bounds: bounds.unwrap_or_default(),
                 written: bounds,
-                flushed: None,
+                flushed: bounds,
                 apache_time: i64::MIN,
             },
             bounds,
@@ -126,15 +149,16 @@ impl Checkpoint {
         self.bounds = bounds;
     }
 
-    /// Writes what was set over the older slot: a killed process leaves it, a crash of the machine may not.
+    /// Writes what was set: a killed process leaves it, a crash of the machine may not.
     pub(crate) fn write(&mut self) -> io::Result<()> {
         if self.written == Some(self.bounds) {
             return Ok(());
         }
         self.sequence += 1;
         let bytes = encode(self.sequence, self.bounds);
+        self.written = None;
         self.segment
-            .write_at(self.sequence % 2 * SLOT_BYTES, &[IoSlice::new(&bytes)])?;
+            .write_at(self.next * SLOT_BYTES, &[IoSlice::new(&bytes)])?;
         self.written = Some(self.bounds);
         Ok(())
     }
@@ -145,8 +169,12 @@ impl Checkpoint {
         if self.flushed == Some(self.bounds) {
             return Ok(());
         }
-        self.segment.flush(0)?;
+        if let Err(error) = self.segment.flush(0) {
+            self.written = None;
+            return Err(error);
+        }
         self.flushed = Some(self.bounds);
+        self.next = 1 - self.next;
         Ok(())
     }
 
@@ -177,19 +205,6 @@ impl Checkpoint {
             .zip(fields)
             .for_each(|(place, field)| place.copy_from_slice(&field.to_be_bytes()));
         self.dir.replace(APACHE_PATH, &page)
-    }
-}
-
-trait Newest {
-    fn max_by_sequence(self, other: Self) -> Self;
-}
-
-impl Newest for Option<(u64, Bounds)> {
-    fn max_by_sequence(self, other: Self) -> Self {
-        [self, other]
-            .into_iter()
-            .flatten()
-            .max_by_key(|(sequence, _)| *sequence)
     }
 }
 
@@ -262,7 +277,7 @@ pub(crate) fn apache_time(dir: &dyn Directory) -> io::Result<Option<i64>> {
 
 #[cfg(test)]
 mod tests {
-    use rocket_mapped_file::memory::MemoryDirectory;
+    use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 
     use super::*;
 
@@ -295,6 +310,73 @@ mod tests {
         );
         dir.flip(PATH, 512 + 30);
         assert_eq!(Checkpoint::open(Arc::new(dir.killed())).unwrap().1, None);
+    }
+
+    fn ceiling_found(dir: MemoryDirectory) -> Option<u64> {
+        let bounds = Checkpoint::open(Arc::new(dir)).unwrap().1;
+        bounds.map(|bounds| bounds.ceiling)
+    }
+
+    #[test]
+    fn a_flushed_ceiling_is_not_lost_to_what_is_written_later() {
+        let dir = MemoryDirectory::default();
+        let (mut checkpoint, _) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
+        let mut bounds = Bounds::default();
+        for ceiling in [1000, 2000] {
+            bounds.ceiling = ceiling;
+            checkpoint.set(bounds);
+            checkpoint.flush().unwrap();
+        }
+        for floor in 1..6 {
+            bounds.floor = floor;
+            checkpoint.set(bounds);
+            checkpoint.write().unwrap();
+            for seed in 0..16 {
+                let crashed = dir.crashed(seed);
+                assert_eq!(ceiling_found(crashed.killed()), Some(2000));
+                // Torn: the bytes of a write that was under way are neither the old nor the new ones.
+                crashed.flip(PATH, usize::try_from(checkpoint.next).unwrap() * SLOT + 50);
+                assert_eq!(ceiling_found(crashed), Some(2000));
+            }
+        }
+    }
+
+    /// A flush that failed may have lost what it was for, and the next one would succeed without it.
+    #[test]
+    fn what_a_failed_flush_lost_is_written_again() {
+        for seed in 0..16 {
+            let dir = MemoryDirectory::default();
+            let (mut checkpoint, _) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
+            dir.set_faults(Faults {
+                flush_error_at: Some(1),
+                seed,
+                ..Faults::default()
+            });
+            checkpoint.set(Bounds {
+                ceiling: 1000,
+                ..Bounds::default()
+            });
+            assert!(checkpoint.flush().is_err());
+            checkpoint.flush().unwrap();
+            assert_eq!(ceiling_found(dir.crashed(seed)), Some(1000));
+        }
+    }
+
+    #[test]
+    fn what_is_found_is_on_the_disk() {
+        let dir = MemoryDirectory::default();
+        let (mut checkpoint, _) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
+        checkpoint.set(Bounds::default());
+        checkpoint.write().unwrap();
+        let next = dir.killed();
+        let (_, found) = Checkpoint::open(Arc::new(next.clone())).unwrap();
+        assert!(found.is_some());
+        for seed in 0..16 {
+            assert_eq!(
+                Checkpoint::open(Arc::new(next.crashed(seed))).unwrap().1,
+                found
+            );
+        }
     }
 
     #[test]

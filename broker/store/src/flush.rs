@@ -84,13 +84,15 @@ impl<C: Completion> Engine<C> {
                 durable
             };
             self.settle();
-            self.note(|bounds| Bounds {
+            let mut checkpoint = self.checkpoint.lock();
+            let bounds = checkpoint.bounds;
+            checkpoint.set(Bounds {
                 floor: durable.max(bounds.floor),
                 confirm: confirm.max(bounds.confirm),
                 ..bounds
             });
             // Not to be able to is no failure of the store: the bound stays lower.
-            if let Err(error) = self.checkpoint.lock().write() {
+            if let Err(error) = checkpoint.write() {
                 tracing::warn!(%error, "the checkpoint was not written");
             }
         }
