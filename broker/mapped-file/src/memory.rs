@@ -199,6 +199,21 @@ impl MemoryDirectory {
         image.disk[at] ^= 1;
     }
 
+    /// Takes the end of a file away, from `len` on. For damage that no crash makes.
+    ///
+    /// # Panics
+    /// When there is no such file.
+    #[expect(
+        clippy::expect_used,
+        reason = "a test names a file that does not exist"
+    )]
+    pub fn truncate(&self, path: &str, len: usize) {
+        let world = self.world.lock();
+        let mut image = world.files.get(path).expect("a file of that name").lock();
+        image.cache.truncate(len);
+        image.disk.truncate(len);
+    }
+
     /// Sectors `from..to` cannot be read from now on: a read is an I/O error. A look at a map would be SIGBUS; a lease of
     /// them panics.
     ///

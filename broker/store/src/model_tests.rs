@@ -5,9 +5,13 @@
 //! answer said; what a consumer once saw at an offset is still there or was removed by retention; queues are dense; no
 //! message is there twice, or at all when its sender was told that it was not appended; keys are found.
 //!
-//! `ROCKET_STORE_CASES` sets the number of cases.
+//! What changes when the disk also rots is in [`rot`].
+//!
+//! `ROCKET_STORE_CASES` sets the number of cases, `ROCKET_STORE_SEED` which ones.
 
-use std::collections::{BTreeMap, HashSet};
+mod rot;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -17,6 +21,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 
+use self::rot::Rot;
 use crate::mutant::{self, Mutant};
 use crate::test_support::message_with;
 use crate::{
@@ -64,6 +69,7 @@ enum Op {
     },
     Kill,
     Close,
+    Rot(Rot),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -156,6 +162,10 @@ struct World {
     promised: BTreeMap<(u32, u64), u64>,
     seen: BTreeMap<(u32, u64), u64>,
     refused: HashSet<u64>,
+    /// Where the messages lie that were answered or seen: from, to.
+    places: Mutex<HashMap<u64, (u64, u64)>>,
+    /// What rotted, in order; it is empty but for the tests of [`rot`].
+    rotten: Vec<String>,
 }
 
 impl World {
@@ -191,6 +201,8 @@ impl World {
             promised: BTreeMap::new(),
             seen: BTreeMap::new(),
             refused: HashSet::new(),
+            places: Mutex::default(),
+            rotten: Vec::new(),
         };
         world.open();
         world
@@ -205,6 +217,10 @@ impl World {
             Arc::clone(&self.policy),
             Arc::new(NoEvents),
         );
+        if !self.rotten.is_empty() {
+            self.engine = self.opened_rotten(opened.map(|(engine, _)| engine));
+            return;
+        }
         let (engine, report) = opened.expect("the store opens again after any crash");
         assert_eq!(report.damaged_ranges, 0, "no crash makes damage");
         self.engine = Some(engine);
@@ -215,6 +231,9 @@ impl World {
     }
 
     fn run(&mut self, op: Op) {
+        if self.engine.is_none() {
+            return;
+        }
         self.clock.0.fetch_add(7, Ordering::Relaxed);
         match op {
             Op::Send {
@@ -281,6 +300,7 @@ impl World {
                 let next = self.dir.killed();
                 self.restart(next);
             }
+            Op::Rot(rot) => self.rot(rot),
         }
         self.take_outcomes();
     }
@@ -367,10 +387,23 @@ impl World {
             self.answered += 1;
             match (outcome.status, outcome.appended) {
                 (PutStatus::Ok, Some(appended)) if sent.is_kept && sent.is_queued => {
+                    let of_one = [appended.physical_offset];
+                    let starts = match &appended.physical_offsets[..] {
+                        [] => &of_one[..],
+                        many => many,
+                    };
+                    // Records of one append are of about one length.
+                    let len = appended.len / u64::from(appended.count);
+                    for (number, start) in (sent.first..).zip(starts) {
+                        self.places.lock().insert(number, (start.0, start.0 + len));
+                    }
                     for index in 0..u64::from(appended.count) {
                         let key = (sent.queue, appended.queue_offset.0 + index);
                         let before = self.promised.insert(key, sent.first + index);
-                        assert_eq!(before, None, "an offset is promised once");
+                        assert!(
+                            before.is_none_or(|before| self.is_excused(before)),
+                            "an offset is promised once"
+                        );
                     }
                 }
                 (PutStatus::Ok | PutStatus::FlushDiskTimeout, Some(_)) => {}
@@ -382,6 +415,10 @@ impl World {
 
     /// Reads everything and compares.
     fn look(&mut self) {
+        if !self.rotten.is_empty() {
+            self.look_at_rotten();
+            return;
+        }
         let topic = TopicName::parse(TOPIC).unwrap();
         let mut everywhere = HashSet::new();
         for queue in 0..QUEUES {
@@ -421,6 +458,7 @@ impl World {
                             "message {number} was refused"
                         );
                         found.insert((queue, view.queue_offset().0), number);
+                        self.note_place(number, &view, len);
                         self.look_up(&topic, number);
                         next += 1;
                         rest = &rest[len..];
@@ -451,6 +489,11 @@ impl World {
         }
     }
 
+    fn note_place(&self, number: u64, view: &RecordView<'_>, len: usize) {
+        let from = view.physical_offset().0;
+        self.places.lock().insert(number, (from, from + len as u64));
+    }
+
     /// Looks a message up by its key. A write that failed in the middle may leave the index short until the next start.
     fn look_up(&self, topic: &TopicName, number: u64) {
         let key = format!("k{number}");
@@ -475,12 +518,25 @@ impl World {
 }
 
 fn cases() -> u32 {
+    setting("ROCKET_STORE_CASES").unwrap_or(300)
+}
+
+fn rng() -> TestRng {
+    let Some(seed) = setting("ROCKET_STORE_SEED") else {
+        return TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    };
+    let mut bytes = [0; 32];
+    bytes[..4].copy_from_slice(&seed.to_be_bytes());
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+}
+
+fn setting(name: &str) -> Option<u32> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the number of cases is for whoever runs the tests to choose"
+        reason = "the number of cases and the seed are for whoever runs the tests to choose"
     )]
-    let cases = std::env::var("ROCKET_STORE_CASES").ok();
-    cases.and_then(|cases| cases.parse().ok()).unwrap_or(300)
+    let text = std::env::var(name).ok();
+    text.and_then(|text| text.parse().ok())
 }
 
 fn play(flush: Flush, policy: &Arc<dyn CommitPolicy>, ops: &[Op]) {
@@ -499,15 +555,23 @@ fn search(
     policy: &Arc<dyn CommitPolicy>,
     cases: u32,
 ) -> Result<(), TestError<Vec<Op>>> {
+    search_among(op(), flush, policy, cases)
+}
+
+fn search_among(
+    op: impl Strategy<Value = Op>,
+    flush: Flush,
+    policy: &Arc<dyn CommitPolicy>,
+    cases: u32,
+) -> Result<(), TestError<Vec<Op>>> {
     let config = Config {
         cases,
         failure_persistence: None,
         max_shrink_iters: 2000,
         ..Config::default()
     };
-    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let mut runner = TestRunner::new_with_rng(config, rng);
-    runner.run(&prop::collection::vec(op(), 1..80), |ops| {
+    let mut runner = TestRunner::new_with_rng(config, rng());
+    runner.run(&prop::collection::vec(op, 1..80), |ops| {
         play(flush, policy, &ops);
         Ok(())
     })

@@ -67,7 +67,7 @@ pub(crate) fn follow(
         found.records += end.records;
         found.end = end.end;
         if end.end >= floor {
-            return Ok(found);
+            return ends_in_a_file(log, end.end).map(|()| found);
         }
         let next = resume(log, end.end, floor, rule)?;
         found.damaged.push(Damaged {
@@ -81,6 +81,17 @@ pub(crate) fn follow(
         missing += (next - end.end) / RECORD_BYTES_MIN;
         found.end = next;
     }
+}
+
+/// A file that is shorter than it was may have taken the end with it, though the next one was made already.
+fn ends_in_a_file(log: &CommitLog, end: u64) -> Result<(), OpenError> {
+    let files = log.files();
+    let goes_on = files.last().is_none_or(|last| last.end() == end);
+    if goes_on || log.file_at(end).is_some() {
+        return Ok(());
+    }
+    let reason = "the file that the log ended in is shorter than it was";
+    Err(OpenError::damaged("commitlog", end, end, reason))
 }
 
 /// Where good records go on behind the damage at `from`: at one that knows its own place, at the next file, or at the

@@ -261,6 +261,31 @@ fn a_log_whose_end_is_gone_does_not_open_and_is_not_changed() {
 }
 
 #[test]
+fn a_log_file_that_lost_the_end_of_the_log_does_not_open_though_the_next_one_was_made() {
+    let dir = MemoryDirectory::default();
+    let (engine, _) = open(&dir);
+    // More than half of a file: the next one is made ahead.
+    fill(&engine, 40);
+    engine.prepare_step();
+    engine.checkpoint_step();
+    let next = dir.killed();
+    drop(engine);
+    assert_eq!(next.list_names("commitlog").len(), 2);
+    next.truncate(FIRST, 1000);
+    let opened = Engine::<Tell>::open(
+        StoreConfig {
+            segment_bytes: SEGMENT,
+            ..small("unused".as_ref())
+        },
+        Arc::new(next),
+        clock(1),
+        Arc::new(LocalPolicy { flush: Flush::Sync }),
+        Arc::new(rocket_store::NoEvents),
+    );
+    assert!(matches!(opened.map(|_| ()), Err(OpenError::Damaged { .. })));
+}
+
+#[test]
 fn a_file_that_is_missing_between_others_is_damage_and_the_rest_is_served() {
     let (dir, _) = world();
     rocket_mapped_file::Directory::remove(&dir, &format!("commitlog/{SEGMENT:020}")).unwrap();
