@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, Scrape};
 use crate::processor::{BrokerProcessor, BrokerStore, Deps, PullPolling};
 use crate::refuser::Refuser;
 use crate::registration::{Plan, Registration};
+use crate::retention::{self, GroupReaders};
 use crate::{clock, http, recovered, store_settings};
 
 /// Why a broker could not start.
@@ -117,8 +118,7 @@ impl StoreEvents for Events {
     }
 
     fn removed(&self, removed: &Removed) {
-        let messages: u64 = removed.messages.iter().map(|(_, _, count)| count).sum();
-        tracing::info!(from = %removed.from, to = %removed.to, bytes = removed.bytes, messages, reason = ?removed.reason, "retention removed a part of the log");
+        retention::tell(&self.metrics, removed);
     }
 }
 
@@ -215,6 +215,14 @@ impl Broker {
             period: config.register_name_server_period,
             timeout: config.register_broker_timeout,
         };
+        let clients = Arc::new(Clients::new());
+        let readers = Arc::new(GroupReaders::new(
+            Arc::clone(&metadata),
+            Arc::clone(&clients),
+            config.message_delay_level.0.len(),
+            config.file_reserved_time,
+        ));
+        store.set_readers(Arc::clone(&readers) as _);
         let config = Arc::new(LiveConfig::new(config));
         let registration = Registration::default();
         let serving = if standby {
@@ -230,7 +238,8 @@ impl Broker {
                 config: Arc::clone(&config),
                 store: Arc::clone(&store),
                 metadata: Arc::clone(&metadata),
-                clients: Arc::new(Clients::new()),
+                clients,
+                readers,
                 long_polling,
                 metrics: Arc::clone(&metrics),
                 topics_changed: Arc::new(move || nudge.topics_changed()),

@@ -101,6 +101,7 @@ impl Sources {
         let stats = self.store.stats();
         series.log_damaged_bytes.set(signed(stats.damaged_bytes));
         series.log_scrubbed_bytes.set(signed(stats.scrubbed_bytes));
+        series.retention_held_bytes.set(signed(stats.bytes_held));
         let disk = self.store.disk();
         series.disk_used_bytes.set(signed(disk.used));
         series.disk_capacity_bytes.set(signed(disk.capacity));

@@ -3,6 +3,7 @@
 use rocket_store::{Flush, Preallocate, Retention, StoreConfig, Watermarks};
 
 use crate::config::{BrokerConfig, FlushDiskType, ReplicationMode, SegmentPreallocate};
+use crate::memory;
 
 /// Bytes of a consume queue entry.
 const QUEUE_UNIT_BYTES: u64 = 20;
@@ -20,11 +21,6 @@ pub fn of(config: &BrokerConfig) -> StoreConfig {
     let defaults = StoreConfig::default();
     let percent = |ratio: u32| u8::try_from(ratio).unwrap_or(100);
     let queue_bytes = config.mapped_file_size_consume_queue.0;
-    let force = if config.clean_file_forcibly_enable {
-        config.disk_space_clean_forcibly_ratio
-    } else {
-        config.disk_space_warning_level_ratio
-    };
     StoreConfig {
         dir: config.store_path_root_dir.clone(),
         segment_bytes: config.mapped_file_size_commit_log.0,
@@ -42,15 +38,28 @@ pub fn of(config: &BrokerConfig) -> StoreConfig {
         append_queue_max: config.append_queue_max,
         retention: Retention {
             reserved: config.file_reserved_time,
+            bytes_max: match config.commit_log_bytes_max.0 {
+                0 => u64::MAX,
+                max => max,
+            },
+            unconsumed_extra: config.unconsumed_extra_time,
             delete_when: config.delete_when.0.clone(),
             interval: config.clean_resource_interval,
             ..defaults.retention
         },
         watermarks: Watermarks {
             clean: percent(config.disk_max_used_space_ratio),
-            force: percent(force),
+            force: config
+                .clean_file_forcibly_enable
+                .then(|| percent(config.disk_space_clean_forcibly_ratio)),
             refuse: percent(config.disk_space_warning_level_ratio),
         },
+        metadata_reserve_bytes: config.metadata_reserve_bytes.0,
+        scrub_bytes_per_second: config.scrub_bytes_per_second.0,
+        catch_up_bytes: config.catch_up_bytes.0,
+        memory_bytes: memory::bytes().map_or(defaults.memory_bytes, |bytes| {
+            bytes / 100 * u64::from(config.access_message_in_memory_max_ratio)
+        }),
         preallocate: match config.segment_preallocate {
             SegmentPreallocate::Reserve => Preallocate::Reserve,
             SegmentPreallocate::Zeros => Preallocate::Zeros,
@@ -74,6 +83,8 @@ mod tests {
             ("maxIndexNum", "400000000"),
             ("diskSpaceWarningLevelRatio", "99"),
             ("cleanFileForciblyEnable", "false"),
+            ("commitLogBytesMax", "4294967296"),
+            ("scrubBytesPerSecond", "0"),
         ] {
             let mut config = BrokerConfig::default();
             config.set(key, value).unwrap().unwrap();
@@ -84,13 +95,12 @@ mod tests {
     }
 
     #[test]
-    fn without_forced_cleaning_nothing_is_deleted_before_writes_are_refused() {
+    fn without_forced_cleaning_writes_are_refused_and_nothing_is_deleted() {
         let mut config = BrokerConfig::default();
         config
             .set("cleanFileForciblyEnable", "false")
             .unwrap()
             .unwrap();
-        let marks = of(&config).watermarks;
-        assert_eq!(marks.force, marks.refuse);
+        assert_eq!(of(&config).watermarks.force, None);
     }
 }

@@ -100,16 +100,24 @@ settings! {
         file_reserved_time: Duration, "fileReservedTime" = "72", at_least(1), "h", Restart, RocketMQ;
         /// Hours of the day (UTC) in which files past fileReservedTime are deleted.
         delete_when: Hours, "deleteWhen" = "04", ANY, "", Restart, RocketMQ;
+        /// How much longer than fileReservedTime a commit log file may be kept, and a log above commitLogBytesMax stay so, because a consumer group has not consumed it; 0 = not at all.
+        unconsumed_extra_time: Duration, "unconsumedExtraTime" = "72", between(0, 87_600), "h", Restart, Ours;
+        /// Size of the commit log above which its oldest files are deleted at any hour and age; 0 = any size.
+        commit_log_bytes_max: ByteSize, "commitLogBytesMax" = "0", ANY, "bytes", Restart, Ours;
         /// How often retention and disk space are looked at.
         clean_resource_interval: Duration, "cleanResourceInterval" = "10000", between(100, 3_600_000), "ms", Restart, RocketMQ;
         /// Disk usage above which files past fileReservedTime are deleted at any hour.
         disk_max_used_space_ratio: u32, "diskMaxUsedSpaceRatio" = "75", between(10, 95), "%", Restart, RocketMQ;
-        /// Disk usage above which the oldest files are deleted whatever their age.
+        /// Disk usage above which the oldest files are deleted whatever their age and whoever has not consumed them.
         disk_space_clean_forcibly_ratio: u32, "diskSpaceCleanForciblyRatio" = "85", between(30, 97), "%", Restart, RocketMQ;
         /// Disk usage above which writes are refused.
         disk_space_warning_level_ratio: u32, "diskSpaceWarningLevelRatio" = "90", between(35, 99), "%", Restart, RocketMQ;
-        /// Whether files may be deleted before fileReservedTime when the disk is short.
+        /// Whether files may be deleted before fileReservedTime, and before they are consumed, when the disk is short. When false writes are refused instead.
         clean_file_forcibly_enable: bool, "cleanFileForciblyEnable" = "true", ANY, "", Restart, RocketMQ;
+        /// Room on the disk that no commit log file takes: kept for topics, groups, positions, queues and index.
+        metadata_reserve_bytes: ByteSize, "metadataReserveBytes" = "134217728", ANY, "bytes", Restart, Ours;
+        /// Bytes of the commit log that are read again and compared with their checksums in a second; 0 = none.
+        scrub_bytes_per_second: ByteSize, "scrubBytesPerSecond" = "8388608", ANY, "bytes", Restart, Ours;
         /// Whether messages are indexed by key.
         message_index_enable: bool, "messageIndexEnable" = "true", ANY, "", Restart, RocketMQ;
         /// Hash slots of an index file.
@@ -124,6 +132,10 @@ settings! {
         auto_create_topic_enable: bool, "autoCreateTopicEnable" = "true", ANY, "", Hot, RocketMQ;
         /// Whether an unknown consumer group is created on first use.
         auto_create_subscription_group: bool, "autoCreateSubscriptionGroup" = "true", ANY, "", Hot, RocketMQ;
+        /// Topics, retry and dead-letter topics left aside, above which a send creates no more; administrators may.
+        auto_create_topics_max: usize, "autoCreateTopicsMax" = "10000", ANY, "", Hot, Ours;
+        /// Consumer groups above which first use creates no more; administrators may.
+        auto_create_groups_max: usize, "autoCreateGroupsMax" = "10000", ANY, "", Hot, Ours;
         /// Queues of a topic that is created by a send, at most.
         default_topic_queue_nums: u32, "defaultTopicQueueNums" = "8", between(1, 1_024), "", Hot, RocketMQ;
         /// Whether a topic named as the cluster exists.
@@ -168,8 +180,10 @@ settings! {
         max_transfer_bytes_on_message_in_disk: ByteSize, "maxTransferBytesOnMessageInDisk" = "65536", between(1_024, 8 * MIB), "bytes", Hot, RocketMQ;
         /// Messages of one pull when they are likely on disk only.
         max_transfer_count_on_message_in_disk: u32, "maxTransferCountOnMessageInDisk" = "8", between(1, 4_096), "", Hot, RocketMQ;
-        /// Share of the machine's memory within which the newest part of the log is taken to be in memory.
-        access_message_in_memory_max_ratio: u32, "accessMessageInMemoryMaxRatio" = "40", between(1, 90), "%", Hot, RocketMQ;
+        /// Share of the memory (of the cgroup's limit where there is one, else of the machine's) within which the newest part of the log is taken to be in memory.
+        access_message_in_memory_max_ratio: u32, "accessMessageInMemoryMaxRatio" = "40", between(1, 90), "%", Restart, RocketMQ;
+        /// Page cache that consumers who are far behind may take, all together.
+        catch_up_bytes: ByteSize, "catchUpBytes" = "67108864", at_least(MIB), "bytes", Restart, Ours;
         /// Messages that a query by key answers at most.
         max_msgs_num_batch: u32, "maxMsgsNumBatch" = "64", between(1, 4_096), "", Hot, RocketMQ;
         /// Whether consumers may filter by SQL92 expressions.
@@ -276,6 +290,15 @@ impl BrokerConfig {
             conflict(format!(
                 "mappedFileSizeCommitLog = {} is too small for maxMessageSize = {} and 131072 bytes of record head",
                 self.mapped_file_size_commit_log.0, self.max_message_size.0
+            ));
+        }
+        let (max, file) = (
+            self.commit_log_bytes_max.0,
+            self.mapped_file_size_commit_log.0,
+        );
+        if max > 0 && max < file.saturating_mul(2) {
+            conflict(format!(
+                "commitLogBytesMax = {max} is less than two files of mappedFileSizeCommitLog = {file}: the one that is written and the next one"
             ));
         }
         if self.broker_role == BrokerRole::Slave && self.broker_id == 0 && given("brokerId") {

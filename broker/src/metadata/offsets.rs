@@ -202,6 +202,25 @@ impl Offsets {
         self.is_changed.store(true, Ordering::Relaxed);
     }
 
+    /// Shows every group with a position in a topic, with its positions. The table is held meanwhile.
+    pub fn each(
+        &self,
+        mut show: impl FnMut(&TopicName, &GroupName, &mut dyn Iterator<Item = (QueueId, i64)>),
+    ) {
+        let table = self.table.read();
+        for (topic, groups) in table.iter() {
+            for (group, queues) in groups {
+                let rows = queues
+                    .iter()
+                    .map(|(queue, cell)| (*queue, cell.committed.load(Ordering::Relaxed)));
+                let mut rows = rows.filter(|(_, offset)| *offset >= 0).peekable();
+                if rows.peek().is_some() {
+                    show(topic, group, &mut rows);
+                }
+            }
+        }
+    }
+
     /// All positions: the file's text and the answer to GET_ALL_CONSUMER_OFFSET.
     pub fn to_body(&self) -> ConsumerOffsetTable {
         let table = self.table.read();

@@ -1,10 +1,10 @@
 //! The broker's series.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus::{
     Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
@@ -52,6 +52,14 @@ metrics! {
         disk_used_bytes: IntGauge = "rocket_disk_used_bytes" [] [];
         /// Bytes of the file system of the store.
         disk_capacity_bytes: IntGauge = "rocket_disk_capacity_bytes" [] [];
+        /// Messages that retention removed. `oversize`: commitLogBytesMax; `disk_forced`: above diskSpaceCleanForciblyRatio.
+        retention_removed_messages: IntCounterVec = "rocket_retention_removed_messages_total" ["reason"] [];
+        /// Bytes of commit log files that retention removed.
+        retention_removed_bytes: IntCounterVec = "rocket_retention_removed_bytes_total" ["reason"] [];
+        /// Messages that retention removed before the group had consumed them. Above 0 a human should look.
+        retention_unconsumed_messages: IntCounterVec = "rocket_retention_unconsumed_messages_total" ["topic", "consumer_group"] [];
+        /// Bytes of commit log files that are due and kept because a group has not consumed them.
+        retention_held_bytes: IntGauge = "rocket_retention_held_bytes" [] [];
         /// 1 when this replica is the master of its group and serves, else 0.
         role: IntGauge = "rocket_role" [] [];
         /// Members of the in-sync set, the master included.
@@ -154,6 +162,8 @@ pub struct Metrics {
     pub series: Series,
     sent: [RwLock<HashMap<String, Arc<TopicSeries>>>; 4],
     given: RwLock<HashMap<String, HashMap<String, Arc<OutSeries>>>>,
+    /// Topics and groups with a series of unconsumed messages.
+    lost: Mutex<HashMap<String, HashSet<String>>>,
 }
 
 impl Metrics {
@@ -166,6 +176,7 @@ impl Metrics {
             series: Series::register(registry)?,
             sent: Default::default(),
             given: RwLock::default(),
+            lost: Mutex::default(),
         })
     }
 
@@ -232,6 +243,27 @@ impl Metrics {
             .inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
+    /// Counts what retention removed.
+    pub fn removed(&self, reason: &'static str, messages: u64, bytes: u64) {
+        let series = &self.series;
+        let messages_removed = series
+            .retention_removed_messages
+            .with_label_values(&[reason]);
+        messages_removed.inc_by(messages);
+        let bytes_removed = series.retention_removed_bytes.with_label_values(&[reason]);
+        bytes_removed.inc_by(bytes);
+    }
+
+    /// Counts messages that retention removed before `group` had consumed them.
+    pub fn unconsumed(&self, topic: &str, group: &str, messages: u64) {
+        let mut lost = self.lost.lock();
+        lost.entry(topic.to_owned())
+            .or_default()
+            .insert(group.to_owned());
+        let series = &self.series.retention_unconsumed_messages;
+        series.with_label_values(&[topic, group]).inc_by(messages);
+    }
+
     /// The histogram of answers of one kind, to be kept by whoever answers often. The time goes in as milliseconds.
     pub fn latency(
         &self,
@@ -286,6 +318,10 @@ impl Metrics {
                 .series
                 .message_size
                 .remove_label_values(&[topic, kind.as_str()]);
+        }
+        for group in self.lost.lock().remove(topic).unwrap_or_default() {
+            let series = &self.series.retention_unconsumed_messages;
+            let _ = series.remove_label_values(&[topic, group.as_str()]);
         }
         for group in self
             .given

@@ -45,6 +45,7 @@ use crate::identity::Identity;
 use crate::long_polling::LongPolling;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::retention::GroupReaders;
 
 pub use pending::PendingSend;
 pub use pull::ParkedPull;
@@ -70,6 +71,8 @@ pub struct Deps {
     pub metadata: Arc<Metadata>,
     /// Who is connected.
     pub clients: Arc<Clients>,
+    /// Who reads, for retention.
+    pub readers: Arc<GroupReaders>,
     /// Pulls that wait.
     pub long_polling: Arc<PullPolling>,
     /// Counters.

@@ -98,6 +98,7 @@ impl BrokerProcessor {
     }
 
     fn scan_clients(&self) {
+        self.deps.readers.observe(self.now());
         let silence = self.deps.config.load().channel_expired_timeout;
         let silence_ms = i64::try_from(silence.as_millis()).unwrap_or(i64::MAX);
         for notice in self.deps.clients.expire(self.now(), silence_ms) {

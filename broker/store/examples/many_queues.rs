@@ -68,7 +68,7 @@ fn open(dir: &std::path::Path) -> anyhow::Result<Engine<Done>> {
         // How full the disk was before is not what is asked.
         watermarks: Watermarks {
             clean: 100,
-            force: 100,
+            force: Some(100),
             refuse: 100,
         },
         ..StoreConfig::default()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
+use rocket_protocol::{GroupName, PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
 
 /// The store's only source of time.
 pub trait Clock: Send + Sync + 'static {
@@ -148,6 +148,23 @@ pub struct Removed {
     pub reason: RemovalReason,
     /// Messages that were removed, by queue, where there were any.
     pub messages: Vec<(TopicName, QueueId, u64)>,
+    /// Those of them that a consumer group had not consumed.
+    pub unconsumed: Vec<Unconsumed>,
+}
+
+/// Messages that retention took before a consumer group had consumed them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unconsumed {
+    /// The group.
+    pub group: GroupName,
+    /// The topic.
+    pub topic: TopicName,
+    /// The queue.
+    pub queue_id: QueueId,
+    /// The first one.
+    pub from: QueueOffset,
+    /// One behind the last one.
+    pub to: QueueOffset,
 }
 
 /// Why retention removed something.
@@ -157,6 +174,8 @@ pub enum RemovalReason {
     Expired,
     /// Older than `fileReservedTime`, at once because the disk is fuller than `diskMaxUsedSpaceRatio`.
     ExpiredUnderPressure,
+    /// The log was larger than `commitLogBytesMax`.
+    Oversize,
     /// The oldest file regardless of its age because the disk is fuller than `diskSpaceCleanForciblyRatio`.
     Forced,
 }
@@ -445,6 +464,8 @@ pub struct Stats {
     pub messages_removed: u64,
     /// Bytes of log files removed by retention.
     pub bytes_removed: u64,
+    /// Bytes of log files that are due and stay because a consumer group has not consumed them. Now, not since start.
+    pub bytes_held: u64,
     /// Sends that wait for an answer now.
     pub pending: u64,
     /// Sends refused because too many waited.

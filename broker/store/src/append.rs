@@ -123,7 +123,7 @@ impl<C: Completion> Engine<C> {
     fn make_files(&self, appender: &Appender, messages: &[MessageRef<'_>]) -> io::Result<()> {
         let lens = messages.iter().map(MessageRef::encoded_len);
         for start in appender.files_needed(lens, |start| self.file_len(start)) {
-            self.log.ensure(start)?;
+            self.make_file(start)?;
         }
         Ok(())
     }

@@ -33,6 +33,12 @@ pub enum Preallocate {
 pub struct Retention {
     /// Log files whose newest message is older are removed (`fileReservedTime`, default 72 h).
     pub reserved: Duration,
+    /// The oldest log files are removed while all together are larger. Default `u64::MAX`: never.
+    pub bytes_max: u64,
+    /// How much older than `reserved` a file may become, and how much longer an oversize log may stay so, because a consumer
+    /// group has not consumed it. Who reads is said by [`crate::Store::set_readers`]; until then only the hard limit
+    /// ([`Watermarks::force`]) removes anything. Default 0: retention does not look at consumers.
+    pub unconsumed_extra: Duration,
     /// Hours of the day (0..=23) at which expired files are removed (`deleteWhen`, default 4).
     pub delete_when: Vec<u8>,
     /// Minutes by which the hours of `delete_when` are ahead of UTC. Default 0.
@@ -48,8 +54,9 @@ pub struct Retention {
 pub struct Watermarks {
     /// Above: expired files are removed at once (`diskMaxUsedSpaceRatio`, default 75).
     pub clean: u8,
-    /// Above: the oldest files are removed regardless of age (`diskSpaceCleanForciblyRatio`, default 85).
-    pub force: u8,
+    /// Above: the oldest files are removed regardless of age and of who has not consumed them
+    /// (`diskSpaceCleanForciblyRatio`, default 85). `None`: never; writes are refused instead.
+    pub force: Option<u8>,
     /// Above: appends are refused until it is below again (`diskSpaceWarningLevelRatio`, default 90).
     pub refuse: u8,
 }
@@ -115,6 +122,9 @@ pub struct StoreConfig {
     pub retention: Retention,
     /// How full the disk may be.
     pub watermarks: Watermarks,
+    /// Room that no log file takes: with less available none is made, and appends are refused as above the mark. For all
+    /// that is written beside messages. Default 0; whoever knows what else lies there sets it.
+    pub metadata_reserve_bytes: u64,
     /// How log files are made.
     pub preallocate: Preallocate,
     /// Delays of the levels 1, 2, … in milliseconds (`messageDelayLevel`, default RocketMQ's 18 from 1 s to 2 h): the
@@ -152,6 +162,8 @@ impl Default for StoreConfig {
             append_bytes_max: 16 << 20,
             retention: Retention {
                 reserved: Duration::from_hours(72),
+                bytes_max: u64::MAX,
+                unconsumed_extra: Duration::ZERO,
                 delete_when: vec![4],
                 utc_offset_minutes: 0,
                 interval: Duration::from_secs(10),
@@ -159,9 +171,10 @@ impl Default for StoreConfig {
             },
             watermarks: Watermarks {
                 clean: 75,
-                force: 85,
+                force: Some(85),
                 refuse: 90,
             },
+            metadata_reserve_bytes: 0,
             preallocate: Preallocate::Reserve,
             delay_levels_ms: DELAY_LEVELS_S
                 .iter()
@@ -260,7 +273,9 @@ impl StoreConfig {
         )?;
         let marks = self.watermarks;
         rule(
-            marks.clean <= marks.force && marks.force <= marks.refuse && marks.refuse <= 100,
+            marks.clean <= marks.force.unwrap_or(marks.clean)
+                && marks.force.unwrap_or(marks.clean) <= marks.refuse
+                && marks.refuse <= 100,
             "watermarks",
             "must not fall: clean, force, refuse, at most 100",
         )

@@ -14,8 +14,8 @@
 //! Completions are called with none of them held but writing and answering, which nobody waits for.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use rocket_mapped_file::{Directory, Lock};
@@ -36,6 +36,7 @@ use crate::index::Index;
 use crate::mutant::{self, Mutant};
 use crate::progress::Progress;
 use crate::queues::Queues;
+use crate::readers::{Look, Readers};
 use crate::recovery;
 use crate::relay::Relay;
 use crate::scrub::Scrub;
@@ -56,6 +57,7 @@ pub(crate) struct Counters {
     pub(crate) messages_dispatched: AtomicU64,
     pub(crate) messages_removed: AtomicU64,
     pub(crate) bytes_removed: AtomicU64,
+    pub(crate) bytes_held: AtomicU64,
     pub(crate) refused_busy: AtomicU64,
     pub(crate) refused_disk_full: AtomicU64,
 }
@@ -110,6 +112,8 @@ pub struct Engine<C: Completion> {
     pub(crate) answering: Relay<Vec<Waiter<C>>>,
     pub(crate) promise_timeout_ms: i64,
     pub(crate) scrub: Scrub,
+    pub(crate) readers: OnceLock<Arc<dyn Readers>>,
+    pub(crate) look: Mutex<Look>,
     _lock: Box<dyn Lock>,
 }
 
@@ -150,6 +154,8 @@ impl<C: Completion> Engine<C> {
             promise_timeout_ms: i64::try_from(config.promise_timeout.as_millis())
                 .unwrap_or(i64::MAX),
             scrub: Scrub::default(),
+            readers: OnceLock::new(),
+            look: Mutex::default(),
             _lock: parts.lock,
             config,
             dir,
@@ -177,6 +183,12 @@ impl<C: Completion> Engine<C> {
         }
         let removed = self.dir.remove(ABORT).and_then(|()| self.dir.sync(""));
         removed.map_err(|error| format!("{ABORT}: {error}").into())
+    }
+
+    /// Says who reads, once: what a group has not consumed is kept longer (see [`crate::Retention::unconsumed_extra`]).
+    pub fn set_readers(&self, readers: Arc<dyn Readers>) {
+        let is_first = self.readers.set(readers).is_ok();
+        debug_assert!(is_first, "readers are set once");
     }
 
     /// The positions of the log.
@@ -237,6 +249,7 @@ impl<C: Completion> Engine<C> {
             messages_dispatched: get(&counters.messages_dispatched),
             messages_removed: get(&counters.messages_removed),
             bytes_removed: get(&counters.bytes_removed),
+            bytes_held: get(&counters.bytes_held),
             pending: self.waiters.lock().len() as u64,
             refused_busy: get(&counters.refused_busy),
             refused_disk_full: get(&counters.refused_disk_full),

@@ -47,9 +47,12 @@ mod places;
 mod progress;
 mod queues;
 mod read;
+mod readers;
 mod recovery;
 mod relay;
+mod retain;
 mod retention;
+mod room;
 mod scrub;
 mod sound;
 mod store;
@@ -68,6 +71,7 @@ pub use config::*;
 pub use engine::{Engine, Step};
 pub use error::{CloseError, OpenError, RecoveryReport};
 pub use flush::FlushJob;
+pub use readers::{Reader, Readers};
 pub use store::Store;
 
 #[cfg(feature = "mutants")]

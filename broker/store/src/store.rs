@@ -24,6 +24,7 @@ use crate::api::{
 use crate::config::{Flush, StoreConfig};
 use crate::engine::{Engine, Step};
 use crate::error::{CloseError, OpenError, RecoveryReport};
+use crate::readers::Readers;
 
 /// How often the house is kept.
 const TICK: Duration = Duration::from_millis(100);
@@ -157,6 +158,7 @@ impl<C: Completion> Shared<C> {
             ticks(self.engine.config.retention.interval),
         );
         let mut tick: u128 = 0;
+        let mut retained = Step::Idle;
         while !self.is_stopping() {
             self.house.wait_for(TICK);
             tick += 1;
@@ -167,8 +169,8 @@ impl<C: Completion> Shared<C> {
             if tick.is_multiple_of(checkpoint) {
                 self.engine.checkpoint_step();
             }
-            if tick.is_multiple_of(retention) {
-                self.engine.retention_step();
+            if tick.is_multiple_of(retention) || retained == Step::Worked {
+                retained = self.engine.retention_step();
             }
         }
     }
@@ -388,6 +390,11 @@ impl<C: Completion> Store<C> {
     /// the log until retention takes them.
     pub fn delete_topic(&self, topic: &TopicName) -> io::Result<()> {
         self.engine().delete_topic(topic)
+    }
+
+    /// See [`Engine::set_readers`].
+    pub fn set_readers(&self, readers: Arc<dyn Readers>) {
+        self.engine().set_readers(readers);
     }
 
     /// The positions of the log.

@@ -1,18 +1,15 @@
-//! The engine's steps beside those of a message's path: securing positions, preparing files, retention.
+//! The engine's steps beside those of a message's path: securing positions, preparing files.
 
 use std::io;
 use std::sync::atomic::Ordering;
 
 use rocket_mapped_file::Segment;
-use rocket_protocol::{PhysicalOffset, TopicName, UnixMillis};
 
-use crate::api::{Completion, DiskUsage, Removed};
+use crate::api::Completion;
 use crate::checkpoint::{Bounds, PATH};
 use crate::engine::Engine;
 use crate::index::Index;
 use crate::queues::TableDue;
-use crate::recovery::store_time;
-use crate::retention::{Candidate, decide};
 
 impl<C: Completion> Engine<C> {
     /// What writing queues or index said. A full disk is waited out, since they follow from the log; all else is final.
@@ -148,7 +145,7 @@ impl<C: Completion> Engine<C> {
         if !had_no_room && file_end.saturating_sub(end) > self.config.segment_bytes / 2 {
             return;
         }
-        match self.log.ensure(file_end) {
+        match self.make_file(file_end) {
             Ok(_) => self.no_room.store(false, Ordering::Release),
             Err(error) if had_no_room => {
                 tracing::debug!(error = %error, "still no room for another log file");
@@ -157,117 +154,6 @@ impl<C: Completion> Engine<C> {
                 tracing::warn!(error = %error, "the next log file could not be made ahead");
             }
         }
-    }
-
-    /// Looks how full the disk is; decides whether appends are refused for it.
-    pub fn look_at_disk(&self) {
-        match self.dir.space() {
-            Ok(space) => {
-                let used = space.capacity.saturating_sub(space.available);
-                #[expect(clippy::cast_precision_loss, reason = "a ratio needs no 53 bits")]
-                let ratio = if space.capacity == 0 {
-                    0.0
-                } else {
-                    used as f64 / space.capacity as f64
-                };
-                let refused = ratio * 100.0 > f64::from(self.config.watermarks.refuse);
-                *self.disk.write() = DiskUsage {
-                    used,
-                    capacity: space.capacity,
-                    ratio,
-                    refused,
-                };
-            }
-            Err(error) => tracing::warn!(error = %error, "the room on the disk is not known"),
-        }
-    }
-
-    /// Removes what retention asks for.
-    pub fn retention_step(&self) {
-        self.checkpoint_step();
-        for _ in 0..self.config.retention.files_per_round {
-            self.look_at_disk();
-            let candidates = self.candidates();
-            let used = self.disk.read().ratio;
-            let decided = decide(
-                self.now(),
-                used,
-                &candidates,
-                &self.config.retention,
-                self.config.watermarks,
-            );
-            let Some((count, reason)) = decided else {
-                break;
-            };
-            let from = self.log.min();
-            match self.log.remove_first(count) {
-                Ok(removed) => {
-                    let bytes = removed.iter().map(|file| file.segment.len()).sum();
-                    self.tell_removed(&Removed {
-                        from: PhysicalOffset(from),
-                        to: PhysicalOffset(self.log.min()),
-                        bytes,
-                        reason,
-                        messages: self.remove_derived(),
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, "log files could not be removed");
-                    break;
-                }
-            }
-        }
-        self.look_at_disk();
-    }
-
-    /// The oldest files that nobody needs any more but consumers: flushed, committed, and secured in queues and index,
-    /// since what is not would be missing from a queue after a crash and leave a gap.
-    fn candidates(&self) -> Vec<Candidate> {
-        let positions = self.positions();
-        let end = positions
-            .durable
-            .min(positions.committed)
-            .0
-            .min(self.bounds().dispatched);
-        let files = self.log.files();
-        let pairs = files.iter().zip(files.iter().skip(1));
-        pairs
-            .take_while(|(file, _)| file.end() <= end)
-            .map_while(|(_, after)| {
-                Some(Candidate {
-                    newest: UnixMillis(store_time(&self.log.read(after.start, 128)?)?),
-                })
-            })
-            .collect()
-    }
-
-    /// Removes what queues and index say of removed records. Returns how many messages each queue lost.
-    fn remove_derived(&self) -> Vec<(TopicName, rocket_protocol::QueueId, u64)> {
-        let min = self.log.min();
-        let messages = self.queues.remove_before(min).unwrap_or_else(|error| {
-            tracing::warn!(error = %error, "queue files could not be removed");
-            Vec::new()
-        });
-        let index = self
-            .index
-            .as_ref()
-            .map_or(Ok(()), |index| index.remove_before(min));
-        if let Err(error) = index.and_then(|()| self.deleted.forget_before(min)) {
-            tracing::warn!(error = %error, "index files could not be removed");
-        }
-        messages
-    }
-
-    fn tell_removed(&self, removed: &Removed) {
-        let messages: u64 = removed.messages.iter().map(|(_, _, count)| count).sum();
-        self.counters
-            .messages_removed
-            .fetch_add(messages, Ordering::Relaxed);
-        self.counters
-            .bytes_removed
-            .fetch_add(removed.bytes, Ordering::Relaxed);
-        tracing::info!(from = %removed.from, to = %removed.to, messages, reason = ?removed.reason, "retention removed log files");
-        self.events.removed(removed);
     }
 }
 

@@ -36,6 +36,7 @@ use crate::config::{BrokerConfig, LiveConfig, Settings as _};
 use crate::identity::Identity;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
+use crate::retention::GroupReaders;
 
 /// No test waits this long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -111,11 +112,21 @@ impl World {
         let topics_changed = Arc::new(AtomicUsize::new(0));
         let changes = Arc::clone(&topics_changed);
         let identity = Identity::of(&config, 10911, UnixMillis(START)).await;
+        let metadata = Arc::new(Metadata::open(dir.path(), &config, UnixMillis(START)).unwrap());
+        let clients = Arc::new(Clients::new());
+        let readers = Arc::new(GroupReaders::new(
+            Arc::clone(&metadata),
+            Arc::clone(&clients),
+            config.message_delay_level.0.len(),
+            config.file_reserved_time,
+        ));
+        store.set_readers(Arc::clone(&readers) as _);
         let deps = Deps {
-            metadata: Arc::new(Metadata::open(dir.path(), &config, UnixMillis(START)).unwrap()),
+            metadata,
+            readers,
             config: Arc::new(LiveConfig::new(config)),
             store: Arc::clone(&store),
-            clients: Arc::new(Clients::new()),
+            clients,
             long_polling,
             metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
             topics_changed: Arc::new(move || {

@@ -150,6 +150,11 @@ impl Queue {
         (self.min.load(Ordering::Acquire).min(max), max)
     }
 
+    /// Where the first message lies, as of the last [`Queue::range`]; the largest number while there is none.
+    pub(crate) fn first_message(&self) -> u64 {
+        self.min_offset.load(Ordering::Acquire)
+    }
+
     fn home(&self) -> &Home {
         &self.topic.home
     }
@@ -291,6 +296,19 @@ impl Queue {
         };
         extent.give(index, count, units);
         recent.keep(self.slot, extent);
+        Ok(())
+    }
+
+    /// As [`Queue::read`], for who looks at many queues: nothing of what readers use is given up for it.
+    pub(crate) fn look_up(
+        &self,
+        index: u64,
+        count: usize,
+        units: &mut Vec<Unit>,
+    ) -> io::Result<()> {
+        if let Some(chain) = self.read_in_memory(index, count, units) {
+            self.find_extent(chain, index)?.give(index, count, units);
+        }
         Ok(())
     }
 

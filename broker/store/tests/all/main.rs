@@ -15,5 +15,6 @@ mod disk;
 mod failures;
 mod opening;
 mod reading;
+mod retention;
 mod support;
 mod watched;

@@ -1,0 +1,207 @@
+//! Retention as the engine does it: looks at the disk and the files, has `retention` decide, removes, and says what went
+//! and who had not consumed it.
+
+use std::sync::atomic::Ordering;
+
+use rocket_protocol::{PhysicalOffset, QueueId, TopicName, UnixMillis};
+
+use crate::api::{Completion, RemovalReason, Removed};
+use crate::engine::{Engine, Step};
+use crate::readers::{Needed, Reader};
+use crate::recovery::store_time;
+use crate::retention::{Candidate, Due, Scene, due, granted, is_forced};
+
+/// What one look decided.
+enum Decision {
+    Nothing,
+    /// Who reads is not known yet.
+    Later,
+    /// The first so many files go.
+    Remove(usize, RemovalReason),
+}
+
+impl<C: Completion> Engine<C> {
+    /// Removes what retention asks for. `Worked`: to be called again soon, as not all consumers were looked at.
+    pub fn retention_step(&self) -> Step {
+        self.checkpoint_step();
+        let mut left = self.config.retention.files_per_round;
+        let mut step = Step::Idle;
+        while left > 0 {
+            self.look_at_disk();
+            let candidates = self.candidates();
+            let files = self.log.files();
+            let scene = Scene {
+                now: self.now(),
+                used: self.disk.read().ratio,
+                log_bytes: files.iter().map(|file| file.segment.len()).sum(),
+                files: candidates.get(..left).unwrap_or(&candidates),
+                is_held: self.counters.bytes_held.load(Ordering::Relaxed) > 0,
+            };
+            match self.decide(&scene) {
+                Decision::Nothing => break,
+                Decision::Later => {
+                    step = Step::Worked;
+                    break;
+                }
+                Decision::Remove(count, reason) => {
+                    left -= count.min(left);
+                    if !self.remove(count, reason) {
+                        break;
+                    }
+                }
+            }
+        }
+        self.look_at_disk();
+        step
+    }
+
+    fn decide(&self, scene: &Scene<'_>) -> Decision {
+        let (retention, marks) = (&self.config.retention, self.config.watermarks);
+        let due = due(scene, retention, marks);
+        let mut later = false;
+        match due {
+            Some(due) => match self.granted(scene, due) {
+                Some(count) if count > 0 => return Decision::Remove(count, due.reason),
+                Some(_) => {}
+                None => later = true,
+            },
+            None => {
+                self.end_look();
+                self.note_held(0, None);
+            }
+        }
+        if is_forced(scene.used, marks) && !scene.files.is_empty() {
+            // One at a time: the disk is looked at again before the next one goes.
+            return Decision::Remove(1, RemovalReason::Forced);
+        }
+        if later {
+            Decision::Later
+        } else {
+            Decision::Nothing
+        }
+    }
+
+    /// How many of the files that are due consumers let go; `None` if that is not known yet.
+    fn granted(&self, scene: &Scene<'_>, due: Due) -> Option<usize> {
+        let retention = &self.config.retention;
+        let files = scene.files.get(..due.count).unwrap_or(scene.files);
+        let ends = || files.first().zip(files.last());
+        let (needed, holder) = match ends() {
+            Some((first, last)) if !retention.unconsumed_extra.is_zero() => {
+                match self.needed(first.end, last.end) {
+                    Needed::From(needed, holder) => (needed, holder),
+                    Needed::NotKnownYet => return None,
+                }
+            }
+            _ => (u64::MAX, None),
+        };
+        let count = granted(scene, due.count, needed, retention);
+        let held = files.iter().skip(count).map(|file| file.bytes).sum();
+        self.note_held(held, holder.as_deref());
+        Some(count)
+    }
+
+    /// Counts what waits for consumers, and says so when that begins and ends.
+    fn note_held(&self, bytes: u64, holder: Option<&Reader>) {
+        let before = self.counters.bytes_held.swap(bytes, Ordering::Relaxed);
+        match (before, bytes, holder) {
+            (
+                0,
+                1..,
+                Some(Reader {
+                    group,
+                    topic,
+                    queue_id,
+                    next,
+                    ..
+                }),
+            ) => {
+                tracing::warn!(%group, %topic, queue = %queue_id, offset = %next, bytes,
+                    "log files are due, and kept because a consumer group has not consumed them");
+            }
+            (0, 1.., None) => tracing::info!(
+                bytes,
+                "log files are due, and kept until it is known who reads"
+            ),
+            (1.., 0, _) => tracing::info!("no log file that is due waits for consumers any more"),
+            _ => {}
+        }
+    }
+
+    /// Removes the oldest files. `false` if that failed.
+    fn remove(&self, count: usize, reason: RemovalReason) -> bool {
+        let from = self.log.min();
+        let readers = self.readers.get();
+        let readers = readers.map_or_else(Vec::new, |readers| readers.readers(self.now()));
+        let removed = match self.log.remove_first(count) {
+            Ok(removed) => removed,
+            Err(error) => {
+                tracing::warn!(error = %error, "log files could not be removed");
+                return false;
+            }
+        };
+        let messages = self.remove_derived();
+        self.tell_removed(&Removed {
+            from: PhysicalOffset(from),
+            to: PhysicalOffset(self.log.min()),
+            bytes: removed.iter().map(|file| file.segment.len()).sum(),
+            reason,
+            unconsumed: self.unconsumed(readers, &messages),
+            messages,
+        });
+        !removed.is_empty()
+    }
+
+    /// The oldest files that nobody needs any more but consumers: flushed, committed, and secured in queues and index,
+    /// since what is not would be missing from a queue after a crash and leave a gap.
+    fn candidates(&self) -> Vec<Candidate> {
+        let positions = self.positions();
+        let end = positions
+            .durable
+            .min(positions.committed)
+            .0
+            .min(self.bounds().dispatched);
+        let files = self.log.files();
+        let pairs = files.iter().zip(files.iter().skip(1));
+        pairs
+            .take_while(|(file, _)| file.end() <= end)
+            .take(self.config.retention.files_per_round)
+            .map_while(|(file, after)| {
+                Some(Candidate {
+                    newest: UnixMillis(store_time(&self.log.read(after.start, 128)?)?),
+                    end: file.end(),
+                    bytes: file.segment.len(),
+                })
+            })
+            .collect()
+    }
+
+    /// Removes what queues and index say of removed records. Returns how many messages each queue lost.
+    fn remove_derived(&self) -> Vec<(TopicName, QueueId, u64)> {
+        let min = self.log.min();
+        let messages = self.queues.remove_before(min).unwrap_or_else(|error| {
+            tracing::warn!(error = %error, "queue files could not be removed");
+            Vec::new()
+        });
+        let index = self
+            .index
+            .as_ref()
+            .map_or(Ok(()), |index| index.remove_before(min));
+        if let Err(error) = index.and_then(|()| self.deleted.forget_before(min)) {
+            tracing::warn!(error = %error, "index files could not be removed");
+        }
+        messages
+    }
+
+    fn tell_removed(&self, removed: &Removed) {
+        let messages: u64 = removed.messages.iter().map(|(_, _, count)| count).sum();
+        self.counters
+            .messages_removed
+            .fetch_add(messages, Ordering::Relaxed);
+        self.counters
+            .bytes_removed
+            .fetch_add(removed.bytes, Ordering::Relaxed);
+        tracing::info!(from = %removed.from, to = %removed.to, bytes = removed.bytes, messages, reason = ?removed.reason, "retention removed log files");
+        self.events.removed(removed);
+    }
+}
