@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rocket_protocol::UnixMillis;
 use rocket_remoting::Reply;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -17,27 +18,30 @@ const READERS: usize = 2;
 /// Pulls that may wait for one of them.
 const WAITING_MAX: usize = 4096;
 
+/// A pull, and until when it may be held.
+type Waiting = (Pull, Reply, Option<UnixMillis>);
+
 /// The pulls that wait for a reader.
 #[derive(Default)]
 pub(super) struct CatchUps {
-    waiting: Mutex<VecDeque<(Pull, Reply)>>,
+    waiting: Mutex<VecDeque<Waiting>>,
     some: Notify,
 }
 
 impl CatchUps {
     /// Gives a pull back when too many wait.
-    fn push(&self, pull: Pull, reply: Reply) -> Option<(Pull, Reply)> {
+    fn push(&self, pull: Waiting) -> Option<Waiting> {
         let mut waiting = self.waiting.lock();
         if waiting.len() >= WAITING_MAX {
-            return Some((pull, reply));
+            return Some(pull);
         }
-        waiting.push_back((pull, reply));
+        waiting.push_back(pull);
         drop(waiting);
         self.some.notify_one();
         None
     }
 
-    fn pop(&self) -> Option<(Pull, Reply)> {
+    fn pop(&self) -> Option<Waiting> {
         let mut waiting = self.waiting.lock();
         let next = waiting.pop_front();
         if next.is_none() {
@@ -50,8 +54,8 @@ impl CatchUps {
 
 impl BrokerProcessor {
     /// Has a pull served that cannot be served from memory.
-    pub(super) fn catch_up(&self, pull: Pull, reply: Reply) {
-        if let Some((pull, reply)) = self.catch_ups.push(pull, reply) {
+    pub(super) fn catch_up(&self, pull: Pull, reply: Reply, deadline: Option<UnixMillis>) {
+        if let Some((pull, reply, _)) = self.catch_ups.push((pull, reply, deadline)) {
             self.refuse_to_wait(&pull, reply, "too many pulls wait for the disk");
         }
     }
@@ -80,9 +84,9 @@ impl BrokerProcessor {
     }
 
     fn read_all(&self) {
-        while let Some((pull, reply)) = self.catch_ups.pop() {
+        while let Some((pull, reply, deadline)) = self.catch_ups.pop() {
             if reply.is_open() {
-                self.read_from_disk(&pull, reply);
+                self.read_from_disk(pull, reply, deadline);
             }
         }
     }

@@ -63,8 +63,8 @@ impl BrokerProcessor {
     /// Serves some pulls that were woken. `true`: there are no more.
     fn serve_woken_batch(&self, batch: &mut Vec<(ParkedPull, Wake)>) -> bool {
         let is_all = self.deps.long_polling.take_woken(WOKEN_BATCH, batch);
-        for (parked, why) in batch.drain(..) {
-            self.wake(parked, why);
+        for (parked, _) in batch.drain(..) {
+            self.wake(parked);
         }
         is_all
     }

@@ -11,12 +11,14 @@ use rocket_store::{GetResult, GetStatus, NotInMemory, ReadLimits};
 use super::BrokerProcessor;
 use crate::clients::Subscription;
 use crate::config::BrokerConfig;
-use crate::long_polling::{Waiting, Wake};
+use crate::long_polling::Waiting;
 
 const FLAG_COMMIT: i32 = 1;
 const FLAG_SUSPEND: i32 = 2;
 /// Longest time that a pull is held, whatever it asks for; clients ask for 15 to 30 s.
 const SUSPEND_MS_MAX: i64 = 120_000;
+/// What is there and cannot be read now is tried again after this time, as long as the pull may be held.
+pub(super) const HOLD_MS: i64 = 1_000;
 
 /// A pull that passed all checks.
 pub(super) struct Pull {
@@ -43,11 +45,12 @@ impl Pull {
     }
 }
 
-/// A pull that waits for a message.
+/// A pull that waits for a message, or for the time to ask again for one that could not be read.
 pub struct ParkedPull {
     pull: Pull,
     deadline: UnixMillis,
     reply: Reply,
+    is_held: bool,
 }
 
 impl Waiting for ParkedPull {
@@ -60,7 +63,8 @@ impl Waiting for ParkedPull {
     }
 
     fn wants(&self, queue_offset: u64, tags_code: i64) -> bool {
-        i64::try_from(queue_offset).is_ok_and(|offset| offset >= self.pull.offset)
+        !self.is_held
+            && i64::try_from(queue_offset).is_ok_and(|offset| offset >= self.pull.offset)
             && self.pull.may_match(tags_code)
     }
 }
@@ -94,7 +98,7 @@ impl BrokerProcessor {
             self.finish(
                 &pull,
                 reply,
-                &result,
+                result,
                 ResponseCode::PULL_OFFSET_MOVED,
                 "OFFSET_RESET",
             );
@@ -115,7 +119,7 @@ impl BrokerProcessor {
     }
 
     /// Serves a pull that was waiting.
-    pub(super) fn wake(&self, parked: ParkedPull, why: Wake) {
+    pub(super) fn wake(&self, parked: ParkedPull) {
         if !parked.reply.is_open() {
             return;
         }
@@ -123,11 +127,9 @@ impl BrokerProcessor {
             pull,
             deadline,
             reply,
+            ..
         } = parked;
-        let deadline = match why {
-            Wake::Arrival => Some(deadline).filter(|deadline| *deadline > self.now()),
-            Wake::Deadline => None,
-        };
+        let deadline = Some(deadline).filter(|deadline| *deadline > self.now());
         let config = self.deps.config.load();
         self.read_or_park(pull, reply, deadline, &config);
     }
@@ -139,49 +141,67 @@ impl BrokerProcessor {
         deadline: Option<UnixMillis>,
         config: &BrokerConfig,
     ) {
-        let mut looked_again = false;
         loop {
             let Ok(result) = self.read(&pull, config) else {
-                self.catch_up(pull, reply);
+                self.catch_up(pull, reply, deadline);
                 return;
             };
-            let code = code_of(result.status, pull.offset);
-            let waits = code == ResponseCode::PULL_NOT_FOUND;
-            let (Some(deadline), true) = (deadline, waits) else {
-                self.finish(&pull, reply, &result, code, name_of(result.status));
-                return;
-            };
-            if reply.park().is_err() {
-                self.refuse_to_wait(&pull, reply, "too many pulls of this connection wait");
-                return;
+            match self.answer_or_park(pull, reply, deadline, result) {
+                Some(again) => (pull, reply) = again,
+                None => return,
             }
-            let (topic, queue, offset) = (pull.topic.clone(), pull.queue, pull.offset);
-            let parked = ParkedPull {
-                pull,
-                deadline,
-                reply,
-            };
-            let ticket = match self.deps.long_polling.park(deadline, parked) {
-                Ok(ticket) => ticket,
-                Err(ParkedPull { pull, reply, .. }) if self.deps.long_polling.is_closed() => {
-                    self.finish(&pull, reply, &result, code, name_of(result.status));
-                    return;
-                }
-                Err(ParkedPull { pull, reply, .. }) => {
-                    self.refuse_to_wait(&pull, reply, "too many pulls wait");
-                    return;
-                }
-            };
+        }
+    }
+
+    /// Answers a pull, unless nothing can be given and it may wait. Gives it back when it could be read again at once.
+    fn answer_or_park(
+        &self,
+        pull: Pull,
+        mut reply: Reply,
+        deadline: Option<UnixMillis>,
+        result: GetResult,
+    ) -> Option<(Pull, Reply)> {
+        let status = result.status;
+        let code = code_of(status, pull.offset);
+        let waits = code == ResponseCode::PULL_NOT_FOUND;
+        let (Some(deadline), true) = (deadline, waits) else {
+            self.finish(&pull, reply, result, code, name_of(status));
+            return None;
+        };
+        if reply.park().is_err() {
+            self.refuse_to_wait(&pull, reply, "too many pulls of this connection wait");
+            return None;
+        }
+        // There is something, which cannot be read now: neither an answer nor the next message would bring it.
+        let is_held = result.next_begin < result.max;
+        let until = if is_held {
+            deadline.min(self.now().plus_millis(HOLD_MS))
+        } else {
+            deadline
+        };
+        let (topic, queue, offset) = (pull.topic.clone(), pull.queue, pull.offset);
+        let parked = ParkedPull {
+            pull,
+            deadline,
+            reply,
+            is_held,
+        };
+        let polling = &self.deps.long_polling;
+        match polling.park(until, parked) {
             // A message that came between the read and the parking has woken nobody.
-            if looked_again || self.queue_end(&topic, queue) <= offset {
-                return;
+            Ok(ticket) if !is_held && self.queue_end(&topic, queue) > offset => {
+                let parked = polling.take(ticket)?;
+                Some((parked.pull, parked.reply))
             }
-            // Once: what cannot be read now stays so for a while.
-            looked_again = true;
-            let Some(parked) = self.deps.long_polling.take(ticket) else {
-                return;
-            };
-            (pull, reply) = (parked.pull, parked.reply);
+            Ok(_) => None,
+            Err(ParkedPull { pull, reply, .. }) if polling.is_closed() => {
+                self.finish(&pull, reply, result, code, name_of(status));
+                None
+            }
+            Err(ParkedPull { pull, reply, .. }) => {
+                self.refuse_to_wait(&pull, reply, "too many pulls wait");
+                None
+            }
         }
     }
 
@@ -208,8 +228,9 @@ impl BrokerProcessor {
     }
 
     /// Serves a pull whose messages are not in memory. Waits for the disk.
-    pub(super) fn read_from_disk(&self, pull: &Pull, reply: Reply) {
-        let limits = limits(pull, &self.deps.config.load());
+    pub(super) fn read_from_disk(&self, pull: Pull, reply: Reply, deadline: Option<UnixMillis>) {
+        let config = self.deps.config.load();
+        let limits = limits(&pull, &config);
         let store = &self.deps.store;
         let result = store.get_catching_up(
             &pull.topic,
@@ -218,8 +239,10 @@ impl BrokerProcessor {
             limits,
             &|tags_code, _| pull.may_match(tags_code),
         );
-        let code = code_of(result.status, pull.offset);
-        self.finish(pull, reply, &result, code, name_of(result.status));
+        let deadline = deadline.filter(|deadline| *deadline > self.now());
+        if let Some((pull, reply)) = self.answer_or_park(pull, reply, deadline, result) {
+            self.read_or_park(pull, reply, deadline, &config);
+        }
     }
 
     fn reset_result(&self, pull: &Pull, offset: i64) -> GetResult {
@@ -240,7 +263,7 @@ impl BrokerProcessor {
         &self,
         pull: &Pull,
         reply: Reply,
-        result: &GetResult,
+        result: GetResult,
         code: ResponseCode,
         remark: &'static str,
     ) {
@@ -259,7 +282,7 @@ impl BrokerProcessor {
             .with_header(&header);
         let is_found = code == ResponseCode::SUCCESS;
         if is_found {
-            response = response.with_body(result.chunks.clone());
+            response = response.with_body(result.chunks);
             self.deps.metadata.offsets.pulled(
                 &pull.topic,
                 &pull.group,

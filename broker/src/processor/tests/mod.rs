@@ -65,7 +65,7 @@ impl StoreEvents for Events {
 
 /// A broker's inside with a server in front of it.
 struct World {
-    _dir: TempDir,
+    dir: TempDir,
     clock: Arc<TestClock>,
     store: Arc<BrokerStore>,
     processor: Arc<BrokerProcessor>,
@@ -85,7 +85,10 @@ impl World {
     }
 
     async fn behind(server: ServerConfig, pairs: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), server, pairs).await
+    }
+
+    async fn on(dir: TempDir, server: ServerConfig, pairs: &[(&str, &str)]) -> Self {
         let mut config = BrokerConfig::default();
         config.set("brokerName", "broker-a").unwrap().unwrap();
         for (key, value) in pairs {
@@ -147,7 +150,7 @@ impl World {
         .unwrap();
         tasks.spawn(Arc::clone(&processor).run(stop.clone()));
         Self {
-            _dir: dir,
+            dir,
             clock,
             store,
             processor,
@@ -175,8 +178,8 @@ impl World {
         Peer(client, Arc::clone(&self.store))
     }
 
-    /// Stops the server, which must not wait for anything.
-    async fn stop(self) {
+    /// Stops the server, which must not wait for anything. What it stored stays as long as the folder that is returned.
+    async fn stop(self) -> TempDir {
         self.stop.cancel();
         self.tasks.close();
         tokio::time::timeout(PATIENCE, self.tasks.wait())
@@ -184,6 +187,7 @@ impl World {
             .unwrap();
         self.processor.close();
         self.store.close().unwrap();
+        self.dir
     }
 }
 

@@ -1,11 +1,17 @@
-use std::time::Duration;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rocket_protocol::header::{CreateTopicHeader, PullMessageHeader};
 use rocket_protocol::{Command, RequestCode, ResponseCode};
-use rocket_remoting::ServerConfig;
+use rocket_remoting::{
+    Client, ClientConfig, Connection, NoRequests, Processor, Reply, Server, ServerConfig,
+};
 use rocket_store::GetStatus;
 
-use super::super::pull::{code_of, name_of};
+use super::super::BrokerProcessor;
+use super::super::pull::{HOLD_MS, code_of, name_of};
 use super::{PATIENCE, Pulled, START, World, pull_header, pull_request, until};
 
 /// Suspend, subscription in the request.
@@ -81,6 +87,90 @@ async fn a_stop_answers_waiting_pulls_at_once() {
     let (response, ()) = tokio::join!(waiting, stopping);
     assert_eq!(response.response_code(), ResponseCode::PULL_NOT_FOUND);
     world.stop().await;
+}
+
+/// Sends all pulls to the readers of what is not in memory.
+struct AllFromDisk(Arc<BrokerProcessor>);
+
+impl Processor for AllFromDisk {
+    fn process(&self, connection: &Connection, request: Command, reply: Reply) {
+        let config = self.0.deps.config.load();
+        let pull = self
+            .0
+            .check_pull(connection, &request, &config, Instant::now());
+        let Ok((pull, header)) = pull else {
+            panic!("a good pull");
+        };
+        let deadline = self.0.now().plus_millis(header.suspend_timeout_millis);
+        self.0
+            .catch_up(pull, reply, (header.sys_flag & 2 != 0).then_some(deadline));
+    }
+}
+
+/// What cannot be read for the moment (here: its file is elsewhere) holds the pull, which would come back at once if it were
+/// told that there is nothing.
+async fn what_cannot_be_read_now_is_tried_again(is_from_disk: bool) {
+    let world = World::new().await;
+    let body = "b".repeat(1 << 20);
+    for _ in 0..20 {
+        let client = world.client().await;
+        client.send_ok("orders", 0, &body, "").await;
+    }
+    // A new process, which has not looked at the first file yet.
+    let world = World::on(world.stop().await, ServerConfig::default(), &[]).await;
+    let file = world.dir.path().join("commitlog/00000000000000000000");
+    let elsewhere = world.dir.path().join("elsewhere");
+    fs::rename(&file, &elsewhere).unwrap();
+    let server = Server::bind(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        ServerConfig::default(),
+        Arc::new(AllFromDisk(Arc::clone(&world.processor))),
+        &world.tasks,
+        world.stop.clone(),
+    );
+    let from_disk = server.unwrap().local_addr().to_string();
+    let from_disk = Client::connect(&from_disk, ClientConfig::default(), Arc::new(NoRequests));
+    let (from_disk, client) = (from_disk.await.unwrap(), world.client().await);
+    let consumer = if is_from_disk { &from_disk } else { &client.0 };
+    let polling = &world.processor.deps.long_polling;
+
+    // Who does not want to wait is told so at once, and is sent nowhere else.
+    let told = consumer
+        .call(pull_request("orders", 0, 0, 4), PATIENCE)
+        .await;
+    let told = Pulled::of(&told.unwrap());
+    assert_eq!(told.code, ResponseCode::PULL_NOT_FOUND);
+    let header = &told.header;
+    assert_eq!((header.next_begin_offset, header.max_offset), (0, 20));
+
+    let waiting = consumer.call(pull_request("orders", 0, 0, WAIT), PATIENCE);
+    let time = async {
+        until(|| polling.len() == 1).await;
+        // The next message is not what it waits for.
+        client.send_ok("orders", 0, "one more", "").await;
+        for _ in 0..3 {
+            world.advance(Duration::from_millis(HOLD_MS.unsigned_abs()));
+            until(|| polling.ticked() == world.processor.now() && polling.len() == 1).await;
+        }
+        fs::rename(&elsewhere, &file).unwrap();
+        world.advance(Duration::from_millis(HOLD_MS.unsigned_abs()));
+    };
+    let (response, ()) = tokio::join!(waiting, time);
+    let pulled = Pulled::of(&response.unwrap());
+    assert_eq!(pulled.code, ResponseCode::SUCCESS);
+    assert_eq!(pulled.bodies.first(), Some(&body));
+    assert!(polling.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_of_what_cannot_be_read_now_is_held_and_tried_again() {
+    what_cannot_be_read_now_is_tried_again(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_is_one_that_has_to_read_from_the_disk() {
+    what_cannot_be_read_now_is_tried_again(true).await;
 }
 
 /// What waits does not count as work: a client with one connection has a pull open for each of its queues.
