@@ -61,9 +61,11 @@ pub fn of(config: &BrokerConfig) -> StoreConfig {
             bytes / 100 * u64::from(config.access_message_in_memory_max_ratio)
         }),
         preallocate: match config.segment_preallocate {
+            SegmentPreallocate::Auto => Preallocate::Auto,
             SegmentPreallocate::Reserve => Preallocate::Reserve,
             SegmentPreallocate::Zeros => Preallocate::Zeros,
         },
+        prepare_bytes_per_second: config.segment_prepare_bytes_per_second.0,
         ..defaults
     }
 }

@@ -88,8 +88,10 @@ settings! {
         mapped_file_size_commit_log: ByteSize, "mappedFileSizeCommitLog" = "1073741824", between(MIB, 2_147_483_647), "bytes", Restart, RocketMQ;
         /// Size of a consume queue file; rounded down to whole entries of 20 bytes.
         mapped_file_size_consume_queue: ByteSize, "mappedFileSizeConsumeQueue" = "6000000", between(2_000, 2_147_483_647), "bytes", Restart, RocketMQ;
-        /// How a commit log file gets its blocks before it is needed: reserve asks the file system for them, zeros writes them.
-        segment_preallocate: SegmentPreallocate, "segmentPreallocate" = "reserve", ANY, "", Restart, Ours;
+        /// How a commit log file gets its blocks before it is needed: reserve asks the file system for them, zeros writes them, auto is zeros with SYNC_FLUSH and reserve with ASYNC_FLUSH.
+        segment_preallocate: SegmentPreallocate, "segmentPreallocate" = "auto", ANY, "", Restart, Ours;
+        /// Bytes a second with which zeros are written to the next commit log file, unless it would not be done before it is needed.
+        segment_prepare_bytes_per_second: ByteSize, "segmentPrepareBytesPerSecond" = "268435456", between(MIB, 1 << 40), "bytes/s", Restart, Ours;
         /// With ASYNC_FLUSH: how often the log is flushed. A power cut may cost what was acknowledged within this time and one flush before it; the next start says since when.
         flush_interval_commit_log: Duration, "flushIntervalCommitLog" = "200", between(1, 60_000), "ms", Restart, RocketMQ;
         /// Messages that may wait for the appender; above it a send is answered SYSTEM_BUSY.

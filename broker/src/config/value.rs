@@ -396,6 +396,8 @@ choices! {
 choices! {
     /// How the bytes of a commit log file are reserved ahead.
     SegmentPreallocate {
+        /// Zeros with SYNC_FLUSH, reserve with ASYNC_FLUSH.
+        Auto = "auto",
         /// The file system is asked for the blocks: quick.
         Reserve = "reserve",
         /// Zeros are written: slower, but later flushes need no journal commit of the file system.

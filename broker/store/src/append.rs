@@ -7,6 +7,7 @@
 use std::io::{self, IoSlice};
 use std::sync::atomic::Ordering;
 
+use rocket_mapped_file::Fill;
 use rocket_protocol::message::MessageRef;
 use rocket_protocol::message::encode::EncodeError;
 use rocket_protocol::message::record::BLANK_HEAD_BYTES;
@@ -14,7 +15,9 @@ use rocket_protocol::message::record::BLANK_HEAD_BYTES;
 use crate::api::{Completion, Promise, PutStatus, Refused};
 use crate::appender::{Appender, Batch, is_queued};
 use crate::checkpoint;
+use crate::commit_log::FOLDER;
 use crate::engine::{Engine, Step};
+use crate::error::is_no_room;
 use crate::waiters::{Closed, Waiter, Waiters};
 
 impl<C: Completion> Engine<C> {
@@ -57,9 +60,9 @@ impl<C: Completion> Engine<C> {
             return Err(Refused::Busy(completion));
         }
         if let Err(error) = self.make_files(&appender, messages) {
-            tracing::warn!(error = %error, "no room for another log file");
-            self.no_room.store(true, Ordering::Release);
-            return Err(Refused::DiskFull(completion));
+            drop(waiters);
+            drop(appender);
+            return Err(self.refused_file(completion, &error));
         }
         let appended = appender.place(messages, now, |start| self.file_len(start));
         let waiter = Waiter {
@@ -123,9 +126,22 @@ impl<C: Completion> Engine<C> {
     fn make_files(&self, appender: &Appender, messages: &[MessageRef<'_>]) -> io::Result<()> {
         let lens = messages.iter().map(MessageRef::encoded_len);
         for start in appender.files_needed(lens, |start| self.file_len(start)) {
-            self.make_file(start)?;
+            self.log.ensure(start, &|| self.may_make_file())?;
         }
         Ok(())
+    }
+
+    /// Another log file could not be made; called with no lock held.
+    fn refused_file(&self, completion: C, error: &io::Error) -> Refused<C> {
+        if is_no_room(error) {
+            if !self.no_room.swap(true, Ordering::AcqRel) {
+                tracing::warn!(%error, "no room for another log file; messages are refused until there is");
+            }
+            return Refused::DiskFull(completion);
+        }
+        self.fail(FOLDER, error);
+        let reason = self.failed().unwrap_or_else(|| error.to_string().into());
+        Refused::ReadOnly(completion, reason)
     }
 
     /// Writes what was appended and answers who waited only for that. Returns at once when another thread is at it: that
@@ -145,11 +161,12 @@ impl<C: Completion> Engine<C> {
         did
     }
 
-    fn write(&self, batch: &Batch) {
+    fn write(&self, batch: &mut Batch) {
         // Nothing is written after a failure; who waits was told when it happened.
         if self.has_failed() {
             return;
         }
+        let bytes = batch.bytes.len() as u64;
         if let Err((file, error)) = self.write_pieces(batch) {
             // Whole records may have been written: the outcome is unknown, not "failed".
             self.fail(&file, &error);
@@ -159,16 +176,21 @@ impl<C: Completion> Engine<C> {
         counters
             .messages_appended
             .fetch_add(batch.messages, Ordering::Relaxed);
-        counters
-            .bytes_appended
-            .fetch_add(batch.bytes.len() as u64, Ordering::Relaxed);
+        counters.bytes_appended.fetch_add(bytes, Ordering::Relaxed);
         counters.batches_appended.fetch_add(1, Ordering::Relaxed);
         self.progress.lock().appended(batch.end);
     }
 
-    fn write_pieces(&self, batch: &Batch) -> Result<(), (String, io::Error)> {
+    fn write_pieces(&self, batch: &mut Batch) -> Result<(), (String, io::Error)> {
         self.admit(batch.end)
             .map_err(|error| (checkpoint::PATH.to_owned(), error))?;
+        let (end, fill) = (batch.end, self.config.fill());
+        let mut written = usize::MAX;
+        if fill == Fill::Zeros {
+            written = batch.bytes.len();
+            // Whole pages, so that none of them is read first. Behind the end there are zeros, and only this writes there.
+            batch.bytes.resize(written + page_rest(end), 0);
+        }
         for piece in &batch.pieces {
             let file = self.log.file_at(piece.at).ok_or_else(|| {
                 (
@@ -176,13 +198,24 @@ impl<C: Completion> Engine<C> {
                     io::Error::from(io::ErrorKind::NotFound),
                 )
             })?;
-            let bytes = batch.bytes.get(piece.range.clone()).unwrap_or_default();
             let at = piece.at - file.start;
+            let mut range = piece.range.clone();
+            if range.end == written {
+                let room = usize::try_from(file.segment.len() - at).unwrap_or(usize::MAX);
+                range.end = batch.bytes.len().min(range.start + room);
+            }
+            let bytes = batch.bytes.get(range).unwrap_or_default();
             file.segment
                 .write_at(at, &[IoSlice::new(bytes)])
                 .map_err(|error| (file.path(), error))?;
-            file.segment.publish(at + bytes.len() as u64);
+            file.segment.publish(at + piece.range.len() as u64);
         }
         Ok(())
     }
+}
+
+/// Bytes from `end` to where a page ends.
+fn page_rest(end: u64) -> usize {
+    const PAGE_BYTES: u64 = 4096;
+    usize::try_from(end.next_multiple_of(PAGE_BYTES) - end).unwrap_or_default()
 }

@@ -7,13 +7,25 @@
 
 use std::io;
 
+use rocket_mapped_file::Fill;
+
 use crate::api::Completion;
 use crate::checkpoint::{Bounds, PATH};
+use crate::config::StoreConfig;
 use crate::engine::Engine;
+use crate::error::is_no_room;
+
+/// The step where what lies behind the end has to be written to be zero: some 30 ms of a start.
+const STEP_MAX: u64 = 16 << 20;
 
 /// How far the ceiling is raised at a time: a part of a file, so that it is raised seldom and little is made zero.
-pub(crate) fn step(segment_bytes: u64) -> u64 {
-    (segment_bytes / 16).max(512)
+pub(crate) fn step(config: &StoreConfig) -> u64 {
+    let step = config.segment_bytes / 16;
+    match config.fill() {
+        Fill::Zeros => step.min(STEP_MAX),
+        Fill::Reserve | Fill::Sparse => step,
+    }
+    .max(512)
 }
 
 impl<C: Completion> Engine<C> {
@@ -27,7 +39,7 @@ impl<C: Completion> Engine<C> {
 
     /// Raises the ceiling to a step beyond `end`, durably.
     pub(crate) fn raise_ceiling(&self, end: u64) -> io::Result<()> {
-        let ceiling = end.saturating_add(step(self.config.segment_bytes));
+        let ceiling = end.saturating_add(step(&self.config));
         let mut checkpoint = self.checkpoint.lock();
         let bounds = checkpoint.bounds;
         // What is set may come from a try whose flush failed, so that it does not count before this one's succeeds.
@@ -39,14 +51,15 @@ impl<C: Completion> Engine<C> {
     }
 
     /// Raises the ceiling when half a step is left. That there is no room is no failure yet: the writer will try.
-    pub(crate) fn raise_ceiling_ahead(&self, end: u64) {
-        let half = step(self.config.segment_bytes) / 2;
+    pub fn ceiling_step(&self) {
+        let end = self.appender.lock().end();
+        let half = step(&self.config) / 2;
         if end.saturating_add(half) <= self.log.ceiling() {
             return;
         }
         match self.raise_ceiling(end) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_no_room(&error) => {
                 tracing::warn!(%error, "the ceiling of the log could not be raised ahead");
             }
             Err(error) => self.fail(PATH, &error),
@@ -63,7 +76,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::Checkpoint;
-    use crate::{Clock, LocalPolicy, NoEvents, PutOutcome, StoreConfig};
+    use crate::{Clock, LocalPolicy, NoEvents, PutOutcome};
 
     struct Noon;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rocket_mapped_file::{Directory, Segment, SegmentOptions};
+use rocket_mapped_file::{Directory, Pace, Segment, SegmentOptions};
 use rocket_protocol::message::record::{MAGIC_V1, MAGIC_V2, position};
 use rocket_protocol::{PhysicalOffset, RecordError, RecordView, TopicName};
 
@@ -17,6 +17,7 @@ use crate::api::Damaged;
 use crate::checksums::{self, Checksums, is_damage};
 use crate::damage::Damage;
 use crate::error::OpenError;
+use crate::prepare::Haste;
 use crate::sound::{Soundness, Unsound};
 
 /// The folder's name.
@@ -70,6 +71,8 @@ pub(crate) struct CommitLog {
     files: RwLock<Vec<Arc<LogFile>>>,
     /// Held while a file is made: the appender and who prepares files ahead may want the same one.
     making: Mutex<()>,
+    /// The appender waits for that.
+    haste: Haste,
     block_bytes: u64,
     sound: Soundness,
     /// See [`crate::ceiling`].
@@ -146,6 +149,7 @@ impl CommitLog {
             options,
             files: RwLock::new(files),
             making: Mutex::new(()),
+            haste: Haste::default(),
             block_bytes,
             sound: Soundness::new(damage),
             ceiling: AtomicU64::new(u64::MAX),
@@ -199,9 +203,18 @@ impl CommitLog {
         files.get(index).filter(|file| offset < file.end()).cloned()
     }
 
-    /// The file that begins at `start`, made if it is missing. Only the end of the log may be given then.
-    pub(crate) fn ensure(&self, start: u64) -> io::Result<Arc<LogFile>> {
-        let _making = self.making.lock();
+    /// Who makes a file ahead looks here whether someone needs it.
+    pub(crate) fn haste(&self) -> &Haste {
+        &self.haste
+    }
+
+    /// The file that begins at `start`, made at once if it is missing and may be made. Only the end of the log may be given
+    /// then.
+    pub(crate) fn ensure(
+        &self,
+        start: u64,
+        may_make: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<Arc<LogFile>> {
         if let Some(file) = self.file_at(start) {
             assert!(
                 file.start == start,
@@ -209,9 +222,26 @@ impl CommitLog {
             );
             return Ok(file);
         }
-        let segment = self
-            .dir
-            .create(&path_of(start), self.segment_bytes, self.options)?;
+        let _need = self.haste.need();
+        self.make_ahead(start, may_make, &mut |_| Pace::Enough)
+    }
+
+    /// The file that begins at `start`, made if it is missing and may be made, and filled as long as `pace` lets it.
+    pub(crate) fn make_ahead(
+        &self,
+        start: u64,
+        may_make: &dyn Fn() -> io::Result<()>,
+        pace: &mut dyn FnMut(u64) -> Pace,
+    ) -> io::Result<Arc<LogFile>> {
+        let _making = self.making.lock();
+        if let Some(file) = self.file_at(start) {
+            return Ok(file);
+        }
+        // Asked here: a file that someone else was making has taken its room already.
+        may_make()?;
+        let segment =
+            self.dir
+                .create_paced(&path_of(start), self.segment_bytes, self.options, pace)?;
         let sums = Checksums::new(
             Arc::clone(&self.dir),
             start,

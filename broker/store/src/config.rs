@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rocket_mapped_file::Fill;
 use thiserror::Error;
 
 /// RocketMQ's `messageDelayLevel`, in seconds.
@@ -22,6 +23,9 @@ pub enum Flush {
 /// How the bytes of a log segment are reserved when it is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preallocate {
+    /// [`Preallocate::Zeros`] with [`Flush::Sync`]. With [`Flush::Async`], where few flushes are left to gain from it and
+    /// the disk would only have twice as much to write, [`Preallocate::Reserve`].
+    Auto,
     /// Ask the file system for the blocks (`fallocate`): quick.
     Reserve,
     /// Write zeros through: slower to make, but a flush of them later needs no journal commit.
@@ -125,8 +129,10 @@ pub struct StoreConfig {
     /// Room that no log file takes: with less available none is made, and appends are refused as above the mark. For all
     /// that is written beside messages. Default 0; whoever knows what else lies there sets it.
     pub metadata_reserve_bytes: u64,
-    /// How log files are made.
+    /// How log files are made. Default [`Preallocate::Auto`].
     pub preallocate: Preallocate,
+    /// Bytes a second with which a log file is filled ahead, unless it would not be done in time. Default 256 MiB.
+    pub prepare_bytes_per_second: u64,
     /// Delays of the levels 1, 2, … in milliseconds (`messageDelayLevel`, default RocketMQ's 18 from 1 s to 2 h): the
     /// queue entry of a waiting message holds its time of delivery.
     pub delay_levels_ms: Vec<u64>,
@@ -175,7 +181,8 @@ impl Default for StoreConfig {
                 refuse: 90,
             },
             metadata_reserve_bytes: 0,
-            preallocate: Preallocate::Reserve,
+            preallocate: Preallocate::Auto,
+            prepare_bytes_per_second: 256 << 20,
             delay_levels_ms: DELAY_LEVELS_S
                 .iter()
                 .map(|seconds| seconds * 1000)
@@ -247,6 +254,11 @@ impl StoreConfig {
             "must be positive",
         )?;
         rule(
+            self.prepare_bytes_per_second > 0,
+            "prepare_bytes_per_second",
+            "must be positive",
+        )?;
+        rule(
             self.append_queue_max > 0,
             "append_queue_max",
             "must be positive",
@@ -279,6 +291,14 @@ impl StoreConfig {
             "watermarks",
             "must not fall: clean, force, refuse, at most 100",
         )
+    }
+
+    /// How log files get their bytes.
+    pub(crate) fn fill(&self) -> Fill {
+        match (self.preallocate, self.flush) {
+            (Preallocate::Reserve, _) | (Preallocate::Auto, Flush::Async) => Fill::Reserve,
+            (Preallocate::Zeros, _) | (Preallocate::Auto, Flush::Sync) => Fill::Zeros,
+        }
     }
 
     /// The largest record: body, and 64 KiB for all else.

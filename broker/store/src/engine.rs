@@ -8,7 +8,7 @@
 //!                                   └──────────dispatch_step (visible)──▶ queues, index ──▶ arrivals
 //! ```
 //!
-//! What each step does is in a file of its own: `append`, `flush`, `answer`, `upkeep`.
+//! What each step does is in a file of its own: `append`, `flush`, `answer`, `prepare`, `upkeep`.
 //!
 //! Order of locks: writing, answering, appender, dispatcher, then any one of progress, waiters, checkpoint, queues, index.
 //! Completions are called with none of them held but writing and answering, which nobody waits for.
@@ -102,6 +102,8 @@ pub struct Engine<C: Completion> {
     pub(crate) disk: RwLock<DiskUsage>,
     /// The next log file could not be made.
     pub(crate) no_room: AtomicBool,
+    /// It could not be made ahead; said once.
+    pub(crate) no_room_ahead: AtomicBool,
     /// Entered with the appender's lock held, so that it is in log order.
     pub(crate) waiters: Mutex<Waiters<C>>,
     pub(crate) progress: Mutex<Progress>,
@@ -127,7 +129,7 @@ impl<C: Completion> Engine<C> {
         events: Arc<dyn StoreEvents>,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         config.check()?;
-        let (parts, report) = recovery::recover(&config, &dir)?;
+        let (parts, report) = recovery::recover(&config, &dir, &*clock)?;
         let position = parts.dispatcher.position;
         let engine = Self {
             heat: Heat::new(parts.appender.end(), config.catch_up_bytes),
@@ -147,6 +149,7 @@ impl<C: Completion> Engine<C> {
                 refused: false,
             }),
             no_room: AtomicBool::new(false),
+            no_room_ahead: AtomicBool::new(false),
             waiters: Mutex::new(Waiters::new()),
             checkpoint: Mutex::new(parts.checkpoint),
             writing: Relay::default(),
@@ -166,6 +169,9 @@ impl<C: Completion> Engine<C> {
         engine.look_at_disk();
         engine.settle();
         while engine.dispatch_step() == Step::Worked {}
+        if let Some(reason) = engine.failed() {
+            return Err(OpenError::Failed(reason));
+        }
         Ok((engine, report))
     }
 

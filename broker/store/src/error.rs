@@ -9,6 +9,17 @@ use thiserror::Error;
 
 use crate::config::ConfigError;
 
+/// Whether a file could not be made for something that passes by itself: the disk is full, a quota is used up, or too many
+/// files are open. Everything else (a sector, a file system that became read-only, a folder that is gone) does not.
+pub(crate) fn is_no_room(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    ) || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 /// Why a store does not open.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -31,6 +42,9 @@ pub enum OpenError {
         /// What is wrong there.
         reason: String,
     },
+    /// A write or flush failed while the queues were brought up to the log.
+    #[error("the store failed while it opened: {0}")]
+    Failed(Arc<str>),
     /// The system failed a call.
     #[error("cannot {action} {file}: {source}")]
     Io {

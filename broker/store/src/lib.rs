@@ -44,6 +44,7 @@ mod import;
 mod index;
 mod index_upkeep;
 mod places;
+mod prepare;
 mod progress;
 mod queues;
 mod read;

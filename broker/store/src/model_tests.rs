@@ -262,7 +262,10 @@ impl World {
             Op::Secure => self.engine().checkpoint_step(),
             Op::Seal => drop(self.engine().seal_step()),
             Op::Scrub => self.engine().scrub_step(2000),
-            Op::Prepare => self.engine().prepare_step(),
+            Op::Prepare => {
+                self.engine().ceiling_step();
+                self.engine().prepare_step();
+            }
             Op::Retain { hours } => {
                 self.clock
                     .0

@@ -11,15 +11,16 @@
 use std::io;
 use std::sync::Arc;
 
-use rocket_mapped_file::{Directory, Fill, SegmentOptions};
+use rocket_mapped_file::{Directory, SegmentOptions};
 use rocket_protocol::{PhysicalOffset, QueueId, RecordView, TopicName, UnixMillis};
 
+use crate::api::Clock;
 use crate::appender::{Appender, is_queued};
 use crate::ceiling;
 use crate::checkpoint::{self, Bounds, Checkpoint};
 use crate::checksums;
 use crate::commit_log::{self, CommitLog, TailRule};
-use crate::config::{Preallocate, StoreConfig};
+use crate::config::StoreConfig;
 use crate::consume_queue::Unit;
 use crate::deleted::Deleted;
 use crate::dispatcher::Dispatcher;
@@ -28,6 +29,7 @@ use crate::error::{OpenError, RecoveryReport};
 use crate::import::ApacheQueues;
 use crate::index::apache::Sizes;
 use crate::index::{Index, Known};
+use crate::prepare::first_pace;
 use crate::queues::{Queues, Secured};
 use crate::tail::{self, Followed};
 
@@ -46,6 +48,7 @@ struct Start {
 pub(crate) fn recover(
     config: &StoreConfig,
     dir: &Arc<dyn Directory>,
+    clock: &dyn Clock,
 ) -> Result<(Parts, RecoveryReport), OpenError> {
     let lock = match dir.lock("lock") {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::Locked),
@@ -56,24 +59,9 @@ pub(crate) fn recover(
         .read(ABORT)
         .map_err(OpenError::io("read", ABORT))?
         .is_none();
-    let fill = match config.preallocate {
-        Preallocate::Reserve => Fill::Reserve,
-        Preallocate::Zeros => Fill::Zeros,
-    };
     let (mut checkpoint, bounds) =
         Checkpoint::open(Arc::clone(dir)).map_err(OpenError::io("open", checkpoint::FOLDER))?;
-    let options = SegmentOptions {
-        fill,
-        lanes: config.flush_flights,
-    };
-    let log = CommitLog::open(
-        Arc::clone(dir),
-        config.segment_bytes,
-        options,
-        config.checksum_block_bytes,
-    )?;
-    log.set_ceiling(bounds.map_or(u64::MAX, |bounds| bounds.ceiling));
-    forget_unflushed(&**dir, &log, bounds.map_or(0, |bounds| bounds.floor))?;
+    let log = open_log(config, dir, bounds)?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
     let (mut start, queues) = open_queues(config, dir, &log, &deleted, bounds, clean)?;
@@ -94,7 +82,7 @@ pub(crate) fn recover(
         (found, time) = scan_log(&log, &queues, &deleted, &start, from)?;
     }
     let end = found.end;
-    let (tail_cut, file_end) = end_at(&log, from, &found, bounds)?;
+    let (tail_cut, file_end) = end_at(&log, from, &found, bounds, clock)?;
     if is_new {
         secure_new(&**dir, &queues, start.dispatched, end)?;
     }
@@ -115,7 +103,7 @@ pub(crate) fn recover(
         floor: end,
         dispatched: start.dispatched,
         dispatched_time: start.dispatched_time,
-        ceiling: end + ceiling::step(config.segment_bytes),
+        ceiling: end + ceiling::step(config),
         sealed: log.sound().sealed(),
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
@@ -149,6 +137,26 @@ pub(crate) fn recover(
         },
         report,
     ))
+}
+
+fn open_log(
+    config: &StoreConfig,
+    dir: &Arc<dyn Directory>,
+    bounds: Option<Bounds>,
+) -> Result<CommitLog, OpenError> {
+    let options = SegmentOptions {
+        fill: config.fill(),
+        lanes: config.flush_flights,
+    };
+    let log = CommitLog::open(
+        Arc::clone(dir),
+        config.segment_bytes,
+        options,
+        config.checksum_block_bytes,
+    )?;
+    log.set_ceiling(bounds.map_or(u64::MAX, |bounds| bounds.ceiling));
+    forget_unflushed(&**dir, &log, bounds.map_or(0, |bounds| bounds.floor))?;
+    Ok(log)
 }
 
 /// Removes what a killed process was about to make. No listing shows it; it takes room.
@@ -194,6 +202,7 @@ fn end_at(
     from: u64,
     found: &Followed,
     bounds: Option<Bounds>,
+    clock: &dyn Clock,
 ) -> Result<(bool, u64), OpenError> {
     for damaged in &found.damaged {
         log.damage().note(damaged);
@@ -201,7 +210,9 @@ fn end_at(
     let end = found.end;
     let tail_cut = tail::cut(log, from, end).map_err(OpenError::io("cut", "commitlog"))?;
     if log.files().is_empty() {
-        log.ensure(0)
+        let begun = clock.elapsed();
+        let took = || clock.elapsed().saturating_sub(begun);
+        log.make_ahead(0, &|| Ok(()), &mut |filled| first_pace(filled, took()))
             .map_err(OpenError::io("create", "commitlog"))?;
     }
     let file_end = log.file_at(end).map_or(end, |file| file.end());

@@ -2,10 +2,8 @@
 //! positions, checkpoint, queues, index), so that a full disk is refused to senders before it stops those.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::api::{Completion, DiskUsage};
-use crate::commit_log::LogFile;
 use crate::engine::Engine;
 use crate::retention::is_above;
 
@@ -38,13 +36,13 @@ impl<C: Completion> Engine<C> {
         }
     }
 
-    /// The log file that begins at `start`, made if it is missing.
+    /// Whether there is room for another log file.
     ///
     /// # Errors
     /// `StorageFull` also when it would leave less room than is kept back.
-    pub(crate) fn make_file(&self, start: u64) -> io::Result<Arc<LogFile>> {
+    pub(crate) fn may_make_file(&self) -> io::Result<()> {
         let reserve = self.config.metadata_reserve_bytes;
-        if reserve > 0 && self.log.file_at(start).is_none() {
+        if reserve > 0 {
             let needed = self.config.segment_bytes.saturating_add(reserve);
             let available = self.dir.space()?.available;
             if available < needed {
@@ -53,7 +51,7 @@ impl<C: Completion> Engine<C> {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, why));
             }
         }
-        self.log.ensure(start)
+        Ok(())
     }
 }
 

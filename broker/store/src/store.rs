@@ -1,4 +1,5 @@
-//! The store with its threads: one to eight flush, one dispatches, one keeps house. Each runs steps of the [`Engine`] until
+//! The store with its threads: one to eight flush, one dispatches, one keeps house, one
+//! looks through the log again, one makes the next file. Each runs steps of the [`Engine`] until
 //! there is nothing to do and then waits for a signal. There is none that appends: callers encode, and with
 //! [`Flush::Async`] they write too; with [`Flush::Sync`] a flush lane writes what it is about to flush.
 
@@ -70,6 +71,7 @@ struct Shared<C: Completion> {
     dispatch: Signal,
     house: Signal,
     scrub: Signal,
+    prepare: Signal,
 }
 
 impl<C: Completion> Shared<C> {
@@ -151,6 +153,13 @@ impl<C: Completion> Shared<C> {
         }
     }
 
+    fn prepare_loop(&self) {
+        while !self.is_stopping() {
+            self.prepare.wait_for(TICK);
+            self.engine.prepare_step();
+        }
+    }
+
     fn house_loop(&self) {
         let ticks = |interval: Duration| (interval.as_millis() / TICK.as_millis()).max(1);
         let (checkpoint, retention) = (
@@ -164,7 +173,7 @@ impl<C: Completion> Shared<C> {
             tick += 1;
             self.engine.fail_if_broken();
             self.engine.expire();
-            self.engine.prepare_step();
+            self.engine.ceiling_step();
             self.engine.index_step();
             if tick.is_multiple_of(checkpoint) {
                 self.engine.checkpoint_step();
@@ -221,6 +230,7 @@ impl<C: Completion> Store<C> {
             dispatch: Signal::default(),
             house: Signal::default(),
             scrub: Signal::default(),
+            prepare: Signal::default(),
         });
         let store = Self {
             shared,
@@ -233,6 +243,7 @@ impl<C: Completion> Store<C> {
         store.start("store-dispatch", Shared::dispatch_loop)?;
         store.start("store-house", Shared::house_loop)?;
         store.start("store-scrub", Shared::scrub_loop)?;
+        store.start("store-prepare", Shared::prepare_loop)?;
         Ok((store, report))
     }
 
@@ -439,12 +450,14 @@ impl<C: Completion> Store<C> {
 
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
+        self.engine().stop_preparing();
         let shared = &self.shared;
         [
             &shared.flush,
             &shared.dispatch,
             &shared.house,
             &shared.scrub,
+            &shared.prepare,
         ]
         .into_iter()
         .for_each(Signal::set);

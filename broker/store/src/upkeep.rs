@@ -1,4 +1,4 @@
-//! The engine's steps beside those of a message's path: securing positions, preparing files.
+//! The engine's step that secures positions, queues and index.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -8,17 +8,20 @@ use rocket_mapped_file::Segment;
 use crate::api::Completion;
 use crate::checkpoint::{Bounds, PATH};
 use crate::engine::Engine;
+use crate::error::is_no_room;
 use crate::index::Index;
 use crate::queues::TableDue;
 
 impl<C: Completion> Engine<C> {
-    /// What writing queues or index said. A full disk is waited out, since they follow from the log; all else is final.
+    /// What writing queues or index said. A full disk, or too many open files, is waited out, since they follow from the
+    /// log; all else is final.
     pub(crate) fn derived(&self, result: io::Result<()>) -> bool {
         match result {
             Ok(()) => true,
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
-                tracing::warn!(error = %error, "no room for queues or index");
-                self.no_room.store(true, Ordering::Release);
+            Err(error) if is_no_room(&error) => {
+                if !self.no_room.swap(true, Ordering::AcqRel) {
+                    tracing::warn!(error = %error, "no room for queues or index; messages are refused until there is");
+                }
                 false
             }
             Err(error) => {
@@ -123,7 +126,7 @@ impl<C: Completion> Engine<C> {
         }
         match due.map_or(Ok(()), |due| self.queues.write_table(due)) {
             Ok(()) => {}
-            Err((_, error)) if error.kind() == io::ErrorKind::StorageFull => {
+            Err((_, error)) if is_no_room(&error) => {
                 self.derived(Err(error));
             }
             Err((path, error)) => return self.fail(&path, &error),
@@ -131,28 +134,6 @@ impl<C: Completion> Engine<C> {
         let durable = self.positions().durable.0;
         if let Err(error) = self.queues.commit_table(durable) {
             self.fail("rocket/queues", &error);
-        }
-    }
-
-    /// Makes the next log file ahead when the current one is half full, or when there was no room for it before.
-    pub fn prepare_step(&self) {
-        let (end, file_end) = {
-            let appender = self.appender.lock();
-            (appender.end(), appender.file_end())
-        };
-        self.raise_ceiling_ahead(end);
-        let had_no_room = self.no_room.load(Ordering::Acquire);
-        if !had_no_room && file_end.saturating_sub(end) > self.config.segment_bytes / 2 {
-            return;
-        }
-        match self.make_file(file_end) {
-            Ok(_) => self.no_room.store(false, Ordering::Release),
-            Err(error) if had_no_room => {
-                tracing::debug!(error = %error, "still no room for another log file");
-            }
-            Err(error) => {
-                tracing::warn!(error = %error, "the next log file could not be made ahead");
-            }
         }
     }
 }
