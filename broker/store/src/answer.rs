@@ -74,10 +74,13 @@ impl<C: Completion> Engine<C> {
     /// A write or flush failed: final. Nothing is acknowledged from here on.
     pub(crate) fn fail(&self, file: &str, error: &io::Error) {
         let reason: Arc<str> = format!("{file}: {error}").into();
-        tracing::error!(file, error = %error, "write or flush failed; the store is read-only from now on");
         let is_first = self.progress.lock().fail(Arc::clone(&reason));
+        if is_first {
+            tracing::error!(file, error = %error, "write or flush failed; the store is read-only from now on");
+        }
         self.leave_nobody(Closed::Failed(Arc::clone(&reason)));
         if !is_first {
+            tracing::debug!(file, error = %error, "another failure of a store that has failed");
             return;
         }
         if let Err(error) = self.dir.replace(FLUSH_FAILED, reason.as_bytes()) {
