@@ -168,6 +168,7 @@ mod tests {
                 start: PhysicalOffset(5),
             },
             offset: PhysicalOffset(7),
+            file_end: PhysicalOffset(99),
             confirm: PhysicalOffset(6),
         }
     }
@@ -205,6 +206,7 @@ mod tests {
             epoch: head.epoch,
             bytes_epoch: head.bytes_epoch,
             offset: head.offset,
+            file_end: head.file_end,
             confirm: head.confirm,
             bytes: Bytes::from_static(b"abcdefg"),
         });

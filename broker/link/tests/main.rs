@@ -75,6 +75,7 @@ fn data(offset: u64, bytes: &Bytes) -> Outgoing {
             start: PhysicalOffset(0),
         },
         offset: PhysicalOffset(offset),
+        file_end: PhysicalOffset(1 << 30),
         confirm: PhysicalOffset(0),
     };
     Outgoing::Data {

@@ -48,6 +48,8 @@ pub enum Input {
     ConnectFailed,
     /// A link is gone, in either role.
     Disconnected(LinkId),
+    /// [`Effect::SendData`] sends everything to here.
+    Sent(LinkId, PhysicalOffset),
     /// A message came. On a link that this replica did not open, the first one makes it known.
     Received(LinkId, Message),
     /// The timers say that a member of S does not keep up (§8.9).
@@ -86,11 +88,13 @@ pub enum Effect {
     },
     /// Save the epoch list.
     SaveEpochs(Epochs),
-    /// Append bytes copied from the master, at the log's end.
+    /// Append records copied from the master, at the log's end.
     Append {
         /// Where: the log's end.
         offset: PhysicalOffset,
-        /// What.
+        /// Where the file of the log that holds them ends; one that has to be made gets this end.
+        file_end: PhysicalOffset,
+        /// Whole records. What is not is a broken link: nothing of it is appended, the link is closed and its end fed in.
         bytes: Bytes,
     },
     /// Flush the log through its end when convenient; answer with [`Input::Flushed`].
@@ -124,7 +128,8 @@ pub enum Effect {
     Disconnect(LinkId),
     /// Send a message.
     Send(LinkId, Message),
-    /// Read bytes of the log and send them as `Data` with these heads.
+    /// Read records of the log and send them in one `Data` with these heads: whole ones of one file, at least one, as many as
+    /// fit. Answered with [`Input::Sent`] before the first byte leaves; until then no other is asked for on this link.
     SendData {
         /// Where to.
         link: LinkId,
@@ -134,7 +139,7 @@ pub enum Effect {
         bytes_epoch: EpochStart,
         /// First byte.
         from: PhysicalOffset,
-        /// Behind the last byte.
+        /// Not beyond this, which is the end of a record.
         to: PhysicalOffset,
         /// What is committed.
         confirm: PhysicalOffset,

@@ -7,7 +7,7 @@
 //!  ┌────────┬──────┬────────┬───────────┬──────────────── … ─┐
 //!  │ length │ type │ 0 0 0  │ CRC32C    │ payload             │
 //!  └────────┴──────┴────────┴───────────┴──────────────── … ─┘
-//!  length   of the payload: at most 64 KiB, for Data and Range 1 MiB
+//!  length   of the payload: at most 64 KiB, for Range 1 MiB, for Data 16 MiB, since it carries whole records
 //!  CRC32C   (Castagnoli) over bytes 0..8 and the payload
 //! ```
 //!
@@ -18,7 +18,7 @@
 //!  1 Hello    version 2 · group uid 16 · member 20 · disk id 16 · max epoch 8 · log min 8 · log end 8 · confirm 8 · durable 1 · epochs
 //!  2 Welcome  member 20 · epoch 8 · start 8 · log min 8 · log end 8 · confirm 8 · epochs
 //!  3 Refuse   reason 1 (1 StaleEpoch, 2 NotMaster, 3 WrongGroup, 4 UnknownReplica, 5 BehindRetention) · max epoch 8
-//!  4 Data     epoch 8 · entry of the bytes 16 · offset 8 · confirm 8 · bytes to the end
+//!  4 Data     epoch 8 · entry of the bytes 16 · offset 8 · file end 8 · confirm 8 · bytes to the end
 //!  5 Ack      epoch 8 · offset 8
 //!  6 Beat     epoch 8 · offset 8 · stamp 8
 //!  7 Probe    –
@@ -44,10 +44,12 @@ use crate::messages::{
 pub const HEAD_BYTES: usize = 12;
 /// The largest payload of a control frame.
 pub const CONTROL_BYTES_MAX: usize = 64 << 10;
-/// The largest payload of `Data` and `Range`, their own fields included.
-pub const DATA_BYTES_MAX: usize = 1 << 20;
+/// The largest payload of `Range`, its own fields included.
+pub const RANGE_BYTES_MAX: usize = 1 << 20;
+/// The largest payload of `Data`, its own fields included: no record is larger.
+pub const DATA_BYTES_MAX: usize = 16 << 20;
 /// The fields before the bytes of a `Data`.
-pub const DATA_FIELD_BYTES: usize = 40;
+pub const DATA_FIELD_BYTES: usize = 48;
 
 /// What was read is not a frame of this protocol; the link is to be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -117,6 +119,8 @@ pub struct DataHead {
     pub bytes_epoch: EpochStart,
     /// Where the first of them lies.
     pub offset: PhysicalOffset,
+    /// Where the master's file that holds them ends.
+    pub file_end: PhysicalOffset,
     /// What the master knows to be committed.
     pub confirm: PhysicalOffset,
 }
@@ -180,10 +184,10 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<Message>, FrameError> {
 }
 
 fn bound(kind: u8) -> usize {
-    if matches!(kind, 4 | 11) {
-        DATA_BYTES_MAX
-    } else {
-        CONTROL_BYTES_MAX
+    match kind {
+        4 => DATA_BYTES_MAX,
+        11 => RANGE_BYTES_MAX,
+        _ => CONTROL_BYTES_MAX,
     }
 }
 
@@ -223,6 +227,7 @@ fn put_payload(message: &Message, out: &mut BytesMut) -> u8 {
                 epoch: m.epoch,
                 bytes_epoch: m.bytes_epoch,
                 offset: m.offset,
+                file_end: m.file_end,
                 confirm: m.confirm,
             };
             put_data_fields(&head, out);
@@ -289,7 +294,7 @@ fn put_report(report: &Report, out: &mut BytesMut) {
 fn put_data_fields(data: &DataHead, out: &mut BytesMut) {
     out.put_u64(data.epoch.0);
     put_entry(data.bytes_epoch, out);
-    put_offsets(&[data.offset, data.confirm], out);
+    put_offsets(&[data.offset, data.file_end, data.confirm], out);
 }
 
 fn put_member(member: Member, out: &mut BytesMut) {
@@ -329,6 +334,7 @@ impl Reader {
                 epoch: self.epoch()?,
                 bytes_epoch: self.entry()?,
                 offset: self.offset()?,
+                file_end: self.offset()?,
                 confirm: self.offset()?,
                 bytes: self.rest(),
             }),

@@ -51,6 +51,7 @@ fn samples() -> Vec<Message> {
                 start: at(512),
             },
             offset: at(900),
+            file_end: at(2048),
             confirm: at(880),
             bytes: Bytes::from_static(b"record"),
         }),

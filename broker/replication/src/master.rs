@@ -35,6 +35,8 @@ struct Transfer {
     point: PhysicalOffset,
     /// What was sent, from the first acknowledgement on.
     sent: PhysicalOffset,
+    /// How far the caller may go that is about to send.
+    asked: Option<PhysicalOffset>,
 }
 
 /// One mastership.
@@ -129,6 +131,7 @@ impl Master {
     pub(crate) fn take(&mut self, core: &mut Core, input: &Input, out: &mut Vec<Effect>) {
         match *input {
             Input::Disconnected(link) => self.forget(link),
+            Input::Sent(link, to) => self.sent(core, link, to, out),
             Input::Lagging(member) => {
                 self.lagging.insert(member);
                 self.look(core, out);
@@ -307,7 +310,7 @@ impl Master {
 
     /// §8.8: a learner with everything committed, and everything below the start of this epoch.
     fn wants_growth(&self, core: &mut Core, state: &State) -> Option<State> {
-        if !matches!(self.phase, Phase::Barrier | Phase::Open) {
+        if matches!(self.phase, Phase::Opening | Phase::Fenced) {
             return None;
         }
         let start = if core.mutations.has(Mutant::M36) {
@@ -365,7 +368,12 @@ impl Master {
             Alignment::Cut { to } => to,
             Alignment::Restart { at } => at,
         };
-        self.transfers.insert(link, Transfer { point, sent: point });
+        let transfer = Transfer {
+            point,
+            sent: point,
+            asked: None,
+        };
+        self.transfers.insert(link, transfer);
         let welcome = Welcome {
             member: self.member,
             epoch: self.epoch,
@@ -401,7 +409,21 @@ impl Master {
         self.look(core, out);
     }
 
-    /// §8.6: no byte ahead of what was appended, never across an epoch boundary, bounded by the window.
+    /// §8.6: the caller, who knows where records end, says how far it goes.
+    fn sent(&mut self, core: &Core, link: LinkId, to: PhysicalOffset, out: &mut Vec<Effect>) {
+        if let Some(transfer) = self.transfers.get_mut(&link)
+            && let Some(limit) = transfer.asked.take()
+        {
+            debug_assert!(
+                transfer.sent < to && to <= limit,
+                "sent what nobody asked for"
+            );
+            transfer.sent = to.clamp(transfer.sent, limit);
+        }
+        self.send(core, out);
+    }
+
+    /// §8.6: nothing ahead of what was appended, never across an epoch boundary, bounded by the window.
     fn send(&mut self, core: &Core, out: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Opening | Phase::Fenced) {
             return;
@@ -410,31 +432,27 @@ impl Master {
             let (Some(acked), Some(transfer)) = (acked, self.transfers.get_mut(&link)) else {
                 continue;
             };
-            while transfer.sent < core.log.end
-                && transfer.sent.since(acked) < core.settings.window_bytes_max
-            {
-                let Some((bytes_epoch, epoch_end)) = core.log.epochs.at(transfer.sent) else {
-                    break;
-                };
-                let boundary = epoch_end
-                    .filter(|_| !core.mutations.has(Mutant::M12))
-                    .unwrap_or(core.log.end);
-                let to = core
-                    .log
-                    .end
-                    .min(boundary)
-                    .min(transfer.sent.plus(core.settings.data_bytes_max));
-                let (from, confirm) = (transfer.sent, core.log.confirm);
-                out.push(Effect::SendData {
-                    link,
-                    epoch: self.epoch,
-                    bytes_epoch,
-                    from,
-                    to,
-                    confirm,
-                });
-                transfer.sent = to;
-            }
+            let is_due = transfer.asked.is_none()
+                && transfer.sent < core.log.end
+                && transfer.sent.since(acked) < core.settings.window_bytes_max;
+            let Some((bytes_epoch, epoch_end)) =
+                core.log.epochs.at(transfer.sent).filter(|_| is_due)
+            else {
+                continue;
+            };
+            let boundary = epoch_end
+                .filter(|_| !core.mutations.has(Mutant::M12))
+                .unwrap_or(core.log.end);
+            let to = core.log.end.min(boundary);
+            out.push(Effect::SendData {
+                link,
+                epoch: self.epoch,
+                bytes_epoch,
+                from: transfer.sent,
+                to,
+                confirm: core.log.confirm,
+            });
+            transfer.asked = Some(to);
         }
     }
 

@@ -108,7 +108,7 @@ pub struct Refuse {
     pub max_epoch: Epoch,
 }
 
-/// Bytes of the log, all of one epoch.
+/// Whole records of the log, all of one epoch and one file.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Data {
     /// The master's epoch: that of the link.
@@ -117,6 +117,8 @@ pub struct Data {
     pub bytes_epoch: EpochStart,
     /// Where the first of them lies.
     pub offset: PhysicalOffset,
+    /// Where the master's file that holds them ends, so that the slave's files are the same.
+    pub file_end: PhysicalOffset,
     /// What the master knows to be committed.
     pub confirm: PhysicalOffset,
     /// The bytes.

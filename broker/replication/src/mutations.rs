@@ -57,6 +57,8 @@ pub enum Mutant {
     M36,
     /// A proof of a run that never registered speaks for the one before it.
     M37,
+    /// `Data` may end within a record.
+    M38,
 }
 
 /// The broken rules of one run.

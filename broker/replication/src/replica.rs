@@ -47,9 +47,7 @@ pub struct Settings {
     pub flush: Flush,
     /// Where the replication listener is found, as `host:port`.
     pub address: String,
-    /// The most bytes in one `Data`.
-    pub data_bytes_max: u64,
-    /// The most bytes sent and not yet acknowledged on one link.
+    /// Bytes sent on one link and not yet acknowledged from which on nothing more is sent.
     pub window_bytes_max: u64,
 }
 

@@ -177,7 +177,7 @@ impl Slave {
                 }
             }
             Alignment::Cut { to } => {
-                let Some(report) = self.may_cut(core, to, &welcome.epochs, out) else {
+                let Some(report) = self.may_cut(core, to, out) else {
                     return;
                 };
                 core.log.epochs.cut(to, &welcome.epochs);
@@ -219,7 +219,6 @@ impl Slave {
         &mut self,
         core: &Core,
         to: PhysicalOffset,
-        master: &Epochs,
         out: &mut Vec<Effect>,
     ) -> Option<Report> {
         if to >= core.log.confirm {
@@ -236,7 +235,8 @@ impl Slave {
         let given_up = state
             .unclean
             .iter()
-            .any(|u| u.epoch > mine && master.entries().iter().any(|e| e.epoch == u.epoch));
+            // Every mastership from that election on descends from it, also when its own master never opened.
+            .any(|u| mine < u.epoch && u.epoch <= self.epoch);
         if given_up || core.mutations.has(Mutant::M15) {
             return Some(Report::Event);
         }
@@ -250,13 +250,15 @@ impl Slave {
     /// §8.6.
     fn data(&mut self, core: &mut Core, link: LinkId, data: &Data, out: &mut Vec<Effect>) {
         let stale = data.epoch != self.epoch || data.epoch < core.max_epoch;
-        if stale || data.offset != core.log.end || data.bytes.is_empty() {
+        let end = data.offset.plus(data.bytes.len() as u64);
+        if stale || data.offset != core.log.end || data.bytes.is_empty() || data.file_end < end {
             self.close(link, out);
             return;
         }
         let last = core.log.epochs.last();
         let append = Effect::Append {
             offset: data.offset,
+            file_end: data.file_end,
             bytes: data.bytes.clone(),
         };
         if last == Some(data.bytes_epoch) {
@@ -276,7 +278,7 @@ impl Slave {
                 [save, append]
             });
         }
-        core.log.end = core.log.end.plus(data.bytes.len() as u64);
+        core.log.end = end;
         core.confirm(data.confirm, out);
         self.acknowledge(core, out);
     }

@@ -315,6 +315,7 @@ fn mutants_are_caught() {
         (&[Mutant::M35], &mixed),
         (&[Mutant::M36], &kills),
         (&[Mutant::M37], &power_async),
+        (&[Mutant::M38], &kills),
     ];
     let mut survivors = Vec::new();
     for (mutants, bounds) in table {

@@ -223,6 +223,43 @@ fn cut_below_what_is_known_to_be_committed_halts_instead() {
     assert!(!effects.iter().any(|e| matches!(e, Effect::Cut { .. })));
 }
 
+/// The counterexample to the second text of §8.5.1: the unclean mastership was followed by another before it opened, so the
+/// master's list does not hold its epoch. What was given up is given up by everyone all the same.
+#[test]
+fn cut_after_an_unclean_election_whose_master_never_opened_is_made_and_told() {
+    let (mut world, bounds) = calm_world(2, 1, Flush::Async, 1);
+    world.act(&bounds, Action::Flush(0));
+    let slave = replica(&mut world, 1).member().expect("registered");
+    world.step(0, Input::Lagging(slave));
+    world.cas(0, Fate::Answered);
+    let link = *world.wires.keys().next().expect("a link");
+    // The learner copies two more and hears that they are committed; then their only complete copy loses power.
+    let actions = [
+        Action::Send(0),
+        Action::ToSlave(link),
+        Action::ToMaster(link),
+    ];
+    for action in actions.iter().chain(&actions) {
+        world.act(&bounds, action.clone());
+    }
+    world.act(&bounds, Action::Beat(0));
+    world.act(&bounds, Action::ToSlave(link));
+    assert_eq!(replica(&mut world, 1).log().confirm, PhysicalOffset(3));
+    world.crash(0, Crash::Power);
+    world.start(&bounds, 0, Flush::Async);
+    world.cas(0, Fate::Answered);
+    world.act(&bounds, Action::Decide);
+    assert_eq!(world.state().unclean.len(), 1);
+    let chosen = world.state().master.expect("chosen");
+    world.act(
+        &bounds,
+        Action::Elect(chosen, std::collections::BTreeSet::new()),
+    );
+    world.calm(&bounds);
+    assert_eq!(world.is_healed(), Ok(()));
+    assert_eq!(world.nodes[1].disk.log.len(), 1);
+}
+
 /// The counterexample to the first text of §8.5: nothing is cut, yet an epoch without a byte must go.
 #[test]
 fn epoch_without_a_byte_at_the_slaves_end_is_dropped_before_older_bytes_are_copied() {
@@ -298,6 +335,7 @@ fn bytes_with_a_gap_or_of_another_epoch_close_the_link() {
         epoch: welcome.epoch,
         bytes_epoch: welcome.epochs.last().expect("an epoch"),
         offset: PhysicalOffset(1),
+        file_end: PhysicalOffset(9),
         confirm: PhysicalOffset(1),
         bytes: Bytes::from_static(b"x"),
     };
@@ -342,6 +380,7 @@ fn durable_slave_acknowledges_only_after_the_flush() {
         epoch: welcome.epoch,
         bytes_epoch: welcome.epochs.last().expect("an epoch"),
         offset: PhysicalOffset(1),
+        file_end: PhysicalOffset(9),
         confirm: PhysicalOffset(1),
         bytes: Bytes::from_static(b"x"),
     };

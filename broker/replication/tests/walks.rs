@@ -101,7 +101,8 @@ pub(crate) fn rough(replicas: usize, min_in_sync: u8, flush: Flush) -> Bounds {
         mid_step_cuts: 3,
         stops: 3,
         elector: true,
-        data_bytes: 3,
+        data_bytes: 5,
+        record_bytes: 2,
         ..Bounds::quiet(replicas, min_in_sync, flush)
     }
 }

@@ -382,7 +382,8 @@ impl World {
         }
         self.ghost.values += 1;
         let value = self.ghost.values;
-        self.nodes[n].disk.log.push(value);
+        let record = std::iter::repeat_n(value, self.record_bytes as usize);
+        self.nodes[n].disk.log.extend(record);
         let end = PhysicalOffset(self.nodes[n].disk.log.len() as u64);
         self.step(n, Input::Appended(end));
     }

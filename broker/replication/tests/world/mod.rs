@@ -1,7 +1,7 @@
 //! A small world around the production state machines: disks with a page cache, links that are cut half-open, a coordinator
 //! that loses answers and applies writes late, electors that suspect at any time, crashes of processes and of machines.
 //!
-//! A log byte is one value; every send writes a value that was never written before. Ghost state remembers what was ever
+//! A record is a value, of one byte or several; every send writes a value that was never written before. Ghost state remembers what was ever
 //! committed. The searches (`model`) and the random walks (`walks`) drive the same actions.
 
 pub(crate) mod action;
@@ -18,7 +18,7 @@ use rocket_replication::epochs::Epochs;
 use rocket_replication::identity::*;
 use rocket_replication::memory::Memory;
 use rocket_replication::messages::{LinkId, Message};
-use rocket_replication::mutations::Mutations;
+use rocket_replication::mutations::{Mutant, Mutations};
 use rocket_replication::recovery::Evidence;
 use rocket_replication::replica::{Flush, Recovered, Replica, Settings};
 use rocket_replication::{PhysicalOffset, State};
@@ -57,7 +57,9 @@ pub(crate) struct Bounds {
     pub(crate) unclean: bool,
     /// Slaves notice closed links at once (a reduction for full searches).
     pub(crate) eager_notice: bool,
-    /// The most bytes in one `Data`.
+    /// Bytes of a record.
+    pub(crate) record_bytes: u64,
+    /// The most bytes in one `Data`, unless one record is larger.
     pub(crate) data_bytes: u64,
     pub(crate) mutations: Mutations,
 }
@@ -85,6 +87,7 @@ impl Bounds {
             elector: false,
             unclean: false,
             eager_notice: false,
+            record_bytes: 1,
             data_bytes: 1,
             mutations: Mutations::default(),
         }
@@ -166,6 +169,9 @@ pub(crate) struct World {
     pub(crate) ghost: Ghost,
     pub(crate) spent: Spent,
     pub(crate) last_cut: usize,
+    /// Bytes that one `Data` takes at a time.
+    pub(crate) data_step: u64,
+    pub(crate) record_bytes: u64,
 }
 
 impl World {
@@ -198,6 +204,8 @@ impl World {
             ghost: Ghost::default(),
             spent: Spent::default(),
             last_cut: 0,
+            data_step: data_step(bounds),
+            record_bytes: bounds.record_bytes,
         };
         for n in 0..bounds.replicas {
             world.start(bounds, n, bounds.flush);
@@ -215,7 +223,11 @@ impl World {
         let node = &mut self.nodes[n];
         node.starts += 1;
         node.flush = flush;
-        let log_end = PhysicalOffset(node.disk.log.len() as u64);
+        // §8.2.5: what is no whole record is a torn tail.
+        let whole = node.disk.log.len() as u64 / bounds.record_bytes * bounds.record_bytes;
+        node.disk.log.truncate(whole as usize);
+        node.disk.durable = node.disk.durable.min(node.disk.log.len());
+        let log_end = PhysicalOffset(whole);
         node.disk.epochs.drop_beyond(log_end);
         let incarnation = Incarnation((n as u128 + 1) << 64 | u128::from(node.starts) << 32);
         let evidence = Evidence {
@@ -227,7 +239,6 @@ impl World {
         let settings = Settings {
             flush,
             address: format!("{n}"),
-            data_bytes_max: bounds.data_bytes,
             window_bytes_max: 2 * bounds.data_bytes,
         };
         let recovered = Recovered {
@@ -294,6 +305,14 @@ impl World {
     pub(crate) fn bytes(&self, n: usize, from: PhysicalOffset, to: PhysicalOffset) -> Bytes {
         Bytes::copy_from_slice(&self.nodes[n].disk.log[from.0 as usize..to.0 as usize])
     }
+}
+
+/// Whole records, at least one.
+fn data_step(bounds: &Bounds) -> u64 {
+    if bounds.mutations.has(Mutant::M38) {
+        return bounds.data_bytes;
+    }
+    (bounds.data_bytes / bounds.record_bytes).max(1) * bounds.record_bytes
 }
 
 /// How a process ends.
