@@ -222,7 +222,7 @@ impl StoreConfig {
             "segment_bytes",
             "at most 2 GiB: a filler's size is an i32",
         )?;
-        let unit = crate::consume_queue::UNIT_BYTES;
+        let unit = crate::unit::UNIT_BYTES;
         rule(
             self.consume_queue_file_bytes > 0 && self.consume_queue_file_bytes.is_multiple_of(unit),
             "consume_queue_file_bytes",

@@ -6,7 +6,7 @@ use rocket_protocol::name::system_topic;
 use rocket_protocol::{RecordView, UnixMillis};
 
 use crate::appender::is_queued;
-use crate::consume_queue::Unit;
+use crate::unit::Unit;
 
 /// The unit of a record in its queue; `None` for records that have no place in one.
 pub(crate) fn unit_of(

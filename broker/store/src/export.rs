@@ -10,14 +10,15 @@ use rocket_mapped_file::Directory;
 use rocket_mapped_file::disk::DiskDirectory;
 use thiserror::Error;
 
+use crate::apache_queue::{FOLDER, Writer, folder_of};
 use crate::checkpoint::Checkpoint;
 use crate::commit_log;
 use crate::config::QueueLogConfig;
-use crate::consume_queue::{ConsumeQueue, FOLDER, UNIT_BYTES, Unit, folder_of};
 use crate::deleted::Deleted;
 use crate::engine::ABORT;
 use crate::export_index;
 use crate::queues::{Known, Queue, Queues, Secured};
+use crate::unit::{UNIT_BYTES, Unit};
 
 /// Size of a file of a consume queue as Apache's broker has it unless it is told otherwise.
 const FILE_BYTES: u64 = 6_000_000;
@@ -118,7 +119,7 @@ fn write_queues(
     let target = DiskDirectory::open(target).map_err(at(target))?;
     let target: Arc<dyn Directory> = Arc::new(target);
     for queue in queues.all() {
-        let path = folder_of(queue.topic().as_str(), queue.queue_id());
+        let path = folder_of(queue.topic(), queue.queue_id());
         write_queue(&queue, &target, file_bytes, report).map_err(at(Path::new(&path)))?;
     }
     Ok(())
@@ -147,32 +148,28 @@ fn write_queue(
     file_bytes: u64,
     report: &mut ExportReport,
 ) -> io::Result<()> {
-    let mut copy = ConsumeQueue::new(
-        Arc::clone(target),
-        queue.topic(),
-        queue.queue_id(),
-        file_bytes,
-    );
     let (mut next, max) = queue.range();
+    let Some(last) = max.checked_sub(1) else {
+        return Ok(());
+    };
+    let target = Arc::clone(target);
+    let first = next.min(last);
+    let mut copy = Writer::new(target, queue.topic(), queue.queue_id(), file_bytes, first)?;
     if next == max {
         // No messages any more, but the offset of the next one.
-        copy.put(max - 1, Unit::PADDING);
-        copy.save()?;
+        copy.append(&[Unit::PADDING])?;
     }
     let mut units = Vec::new();
     while next < max {
+        units.clear();
         queue.read(next, RUN, &mut units)?;
         if units.is_empty() {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        for unit in units.drain(..) {
-            copy.put(next, unit);
-            next += 1;
-        }
-        copy.save()?;
+        copy.append(&units)?;
+        next += units.len() as u64;
     }
-    for (_, file) in copy.take_unflushed() {
-        file.flush(0)?;
+    for file in copy.finish()? {
         report.files += 1;
         report.bytes += file.len();
     }

@@ -2,24 +2,24 @@
 //! once, when there are none of our own form.
 
 use std::io;
-use std::sync::Arc;
 
 use rocket_mapped_file::Directory;
 use rocket_protocol::{QueueId, TopicName};
 
-use crate::consume_queue::{ConsumeQueue, FOLDER, Unit};
+use crate::apache_queue::{FOLDER, Reader};
 use crate::deleted::Deleted;
 use crate::queues::Queues;
+use crate::unit::Unit;
 
 /// Units read at once.
 const RUN: usize = 4096;
 
 /// The queues of a folder in Apache's form.
-pub(crate) struct ApacheQueues(Vec<(TopicName, QueueId, ConsumeQueue)>);
+pub(crate) struct ApacheQueues(Vec<(TopicName, QueueId, Reader)>);
 
 impl ApacheQueues {
     /// Opens what is there.
-    pub(crate) fn open(dir: &Arc<dyn Directory>, file_bytes: u64) -> io::Result<Self> {
+    pub(crate) fn open(dir: &dyn Directory, file_bytes: u64) -> io::Result<Self> {
         let mut found = Vec::new();
         for of_topic in dir.list(FOLDER)? {
             let Ok(topic) = TopicName::parse(&of_topic.name) else {
@@ -30,7 +30,7 @@ impl ApacheQueues {
                     continue;
                 };
                 if entry.is_folder {
-                    let queue = ConsumeQueue::open(Arc::clone(dir), &topic, queue_id, file_bytes)?;
+                    let queue = Reader::open(dir, &topic, queue_id, file_bytes)?;
                     found.push((topic.clone(), queue_id, queue));
                 }
             }
@@ -44,12 +44,10 @@ impl ApacheQueues {
     }
 
     /// One behind the last message that any queue knows; `min` if none knows one.
-    pub(crate) fn end(&mut self, min: u64) -> io::Result<u64> {
+    pub(crate) fn end(&self, min: u64) -> io::Result<u64> {
         let mut end = min;
-        for (_, _, queue) in &mut self.0 {
-            if let Some((_, unit)) = queue.cut(u64::MAX, false)?
-                && unit != Unit::PADDING
-            {
+        for (_, _, queue) in &self.0 {
+            if let Some((_, unit)) = last(queue, queue.range(0, u64::MAX)?.end)? {
                 end = end.max(unit.physical_offset + u64::from(unit.size));
             }
         }
@@ -59,29 +57,40 @@ impl ApacheQueues {
     /// Takes over the units of the messages from `log_min` to `dispatched`. `false` as soon as the last unit of a queue
     /// does not `agree` with the log.
     pub(crate) fn move_to(
-        mut self,
+        self,
         queues: &Queues,
         log_min: u64,
         dispatched: u64,
         deleted: &Deleted,
         agrees: impl Fn(&TopicName, QueueId, u64, Unit) -> io::Result<bool>,
     ) -> io::Result<bool> {
-        for (topic, queue_id, queue) in &mut self.0 {
-            let last = queue.cut(dispatched, false)?;
-            if let Some((index, unit)) = last
+        for (topic, queue_id, queue) in self.0 {
+            let range = queue.range(log_min, dispatched)?;
+            if let Some((index, unit)) = last(&queue, range.end)?
                 && unit.physical_offset >= log_min
-                && unit != Unit::PADDING
-                && !agrees(topic, *queue_id, index, unit)?
+                && !agrees(&topic, queue_id, index, unit)?
             {
                 return Ok(false);
             }
-            queue.remove_before(log_min)?;
-            let (min, max) = (queue.min(), queue.max());
-            let first = queue.get(min)?.map_or(0, |unit| unit.physical_offset);
-            if max > 0 && !deleted.covers(topic.as_str(), first) {
-                queues.import(topic, *queue_id, min..max, |index| queue.read(index, RUN))?;
+            let first = if range.is_empty() {
+                None
+            } else {
+                queue.get(range.start)?
+            };
+            let first = first.map_or(0, |unit| unit.physical_offset);
+            if range.end > 0 && !deleted.covers(topic.as_str(), first) {
+                queues.import(&topic, queue_id, range, |index| queue.read(index, RUN))?;
             }
         }
         Ok(true)
     }
+}
+
+/// The unit before `end`, and its index, if it stands for a message.
+fn last(queue: &Reader, end: u64) -> io::Result<Option<(u64, Unit)>> {
+    let Some(index) = end.checked_sub(1) else {
+        return Ok(None);
+    };
+    let unit = queue.get(index)?.filter(|unit| *unit != Unit::PADDING);
+    Ok(unit.map(|unit| (index, unit)))
 }

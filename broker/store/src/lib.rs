@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod apache_queue;
 mod api;
 mod append;
 mod appender;
@@ -28,7 +29,6 @@ mod checksums;
 mod cold_blocks;
 mod commit_log;
 mod config;
-mod consume_queue;
 mod damage;
 mod deleted;
 mod dispatch;
@@ -55,9 +55,11 @@ mod retain;
 mod retention;
 mod room;
 mod scrub;
+mod search;
 mod sound;
 mod store;
 mod tail;
+mod unit;
 mod upkeep;
 mod waiters;
 

@@ -11,10 +11,11 @@ use crate::api::{
     ReadLimits,
 };
 use crate::cold_blocks::BLOCK_BYTES;
-use crate::consume_queue::{Unit, partition};
 use crate::engine::Engine;
 use crate::gather::{Gather, Through};
 use crate::queues::SharedQueue;
+use crate::search::partition;
+use crate::unit::Unit;
 
 /// Queue entries that one read looks at, at most, unless more messages are asked for (`maxFilterMessageSize` / 20).
 const ENTRIES_MAX: usize = 800;

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use rocket_protocol::{GroupName, QueueId, QueueOffset, TopicName, UnixMillis};
 
 use crate::api::{Completion, Unconsumed};
-use crate::consume_queue::Unit;
 use crate::engine::Engine;
+use crate::unit::Unit;
 
 /// Units that one round looks up.
 const LOOKUPS_MAX: usize = 4096;

@@ -21,7 +21,6 @@ use crate::checkpoint::{self, Bounds, Checkpoint};
 use crate::checksums;
 use crate::commit_log::{self, CommitLog, TailRule};
 use crate::config::StoreConfig;
-use crate::consume_queue::Unit;
 use crate::deleted::Deleted;
 use crate::dispatcher::Dispatcher;
 use crate::engine::{ABORT, FLUSH_FAILED, Parts};
@@ -32,6 +31,7 @@ use crate::index::{Index, Known};
 use crate::prepare::first_pace;
 use crate::queues::{Queues, Secured};
 use crate::tail::{self, Followed};
+use crate::unit::Unit;
 
 /// Queues that are compared with the log, at most about so many.
 const SAMPLES: usize = 64;
@@ -301,9 +301,9 @@ fn open_queues(
     });
     let (queues, known) = Queues::open(Arc::clone(dir), config.queue_log, secured, deleted)
         .map_err(OpenError::io("open", "rocket/queues"))?;
-    let mut apache = ApacheQueues::open(dir, config.consume_queue_file_bytes)
+    let apache = ApacheQueues::open(&**dir, config.consume_queue_file_bytes)
         .map_err(OpenError::io("open", "consumequeue"))?;
-    let mut start = choose_start(&**dir, log, &mut apache, bounds, clean)?;
+    let mut start = choose_start(&**dir, log, &apache, bounds, clean)?;
     if let Some(known) = known
         && agree(&queues, log)?
     {
@@ -380,7 +380,7 @@ fn secure_new(
         .map_err(|(file, error)| OpenError::io("write", &file)(error))?;
     queues
         .commit_table(durable)
-        .and_then(|()| dir.remove_folder(crate::consume_queue::FOLDER))
+        .and_then(|()| dir.remove_folder(crate::apache_queue::FOLDER))
         .and_then(|()| dir.sync(""))
         .map_err(OpenError::io("write", "rocket/queues"))
 }
@@ -388,7 +388,7 @@ fn secure_new(
 fn choose_start(
     dir: &dyn Directory,
     log: &CommitLog,
-    apache: &mut ApacheQueues,
+    apache: &ApacheQueues,
     bounds: Option<Bounds>,
     clean: bool,
 ) -> Result<Start, OpenError> {

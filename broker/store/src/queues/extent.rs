@@ -11,7 +11,7 @@
 //! few steps, and the queue itself needs to remember only where the way begins ([`Chain`]). The key is the physical
 //! offset of the first message, for the search by offset; where there are only fillers, that of the last message before.
 
-use crate::consume_queue::{UNIT, Unit};
+use crate::unit::{UNIT, Unit};
 
 /// Bytes before the units.
 pub(super) const HEAD: usize = 72;

@@ -21,7 +21,7 @@ use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 use rocket_protocol::{QueueId, TopicName};
 
 use super::FOLDER;
-use crate::consume_queue::Unit;
+use crate::unit::Unit;
 
 const MAGIC: [u8; 4] = *b"RKJ1";
 const FRAME_HEAD: usize = 40;

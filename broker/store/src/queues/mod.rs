@@ -14,7 +14,7 @@
 //!
 //! The way from a queue to its extents is in the extents ([`extent`]). All of this follows from the commit log: what is
 //! missing or damaged is built again from it, and what is ahead of it is not believed ([`journal`], [`snapshot`]).
-//! Apache's form is read when a store has none of ours, and written by an export ([`crate::consume_queue`]).
+//! Apache's form is read when a store has none of ours, and written by an export ([`crate::apache_queue`]).
 //!
 //! Order of locks: a queue's tail, then units or journal.
 
@@ -48,7 +48,7 @@ use self::recent::Recent;
 use self::table::Table;
 use self::unit_log::UnitLog;
 use crate::config::QueueLogConfig;
-use crate::consume_queue::Unit;
+use crate::unit::Unit;
 
 /// The folder of our files.
 pub(crate) const FOLDER: &str = "rocket/queues";

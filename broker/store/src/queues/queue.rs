@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::recent::{Extent as Kept, Found, Recent, Step};
 use super::unit_log::{UnitLog, head_of};
 use super::{QueueLogConfig, damaged};
-use crate::consume_queue::Unit;
+use crate::unit::Unit;
 
 /// Units that a queue may miss at once. More is a damaged record, not a damaged queue.
 const GAP_MAX: u64 = 1 << 20;
@@ -434,13 +434,14 @@ impl Queue {
         if self.min_offset.load(Ordering::Relaxed) >= log_min {
             return Ok(0);
         }
-        let is_there = |unit: &Unit| *unit != Unit::PADDING && unit.physical_offset >= log_min;
         let (after, last) = self.walk_back(tail.chain, |_, head| head.key >= log_min)?;
         let in_order = [last, after].into_iter().flatten();
         let mut found = None;
         for (position, head) in in_order {
             let units = self.units_at(position, &head)?;
-            found = (head.first..).zip(units).find(|(_, unit)| is_there(unit));
+            found = (head.first..)
+                .zip(units)
+                .find(|(_, unit)| unit.is_at_least(log_min));
             if found.is_some() {
                 break;
             }
@@ -448,7 +449,9 @@ impl Queue {
         let tail_first = self.max() - tail.units.len() as u64;
         let in_tail = || {
             let units = tail.units.iter().copied().map(Unit::unpack);
-            (tail_first..).zip(units).find(|(_, unit)| is_there(unit))
+            (tail_first..)
+                .zip(units)
+                .find(|(_, unit)| unit.is_at_least(log_min))
         };
         let found = found.map(|(index, unit)| (index, unit.physical_offset));
         // Only fillers there: they are passed over when they are read.

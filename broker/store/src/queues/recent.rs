@@ -7,7 +7,7 @@
 use parking_lot::Mutex;
 
 use super::extent::{HEAD, Head, PackedUnit};
-use crate::consume_queue::{UNIT, Unit};
+use crate::unit::{UNIT, Unit};
 
 /// Queues are spread over so many locks.
 const SHARDS: usize = 16;
