@@ -15,6 +15,7 @@
 //! counts as compared. Blocks that have no entry yet (a log that Apache's broker wrote) are read once all the same, so that a
 //! sector that cannot be read is met by `pread`, which says so, and not through the map, which would end the process.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,12 @@ pub(crate) const BLOCK_BYTES: u64 = 64 << 10;
 const MAGIC: [u8; 4] = *b"RKB1";
 const HEAD_BYTES: u64 = 64;
 const ENTRY_BYTES: u64 = 8;
+
+thread_local! {
+    /// Where a block is read to. Made anew for each it would cost several times what the reading costs: pages that the
+    /// allocator gives back and takes again.
+    static BLOCK: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What comparing a block came to.
 #[derive(Debug)]
@@ -112,13 +119,19 @@ impl Checksums {
         read: impl FnOnce(u64, &mut [u8]) -> io::Result<()>,
     ) -> Compared {
         let (from, to) = self.range(block);
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
-        match read(from, &mut bytes) {
-            Ok(()) => {}
+        let len = usize::try_from(to - from).unwrap_or(0);
+        let sum = BLOCK.with_borrow_mut(|bytes| {
+            if bytes.len() < len {
+                bytes.resize(len, 0);
+            }
+            let bytes = bytes.get_mut(..len).unwrap_or_default();
+            read(from, bytes).map(|()| crc32c::crc32c(bytes))
+        });
+        let sum = match sum {
+            Ok(sum) => sum,
             Err(error) if is_damage(&error) => return Compared::Bad(error.to_string()),
             Err(error) => return Compared::Later(error),
-        }
-        let sum = crc32c::crc32c(&bytes);
+        };
         match self.entry(block) {
             // Without entries nothing can be compared; that is no fault of the log.
             Err(error) => {
