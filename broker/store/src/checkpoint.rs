@@ -8,8 +8,8 @@
 //! version 1 ends with the CRC32 at 48
 //! ```
 //!
-//! A lower bound stays true when it is old, so a slot is written after each flush of the log without a flush of its own: a
-//! killed process leaves a floor that is close. Whoever keeps house flushes about once a second.
+//! A lower bound stays true when it is old, so whoever keeps house writes a slot ten times a second without a flush: a
+//! killed process leaves a floor that is close. It is flushed about once a second.
 //!
 //! The ceiling is the upper bound. It is flushed before anything is written beyond it ([`crate::ceiling`]), and must not be
 //! lost to what is written later without a flush. So **the slot that was flushed last is never written**: writes go to the

@@ -71,31 +71,38 @@ impl<C: Completion> Engine<C> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let took = self.clock.elapsed().saturating_sub(job.begun);
         self.events.flushed(took, job.flight.to - job.flight.from);
-        let moved = {
-            let mut progress = self.progress.lock();
-            progress
-                .flush_end(job.flight.id, took)
-                .then(|| (progress.local().durable.0, progress.ends().committed.0))
-        };
-        if let Some((durable, confirm)) = moved {
-            let durable = if mutant::is_on(Mutant::FloorTooHigh) {
-                self.positions().appended.0
-            } else {
-                durable
-            };
+        let moved = self.progress.lock().flush_end(job.flight.id, took);
+        if moved {
             self.settle();
-            let mut checkpoint = self.checkpoint.lock();
-            let bounds = checkpoint.bounds;
-            checkpoint.set(Bounds {
-                floor: durable.max(bounds.floor),
-                confirm: confirm.max(bounds.confirm),
-                ..bounds
-            });
-            // Not to be able to is no failure of the store: the bound stays lower.
-            if let Err(error) = checkpoint.write() {
-                tracing::warn!(%error, "the checkpoint was not written");
-            }
         }
+    }
+
+    /// Writes how far the log is flushed to the checkpoint, so that a killed process leaves a floor that is close. Costs no
+    /// flush, and is nothing that a flush of the log waits for.
+    pub fn mark_step(&self) {
+        self.mark();
+        // Not to be able to is no failure of the store: the bound stays lower.
+        if let Err(error) = self.checkpoint.lock().write() {
+            tracing::warn!(%error, "the checkpoint was not written");
+        }
+    }
+
+    /// Lets the next checkpoint say how far the log is flushed and committed.
+    pub(crate) fn mark(&self) {
+        let (local, committed) = {
+            let progress = self.progress.lock();
+            (progress.local(), progress.ends().committed)
+        };
+        let floor = if mutant::is_on(Mutant::FloorTooHigh) {
+            local.appended
+        } else {
+            local.durable
+        };
+        self.note(|bounds| Bounds {
+            floor: floor.0.max(bounds.floor),
+            confirm: committed.0.max(bounds.confirm),
+            ..bounds
+        });
     }
 
     /// Flushes in `lane` all that is written.

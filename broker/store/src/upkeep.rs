@@ -69,6 +69,7 @@ impl<C: Completion> Engine<C> {
                 return;
             }
         }
+        self.mark();
         let durable = self.positions().durable.0;
         let dispatched = position.min(durable).min(indexed);
         self.note(|bounds| Bounds {

@@ -216,7 +216,8 @@ fn damage_that_a_start_meets_below_the_floor_is_told_and_what_lies_behind_it_sta
         .unwrap()
         .unwrap();
     let (_, len) = RecordView::parse(&bytes).unwrap();
-    // Flushed, and nothing else secured: the start reads all of it.
+    // Flushed and known to be, and nothing else secured: the start reads all of it.
+    engine.mark_step();
     dir.flip(FIRST, 7 * len + 300);
     let next = dir.killed();
     drop(engine);
