@@ -107,6 +107,10 @@ impl StoreEvents for Events {
         self.long_polling.arrivals(arrivals);
     }
 
+    fn is_awaited(&self) -> bool {
+        !self.long_polling.is_empty()
+    }
+
     fn failed(&self, failure: &FlushFailure) {
         tracing::error!(
             file = failure.file,

@@ -78,6 +78,11 @@ impl CommitPolicy for LocalPolicy {
 pub trait StoreEvents: Send + Sync + 'static {
     /// These messages became visible, in log order.
     fn arrived(&self, arrivals: &[Arrival]);
+    /// Whether somebody waits to be told of arrivals. If not, messages are dispatched a little later, many at a time, unless
+    /// somebody reads at the end of a queue. Whoever begins to wait must look at the queue's end once more afterwards.
+    fn is_awaited(&self) -> bool {
+        true
+    }
     /// A flush of the log succeeded; it took so long and covered so many bytes.
     fn flushed(&self, _took: Duration, _bytes: u64) {}
     /// A write or flush failed; the store is read-only from now on.
@@ -327,6 +332,19 @@ pub enum GetStatus {
     OffsetOverflowBadly,
     /// Before the beginning.
     OffsetTooSmall,
+}
+
+impl GetStatus {
+    /// Whether a message that becomes visible may change the answer.
+    pub(crate) const fn is_at_end(self) -> bool {
+        matches!(
+            self,
+            Self::NoMatchedLogicQueue
+                | Self::NoMessageInQueue
+                | Self::OffsetOverflowOne
+                | Self::OffsetOverflowBadly
+        )
+    }
 }
 
 /// Answer to a read.

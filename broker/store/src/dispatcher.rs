@@ -132,7 +132,13 @@ impl<C: Completion> Engine<C> {
 
     /// Whether something visible is not dispatched yet.
     pub fn is_behind(&self) -> bool {
-        self.dispatched.load(Ordering::Acquire) < self.visible()
+        self.undispatched() > 0
+    }
+
+    /// Bytes that are visible and not dispatched yet.
+    pub(crate) fn undispatched(&self) -> u64 {
+        let visible = self.visible();
+        visible.saturating_sub(self.dispatched.load(Ordering::Acquire))
     }
 
     /// Dispatches whole records at the start of `bytes`. How many bytes that was; `None` when the file ends there.

@@ -6,7 +6,7 @@
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,6 +29,10 @@ use crate::readers::Readers;
 
 /// How often the house is kept.
 const TICK: Duration = Duration::from_millis(100);
+/// How long what is visible may wait to be dispatched while nobody asks for it.
+const DISPATCH_DELAY: Duration = Duration::from_millis(10);
+/// So many bytes of it do not wait.
+const DISPATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Wakes a thread; a signal that comes while nobody waits is kept.
 #[derive(Default)]
@@ -68,7 +72,10 @@ struct Shared<C: Completion> {
     engine: Engine<C>,
     stopping: AtomicBool,
     flush: Signal,
+    /// There is something to dispatch,
     dispatch: Signal,
+    /// and it cannot wait.
+    hurry: Signal,
     house: Signal,
     scrub: Signal,
     prepare: Signal,
@@ -87,7 +94,7 @@ impl<C: Completion> Shared<C> {
             Flush::Sync => {}
             Flush::Async => {
                 if self.engine.write_step() == Step::Worked {
-                    self.wake_dispatcher();
+                    self.announce();
                 }
             }
         }
@@ -119,21 +126,50 @@ impl<C: Completion> Shared<C> {
                 // Another lane writes right now, and flushes what it wrote.
                 return;
             }
-            self.wake_dispatcher();
+            self.announce();
         }
     }
 
-    fn wake_dispatcher(&self) {
-        if self.engine.is_behind() {
-            self.dispatch.set();
+    /// Messages became visible: they will be dispatched. At once only when somebody waits for some or they are many; else
+    /// soon, together with those that come meanwhile, or when somebody asks ([`Shared::catch_up`]). That saves a wake-up for
+    /// each flush.
+    fn announce(&self) {
+        if !self.engine.is_behind() {
+            return;
         }
+        self.dispatch.set();
+        if self.is_dispatch_urgent() {
+            self.hurry.set();
+        }
+    }
+
+    fn is_dispatch_urgent(&self) -> bool {
+        // Whoever waits says so first and looks for messages then; here the messages are there first. One of the two sees the
+        // other.
+        fence(Ordering::SeqCst);
+        self.engine.events.is_awaited() || self.engine.undispatched() >= DISPATCH_BYTES_MAX
     }
 
     fn dispatch_loop(&self) {
         while !self.is_stopping() {
             while self.engine.dispatch_step() == Step::Worked {}
             self.dispatch.wait();
+            if !self.is_dispatch_urgent() {
+                self.hurry.wait_for(DISPATCH_DELAY);
+            }
         }
+    }
+
+    /// Dispatches on this thread what is visible by now, so that whoever saw a message acknowledged finds it. Whether
+    /// something was dispatched.
+    fn catch_up(&self) -> bool {
+        // See `is_dispatch_urgent`.
+        fence(Ordering::SeqCst);
+        let mut caught_up = false;
+        while self.engine.is_behind() && self.engine.dispatch_step() == Step::Worked {
+            caught_up = true;
+        }
+        caught_up
     }
 
     fn scrub_loop(&self) {
@@ -174,6 +210,7 @@ impl<C: Completion> Shared<C> {
             self.engine.fail_if_broken();
             self.engine.expire();
             self.engine.ceiling_step();
+            self.engine.mark_step();
             self.engine.index_step();
             if tick.is_multiple_of(checkpoint) {
                 self.engine.checkpoint_step();
@@ -228,6 +265,7 @@ impl<C: Completion> Store<C> {
             stopping: AtomicBool::new(false),
             flush: Signal::default(),
             dispatch: Signal::default(),
+            hurry: Signal::default(),
             house: Signal::default(),
             scrub: Signal::default(),
             prepare: Signal::default(),
@@ -302,7 +340,12 @@ impl<C: Completion> Store<C> {
         limits: ReadLimits,
         filter: &Filter<'_>,
     ) -> GetResult {
-        self.engine().get(topic, queue_id, from, limits, filter)
+        let get = || self.engine().get(topic, queue_id, from, limits, filter);
+        let result = get();
+        if result.status.is_at_end() && self.shared.catch_up() {
+            return get();
+        }
+        result
     }
 
     /// As [`Store::get`] where that waits for no disk. Of the limits the first holds where the first message lies within
@@ -318,8 +361,13 @@ impl<C: Completion> Store<C> {
         limits: (ReadLimits, ReadLimits),
         filter: &Filter<'_>,
     ) -> Result<GetResult, NotInMemory> {
-        self.engine()
-            .get_in_memory(topic, queue_id, from, limits, filter)
+        let engine = self.engine();
+        let get = || engine.get_in_memory(topic, queue_id, from, limits, filter);
+        let result = get()?;
+        if result.status.is_at_end() && self.shared.catch_up() {
+            return get();
+        }
+        Ok(result)
     }
 
     /// As [`Store::get_in_memory`] for a reader that is behind: waits for the disk, has what comes next fetched, and gives
@@ -338,11 +386,13 @@ impl<C: Completion> Store<C> {
 
     /// What of a queue is visible; `None` if the queue never had a visible message.
     pub fn queue_range(&self, topic: &TopicName, queue_id: QueueId) -> Option<QueueRange> {
+        self.shared.catch_up();
         self.engine().queue_range(topic, queue_id)
     }
 
     /// All queues that have or had messages, sorted.
     pub fn queues(&self) -> Vec<(TopicName, QueueId)> {
+        self.shared.catch_up();
         self.engine().queues()
     }
 
@@ -354,6 +404,7 @@ impl<C: Completion> Store<C> {
         time: UnixMillis,
         boundary: Boundary,
     ) -> i64 {
+        self.shared.catch_up();
         self.engine()
             .offset_by_time(topic, queue_id, time, boundary)
     }
@@ -387,6 +438,7 @@ impl<C: Completion> Store<C> {
         begin: UnixMillis,
         end: UnixMillis,
     ) -> QueryResult {
+        self.shared.catch_up();
         self.engine().query(topic, key, max, begin, end)
     }
 
@@ -437,7 +489,7 @@ impl<C: Completion> Store<C> {
     /// given on the calling thread.
     pub fn re_evaluate(&self) {
         self.engine().settle();
-        self.shared.dispatch.set();
+        self.shared.announce();
     }
 
     /// Finishes what was taken, flushes everything, writes the checkpoints, removes the abort file. Later appends are
@@ -455,6 +507,7 @@ impl<C: Completion> Store<C> {
         [
             &shared.flush,
             &shared.dispatch,
+            &shared.hurry,
             &shared.house,
             &shared.scrub,
             &shared.prepare,

@@ -1,10 +1,13 @@
 //! The store with its threads on a real file system.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rocket_protocol::{QueueId, RecordView, UnixMillis};
-use rocket_store::{Flush, Health, LocalPolicy, NoEvents, OpenError, PutStatus, Store};
+use rocket_store::{
+    Arrival, Flush, FlushFailure, GetStatus, Health, LocalPolicy, NoEvents, OpenError, PutStatus,
+    ReadLimits, Removed, Store, StoreEvents,
+};
 
 use crate::support::{Tell, clock, message, open, read_all, send, send_batch, small, topic};
 
@@ -183,4 +186,69 @@ fn messages_are_found_by_time_and_key() {
             .len(),
         0
     );
+}
+
+/// Nobody waits for arrivals, so that the store dispatches when it likes.
+struct NobodyWaits;
+
+impl StoreEvents for NobodyWaits {
+    fn arrived(&self, _: &[Arrival]) {}
+    fn is_awaited(&self) -> bool {
+        false
+    }
+    fn failed(&self, _: &FlushFailure) {}
+    fn removed(&self, _: &Removed) {}
+}
+
+#[test]
+fn who_saw_a_message_acknowledged_finds_it_at_once_by_every_way_of_asking() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let events = Arc::new(NobodyWaits);
+    let (store, _) = Store::<Tell>::open(small(dir.path()), clock(1), policy, events).unwrap();
+    let (topic, queue) = (topic("t"), QueueId(0));
+    let limits = ReadLimits {
+        messages_max: 32,
+        bytes_max: 1 << 20,
+    };
+    for n in 0..400_i64 {
+        let properties = format!("KEYS\u{1}k{n}");
+        let told = send(&store, &message("t", 0, "body", &properties));
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap().status, PutStatus::Ok);
+        match n % 4 {
+            0 => {
+                let got = store.get(&topic, queue, n, limits, &|_, _| true);
+                assert_eq!((got.status, got.messages), (GetStatus::Found, 1));
+            }
+            1 => {
+                let both = (limits, limits);
+                let got = store.get_in_memory(&topic, queue, n, both, &|_, _| true);
+                assert_eq!(got.unwrap().status, GetStatus::Found);
+            }
+            2 => {
+                let range = store.queue_range(&topic, queue).unwrap();
+                assert_eq!(range.max.to_wire(), n + 1);
+            }
+            _ => {
+                let (begin, end) = (UnixMillis(0), UnixMillis(i64::MAX));
+                let found = store.query(&topic, &format!("k{n}"), 9, begin, end);
+                assert_eq!(found.records.len(), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_nobody_asks_for_is_dispatched_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let events = Arc::new(NobodyWaits);
+    let (store, _) = Store::<Tell>::open(small(dir.path()), clock(1), policy, events).unwrap();
+    let told = send(&store, &message("t", 0, "body", ""));
+    told.recv_timeout(PATIENCE).unwrap();
+    let begun = Instant::now();
+    while store.positions().dispatched < store.positions().committed {
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::yield_now();
+    }
 }
