@@ -14,12 +14,17 @@ use parking_lot::Mutex;
 
 use crate::connection::Inner;
 
+/// Connections that a thread writes to in a row.
+const WRITES_MAX: usize = 64;
+
 /// The task is at work, or was woken and will be.
 const AWAKE: u8 = 0;
 /// The socket takes no more; new answers are no reason to wake.
 const BLOCKED: u8 = 1;
 /// Nothing waits to be written.
 const IDLE: u8 = 2;
+/// As idle, but somebody has answers for it and will write them or wake the task.
+const HELD: u8 = 3;
 
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
@@ -64,13 +69,20 @@ impl Bell {
         }
     }
 
-    /// Whether a new answer must wake the task; the caller then does so.
-    fn claim(&self) -> bool {
+    /// Whether nobody sees to a new answer but the caller, who then does so.
+    fn claim(&self, as_what: u8) -> bool {
         self.state.load(SeqCst) == IDLE
             && self
                 .state
-                .compare_exchange(IDLE, AWAKE, SeqCst, SeqCst)
+                .compare_exchange(IDLE, as_what, SeqCst, SeqCst)
                 .is_ok()
+    }
+
+    /// What was held is done. `false`: the task is awake, or was since, and looked for itself.
+    fn release(&self) -> bool {
+        self.state
+            .compare_exchange(HELD, IDLE, SeqCst, SeqCst)
+            .is_ok()
     }
 
     fn wake(&self) {
@@ -82,19 +94,27 @@ impl Bell {
     }
 }
 
-/// There is a new answer for `connection`: wakes it, now or when this thread's [`HeldWakes`] end.
+/// There is a new answer for `connection`: wakes it, or keeps it for the end of this thread's [`HeldWakes`].
 pub(crate) fn announce(connection: &Arc<Inner>) {
-    if !connection.bell.claim() {
-        return;
-    }
-    let is_held = HELD.with_borrow_mut(|held| {
-        let is_held = held.depth > 0;
-        if is_held {
+    ANSWERED.with_borrow_mut(|held| {
+        if held.depth > 0 && connection.bell.claim(HELD) {
             held.connections.push(Arc::clone(connection));
         }
-        is_held
     });
-    if !is_held {
+    if connection.bell.claim(AWAKE) {
+        connection.bell.wake();
+    }
+}
+
+/// Writes the answers of a connection that is held, or leaves that to its task.
+fn deliver(connection: &Inner, may_write: bool) {
+    if !(may_write && connection.write_aside()) {
+        connection.bell.ring();
+    } else if connection.bell.release()
+        // Whoever gave an answer meanwhile left it to this thread.
+        && !connection.outbox.is_empty()
+        && connection.bell.claim(AWAKE)
+    {
         connection.bell.wake();
     }
 }
@@ -108,11 +128,14 @@ struct Held {
 }
 
 thread_local! {
-    static HELD: RefCell<Held> = RefCell::default();
+    static ANSWERED: RefCell<Held> = RefCell::default();
 }
 
-/// While this lives, answers that this thread gives wake nobody; each connection that has some is woken once when it ends. For
-/// whoever answers many requests at a time.
+/// While this lives, answers that this thread gives wake nobody; when it ends they are written, one write for each connection
+/// that has some, by this thread: to wake a task that does it would cost more. For whoever answers many requests at a time.
+///
+/// What a socket does not take at once is left to the connection's task, and so is all beyond the first 64 connections, which
+/// other threads can share.
 #[derive(Debug)]
 pub struct HeldWakes {
     _of_one_thread: PhantomData<*const ()>,
@@ -125,7 +148,7 @@ impl HeldWakes {
         reason = "it is a span of time and no value"
     )]
     pub fn new() -> Self {
-        HELD.with_borrow_mut(|held| held.depth += 1);
+        ANSWERED.with_borrow_mut(|held| held.depth += 1);
         Self {
             _of_one_thread: PhantomData,
         }
@@ -134,7 +157,7 @@ impl HeldWakes {
 
 impl Drop for HeldWakes {
     fn drop(&mut self) {
-        let ended = HELD.with_borrow_mut(|held| {
+        let ended = ANSWERED.with_borrow_mut(|held| {
             held.depth -= 1;
             let is_due = held.depth == 0 && !held.connections.is_empty();
             is_due.then(|| {
@@ -143,10 +166,10 @@ impl Drop for HeldWakes {
             })
         });
         if let Some(mut connections) = ended {
-            for connection in connections.drain(..) {
-                connection.bell.wake();
+            for (number, connection) in connections.drain(..).enumerate() {
+                deliver(&connection, number < WRITES_MAX);
             }
-            HELD.with_borrow_mut(|held| held.spare = connections);
+            ANSWERED.with_borrow_mut(|held| held.spare = connections);
         }
     }
 }

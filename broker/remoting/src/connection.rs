@@ -12,12 +12,13 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use rocket_protocol::Command;
 use thiserror::Error;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::bell::{Bell, Sleep, announce};
 use crate::config::ConnectionLimits;
-use crate::outbox::{Outbox, Refused};
+use crate::outbox::{Batch, Outbox, Refused};
 use crate::rate_limit::RateLimit;
 use crate::stats::{Stats, count};
 
@@ -169,6 +170,10 @@ pub(crate) struct Inner {
     pub(crate) limits: ConnectionLimits,
     pub(crate) shared: Arc<Shared>,
     pub(crate) outbox: Outbox,
+    /// What is being written. Whoever holds it writes.
+    pub(crate) departing: Mutex<Batch>,
+    /// Written to with `departing` held; `None` before the connection's task runs and after it ended.
+    pub(crate) socket: Mutex<Option<OwnedWriteHalf>>,
     pub(crate) calls: Calls,
     /// Wakes the connection's task.
     pub(crate) bell: Bell,
@@ -201,6 +206,8 @@ impl Inner {
             outbox: Outbox::new(limits.outbound_bytes_max),
             limits,
             shared,
+            departing: Mutex::default(),
+            socket: Mutex::default(),
             calls: Calls::default(),
             bell: Bell::default(),
             is_closing: AtomicBool::new(false),

@@ -19,7 +19,7 @@ use crate::bell;
 use crate::connection::{Connection, Inner};
 use crate::ending::{self, Why};
 use crate::incoming::{self, Incoming};
-use crate::outgoing::{Outgoing, Wrote};
+use crate::outgoing::{Outgoing, SharedSocket, Wrote};
 use crate::processor::Processor;
 use crate::stats::count;
 
@@ -30,7 +30,7 @@ const FRAMES_PER_TURN: u64 = 256;
 
 /// Serves a connection to its end. `draining`: stop reading, answer what is open, close.
 pub(crate) async fn run(
-    mut stream: TcpStream,
+    stream: TcpStream,
     inner: Arc<Inner>,
     processor: Arc<dyn Processor>,
     draining: CancellationToken,
@@ -44,9 +44,10 @@ pub(crate) async fn run(
     count(&inner.shared.stats.connections_total, 1);
     count(&inner.shared.stats.connections_open, 1);
     processor.opened(&connection);
-    let (read_half, write_half) = stream.split();
+    let (read_half, write_half) = stream.into_split();
+    *inner.socket.lock() = Some(write_half);
     let mut incoming = Incoming::new(read_half, &connection, &*processor, Instant::now());
-    let mut outgoing = Outgoing::new(write_half, inner);
+    let mut outgoing = Outgoing::new(SharedSocket(inner), inner);
     let why = serve(inner, &mut incoming, &mut outgoing, &draining).await;
     ending::end(inner, &mut incoming.socket, &mut outgoing, why).await;
 }
@@ -62,6 +63,10 @@ impl Drop for Closed<'_> {
         let inner = &self.connection.0;
         inner.close();
         inner.outbox.finish();
+        if let Some(socket) = inner.socket.lock().take() {
+            // Closed as a whole, now that the reading half is gone too.
+            socket.forget();
+        }
         inner.calls.close();
         inner
             .shared

@@ -79,15 +79,15 @@ impl Outbox {
         self.state.lock().is_finished = true;
     }
 
-    /// Whether nothing waits to be taken.
+    /// Whether nothing waits or is being written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().batch.is_empty()
+        self.state.lock().bytes == 0
     }
 
-    /// Whether nothing waits and nothing more will.
+    /// Whether nothing waits or is being written and nothing more will.
     pub(crate) fn is_done(&self) -> bool {
         let state = self.state.lock();
-        state.is_finished && state.batch.is_empty()
+        state.is_finished && state.bytes == 0
     }
 
     /// Gives all that waits for an empty `batch`.

@@ -1,10 +1,12 @@
-//! The writing half of a connection: takes what waits in the outbox and gives it to the socket.
+//! The writing half of a connection: takes what waits in the outbox and gives it to the socket. The connection's task does so,
+//! and so does a thread that has just given answers ([`Inner::write_aside`]), one at a time.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::{Instant, timeout};
 
 use crate::bell::Sleep;
@@ -15,9 +17,7 @@ use crate::stats::count;
 pub(crate) struct Outgoing<'a, W> {
     pub(crate) socket: W,
     inner: &'a Inner,
-    /// What is being written.
-    batch: Batch,
-    /// The last time that bytes left.
+    /// The last time that this task wrote.
     pub(crate) last_write: Instant,
     /// Since when the socket takes nothing although something waits.
     pub(crate) blocked_since: Option<Instant>,
@@ -39,7 +39,6 @@ impl<'a, W: AsyncWrite + Unpin> Outgoing<'a, W> {
         Self {
             socket,
             inner,
-            batch: Batch::default(),
             last_write: Instant::now(),
             blocked_since: None,
         }
@@ -51,15 +50,12 @@ impl<'a, W: AsyncWrite + Unpin> Outgoing<'a, W> {
         context: &mut Context<'_>,
         mut now: impl FnMut() -> Instant,
     ) -> io::Result<Wrote> {
-        if self.batch.is_empty() {
-            self.inner.outbox.take(&mut self.batch);
-            if self.batch.is_empty() {
-                return Ok(Wrote::Nothing);
-            }
-            count(&self.inner.shared.stats.frames_out, self.batch.frames());
+        let mut batch = self.inner.departing.lock();
+        if !self.inner.fill(&mut batch) {
+            return Ok(Wrote::Nothing);
         }
         let socket = Pin::new(&mut self.socket);
-        let written = self.batch.with_slices(|slices| match slices {
+        let written = batch.with_slices(|slices| match slices {
             [one] => socket.poll_write(context, one),
             slices => socket.poll_write_vectored(context, slices),
         });
@@ -72,13 +68,9 @@ impl<'a, W: AsyncWrite + Unpin> Outgoing<'a, W> {
             }
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Ok(bytes)) => {
-                let stats = &self.inner.shared.stats;
-                count(&stats.writes, 1);
-                count(&stats.bytes_out, bytes);
                 self.last_write = now();
                 self.blocked_since = None;
-                self.batch.wrote(bytes);
-                self.inner.outbox.left(bytes);
+                self.inner.wrote(&mut batch, bytes);
                 Ok(Wrote::Some)
             }
             Poll::Ready(Err(error)) => Err(error),
@@ -126,5 +118,89 @@ impl<'a, W: AsyncWrite + Unpin> Outgoing<'a, W> {
             }
         })
         .await
+    }
+}
+
+impl Inner {
+    /// Takes what waits if nothing is being written; `false`: there is nothing.
+    fn fill(&self, batch: &mut Batch) -> bool {
+        if batch.is_empty() {
+            self.outbox.take(batch);
+            count(&self.shared.stats.frames_out, batch.frames());
+        }
+        !batch.is_empty()
+    }
+
+    /// So many bytes have left; says whether the batch is done.
+    fn wrote(&self, batch: &mut Batch, bytes: usize) -> bool {
+        let stats = &self.shared.stats;
+        count(&stats.writes, 1);
+        count(&stats.bytes_out, bytes);
+        self.outbox.left(bytes);
+        batch.wrote(bytes)
+    }
+
+    /// One write of all that waits, by whatever thread, if the socket takes it. `false`: the connection's task has to go on,
+    /// which also meets whatever went wrong.
+    pub(crate) fn write_aside(&self) -> bool {
+        // Held by the task only while it writes: then it is awake, and looks again before it sleeps.
+        let Some(mut batch) = self.departing.try_lock() else {
+            return false;
+        };
+        if !self.fill(&mut batch) {
+            return true;
+        }
+        let socket = self.socket.lock();
+        let Some(socket) = &*socket else { return false };
+        let written = batch.with_slices(|slices| match slices {
+            [one] => socket.try_write(one),
+            slices => socket.try_write_vectored(slices),
+        });
+        matches!(written, Ok(bytes) if bytes > 0 && self.wrote(&mut batch, bytes))
+    }
+}
+
+/// The socket as the connection's task writes to it.
+pub(crate) struct SharedSocket<'a>(pub(crate) &'a Inner);
+
+impl SharedSocket<'_> {
+    fn with<R>(
+        &self,
+        work: impl FnOnce(Pin<&mut OwnedWriteHalf>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        match &mut *self.0.socket.lock() {
+            Some(socket) => work(Pin::new(socket)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl AsyncWrite for SharedSocket<'_> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|socket| socket.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|socket| socket.poll_write_vectored(context, parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|socket| socket.poll_shutdown(context))
     }
 }

@@ -134,3 +134,55 @@ async fn thousands_of_frames_in_one_read_are_all_served() {
     assert_eq!(peer.answer().await.opaque, 1);
     assert_eq!(running.stats().frames_in, 5001);
 }
+
+/// The test has the runtime's only thread, so that no task of it runs meanwhile.
+#[tokio::test]
+async fn answers_that_are_given_together_leave_without_the_connections_task() {
+    use std::io::{Read as _, Write as _};
+    let running = Running::start(|_| ());
+    let mut peer = std::net::TcpStream::connect(running.server.local_addr()).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut kept = Vec::new();
+    for opaque in 0..8 {
+        peer.write_all(&encoded(&request(KEEP, opaque))).unwrap();
+        kept.push(running.kept().await);
+    }
+    let mut expected = Vec::new();
+    for opaque in 0..8 {
+        let mut response = Command::response(ResponseCode::SUCCESS);
+        response.set_response_to(opaque, request(KEEP, opaque).format);
+        expected.extend_from_slice(&encoded(&response));
+    }
+    {
+        let _held = HeldWakes::new();
+        for reply in kept {
+            reply.send(Command::response(ResponseCode::SUCCESS));
+        }
+    }
+    let mut got = vec![0; expected.len()];
+    peer.read_exact(&mut got).unwrap();
+    assert_eq!(got, expected);
+}
+
+#[tokio::test]
+async fn what_a_full_socket_does_not_take_from_another_thread_follows_in_order() {
+    const ANSWERS: i32 = 64;
+    let running = Running::start(|_| ());
+    let mut peer = running.connect().await;
+    let mut kept = Vec::new();
+    for opaque in 0..ANSWERS {
+        peer.send(&request(KEEP, opaque)).await;
+        kept.push(running.kept().await);
+    }
+    let answering = std::thread::spawn(move || {
+        for reply in kept {
+            let _held = HeldWakes::new();
+            reply.send(Command::response(ResponseCode::SUCCESS).with_body(vec![7; 300_000]));
+        }
+    });
+    for opaque in 0..ANSWERS {
+        let answer = peer.answer().await;
+        assert_eq!((answer.opaque, answer.body.len()), (opaque, 300_000));
+    }
+    answering.join().unwrap();
+}
