@@ -9,6 +9,10 @@ use bytes::Bytes;
 
 use crate::byte_str::ByteStr;
 
+/// Fields, and bytes of their texts, that most answers have room in: so they take memory once.
+const FIELDS_EXPECTED: usize = 8;
+const BYTES_EXPECTED: usize = 64;
+
 /// See the module.
 #[derive(Clone, Default)]
 pub struct ExtFields {
@@ -74,6 +78,9 @@ impl ExtFields {
 
     /// Gives `name` the value `value` as it prints: for numbers and booleans, without a text of their own.
     pub fn insert_display(&mut self, name: impl Into<ByteStr>, value: impl fmt::Display) {
+        if self.written.capacity() == 0 {
+            self.written.reserve(BYTES_EXPECTED);
+        }
         let start = self.written.len();
         // Writing to a `String` fails only when `Display` itself does; then the field is empty.
         if write!(self.written, "{value}").is_err() {
@@ -118,6 +125,9 @@ impl ExtFields {
     fn put(&mut self, name: ByteStr, value: Text) {
         if self.find(&name).is_some() {
             self.remove(&name);
+        }
+        if self.entries.capacity() == 0 {
+            self.entries.reserve(FIELDS_EXPECTED);
         }
         self.entries.push((Text::Own(name), value));
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use rocket_filter::Filter;
 use rocket_protocol::header::PullMessageResponseHeader;
 use rocket_protocol::{Command, GroupName, QueueId, ResponseCode, TopicName, UnixMillis};
 use rocket_remoting::{Connection, Reply};
@@ -28,7 +29,7 @@ pub(super) struct Pull {
     pub(super) offset: i64,
     pub(super) max_messages: u32,
     pub(super) max_bytes: Option<usize>,
-    pub(super) subscription: Arc<Subscription>,
+    pub(super) wanted: Wanted,
     pub(super) topic_sys_flag: i32,
     pub(super) group_sys_flag: i32,
     /// What it is called in metrics.
@@ -36,11 +37,22 @@ pub(super) struct Pull {
     pub(super) begun: Instant,
 }
 
+/// Which messages a pull wants.
+pub(super) enum Wanted {
+    /// What it says itself.
+    Own(Filter),
+    /// What its group's heartbeats said.
+    OfGroup(Arc<Subscription>),
+}
+
 impl Pull {
     fn may_match(&self, tags_code: i64) -> bool {
-        match &self.subscription.filter {
-            Ok(filter) => filter.may_match(tags_code),
-            Err(_) => false,
+        match &self.wanted {
+            Wanted::Own(filter) => filter.may_match(tags_code),
+            Wanted::OfGroup(subscription) => match &subscription.filter {
+                Ok(filter) => filter.may_match(tags_code),
+                Err(_) => false,
+            },
         }
     }
 }

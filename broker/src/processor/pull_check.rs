@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use rocket_filter::is_tag_type;
+use rocket_filter::{Filter, FilterError, is_tag_type};
+use rocket_protocol::body::SubscriptionGroupConfig;
 use rocket_protocol::body::route::perm;
-use rocket_protocol::body::{SubscriptionData, SubscriptionGroupConfig};
 use rocket_protocol::header::PullMessageHeader;
 use rocket_protocol::{Command, QueueId, ResponseCode};
 use rocket_remoting::Connection;
 
 use super::BrokerProcessor;
-use super::pull::Pull;
+use super::pull::{Pull, Wanted};
 use super::refusal::{Refusal, SEE_FAQ, group_name};
 use crate::clients::Subscription;
 use crate::config::BrokerConfig;
@@ -113,7 +113,7 @@ impl BrokerProcessor {
                     ),
                 )
             })?;
-        let subscription = self.subscription_of_pull(&header, &group_config, config)?;
+        let wanted = self.wanted_by_pull(&header, &group_config, config)?;
         let pull = Pull {
             topic,
             group: group_name(&header.consumer_group)?,
@@ -124,7 +124,7 @@ impl BrokerProcessor {
                 .max_msg_bytes
                 .and_then(|max| usize::try_from(max).ok())
                 .filter(|max| *max > 0),
-            subscription,
+            wanted,
             topic_sys_flag: topic_config.topic_sys_flag,
             group_sys_flag: group_config.group_sys_flag,
             request: request.request_code().name(),
@@ -162,44 +162,27 @@ impl BrokerProcessor {
     }
 
     /// What the pull wants: from the request, or as the group's heartbeats said.
-    fn subscription_of_pull(
+    fn wanted_by_pull(
         &self,
         header: &PullMessageHeader,
         group_config: &SubscriptionGroupConfig,
         config: &BrokerConfig,
-    ) -> Result<Arc<Subscription>, Refused> {
-        let (group, topic) = (&*header.consumer_group, &*header.topic);
-        let subscription = if header.sys_flag & FLAG_SUBSCRIPTION == 0 {
-            self.subscription_by_heartbeat(header, group_config)?
-        } else {
-            let data = SubscriptionData {
-                topic: topic.to_owned(),
-                sub_string: header.subscription.as_deref().unwrap_or("*").to_owned(),
-                sub_version: header.sub_version,
-                expression_type: header
-                    .expression_type
-                    .as_deref()
-                    .unwrap_or_default()
-                    .to_owned(),
-                ..SubscriptionData::default()
-            };
-            Arc::new(Subscription::new(data, self.now()))
-        };
-        let kind = &*subscription.data.expression_type;
-        if !is_tag_type(Some(kind)) && !config.enable_property_filter {
-            return Err(Refusal::system_error(format!(
-                "The broker does not support consumer to filter message by {kind}"
-            ))
-            .into());
+    ) -> Result<Wanted, Refused> {
+        if header.sys_flag & FLAG_SUBSCRIPTION != 0 {
+            let kind = header.expression_type.as_deref();
+            check_kind(kind, config)?;
+            let expression = header.subscription.as_deref().or(Some("*"));
+            let filter = Filter::parse(kind, expression);
+            return filter
+                .map(Wanted::Own)
+                .map_err(|error| not_parsed(header, &error));
         }
-        if let Err(error) = &subscription.filter {
-            tracing::debug!(group, topic, error = %error, "subscription cannot be parsed");
-            return Err(refused(
-                ResponseCode::SUBSCRIPTION_PARSE_FAILED,
-                "parse the consumer's subscription failed",
-            ));
+        let subscription = self.subscription_by_heartbeat(header, group_config)?;
+        check_kind(Some(&subscription.data.expression_type), config)?;
+        match &subscription.filter {
+            Ok(_) => Ok(Wanted::OfGroup(subscription)),
+            Err(error) => Err(not_parsed(header, error)),
         }
-        Ok(subscription)
     }
 
     fn subscription_by_heartbeat(
@@ -241,4 +224,27 @@ impl BrokerProcessor {
         }
         Ok(Arc::clone(subscription))
     }
+}
+
+/// Filters that look into messages are a setting.
+fn check_kind(kind: Option<&str>, config: &BrokerConfig) -> Result<(), Refused> {
+    if is_tag_type(kind) || config.enable_property_filter {
+        return Ok(());
+    }
+    let kind = kind.unwrap_or_default();
+    Err(Refusal::system_error(format!(
+        "The broker does not support consumer to filter message by {kind}"
+    ))
+    .into())
+}
+
+fn not_parsed(header: &PullMessageHeader, error: &FilterError) -> Refused {
+    tracing::debug!(
+        group = &*header.consumer_group, topic = &*header.topic, error = %error,
+        "subscription cannot be parsed"
+    );
+    refused(
+        ResponseCode::SUBSCRIPTION_PARSE_FAILED,
+        "parse the consumer's subscription failed",
+    )
 }

@@ -21,6 +21,7 @@ use rocket_protocol::{Command, RequestCode, frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+mod pulls;
 mod sends;
 
 /// What is counted is counted for all threads together, so one test at a time counts.

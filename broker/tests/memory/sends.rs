@@ -43,12 +43,12 @@ fn request(format: HeaderFormat, opaque: i32) -> Command {
     request
 }
 
-fn batch_request(messages: usize) -> Command {
+pub(super) fn batch_request(messages: usize, body_bytes: usize) -> Command {
     let mut body = Vec::new();
     for _ in 0..messages {
         BatchMessage {
             flag: 0,
-            body: vec![7; 100].into(),
+            body: vec![7; body_bytes].into(),
             properties: "UNIQ_KEY\u{1}7F00000100002A9F18B4AAC20ACE0001\u{2}WAIT\u{1}true\u{2}"
                 .into(),
         }
@@ -60,7 +60,7 @@ fn batch_request(messages: usize) -> Command {
 }
 
 /// A client that takes no memory while it works.
-struct Client {
+pub(super) struct Client {
     socket: TcpStream,
     frames: Vec<u8>,
     count: usize,
@@ -68,7 +68,7 @@ struct Client {
 }
 
 impl Client {
-    fn new(address: SocketAddr, requests: &[Command]) -> Self {
+    pub(super) fn new(address: SocketAddr, requests: &[Command]) -> Self {
         let socket = TcpStream::connect(address).unwrap();
         socket.set_nodelay(true).unwrap();
         let frames = requests.iter().flat_map(frame_of).collect();
@@ -81,7 +81,7 @@ impl Client {
     }
 
     /// Sends all frames and waits for as many answers, each a success.
-    fn round(&mut self) {
+    pub(super) fn round(&mut self) {
         self.socket.write_all(&self.frames).unwrap();
         let (mut filled, mut at, mut answers) = (0, 0, 0);
         while answers < self.count {
@@ -106,7 +106,7 @@ impl Client {
 }
 
 /// Runs `work` against a broker that flushes now and then.
-fn against_a_broker(work: impl FnOnce(SocketAddr, &Broker)) {
+pub(super) fn against_a_broker(work: impl FnOnce(SocketAddr, &Broker)) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let serving = counted_runtime();
@@ -122,7 +122,7 @@ fn against_a_broker(work: impl FnOnce(SocketAddr, &Broker)) {
 }
 
 /// Memory taken while `rounds` are made, after what is made once was made.
-fn calls(client: &mut Client, rounds: usize) -> u64 {
+pub(super) fn calls(client: &mut Client, rounds: usize) -> u64 {
     for _ in 0..100 {
         client.round();
     }
@@ -165,7 +165,7 @@ fn a_message_of_a_batch_takes_no_memory() {
     against_a_broker(|address, _| {
         let rounds = 400;
         let calls = calls(
-            &mut Client::new(address, &[batch_request(MESSAGES)]),
+            &mut Client::new(address, &[batch_request(MESSAGES, 100)]),
             rounds,
         );
         let messages = u64::try_from(rounds * MESSAGES).unwrap();
