@@ -1,7 +1,7 @@
 //! A slave: handshake (§8.4), finding the common point and cutting (§8.5), copying and acknowledging (§8.6).
 
 use crate::effect::{Effect, Halt, Input, Report};
-use crate::epochs::{Alignment, Epochs, Extent, align};
+use crate::epochs::{Alignment, Extent, align};
 use crate::identity::{Epoch, Member};
 use crate::messages::{
     Ack, Beat, Data, Hello, LINK_VERSION, LinkId, Message, Reason, Refuse, Welcome,
