@@ -44,6 +44,19 @@ impl Process {
     }
 }
 
+/// Bytes that the threads called `name` of a process caused to be written to devices; 0 without such a thread.
+pub fn written_by_threads(pid: u32, name: &str) -> u64 {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return 0;
+    };
+    let read = |thread: &fs::DirEntry, file| fs::read_to_string(thread.path().join(file)).ok();
+    threads
+        .flatten()
+        .filter(|thread| read(thread, "comm").is_some_and(|comm| comm.trim_end() == name))
+        .filter_map(|thread| Some(field(&read(&thread, "io")?, "write_bytes:")))
+        .sum()
+}
+
 fn field(text: &str, name: &str) -> u64 {
     text.lines()
         .find_map(|line| line.strip_prefix(name))

@@ -10,7 +10,7 @@ use super::pairs::{Figures, Side};
 use super::stage::{Stage, mebibytes};
 use crate::load::Watch;
 use crate::load::send::Load;
-use crate::process::{Meter, Usage};
+use crate::process::{Meter, Usage, written_by_threads};
 
 /// P11: before the first request, and during 64 connections with 8 in flight each.
 pub(super) fn memory(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
@@ -34,7 +34,10 @@ pub(super) fn memory(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
     Ok(found)
 }
 
-/// P12, our broker alone. Counts of a window without a change of segments.
+/// The broker's thread that makes log files ahead: what it writes is counted apart.
+const PREPARING: &str = "store-prepare";
+
+/// P12, our broker alone.
 pub(super) fn per_message(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
     let mut found = Found::default();
     for _ in 0..stage.options.pairs {
@@ -67,7 +70,8 @@ pub(super) fn per_message(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
     }
     found.remarks.push(
         "System calls: `perf stat -e raw_syscalls:sys_enter` on the broker's process. Device bytes: `write_bytes` of `/proc/PID/io`, which counts \
-         each page again that is written again after a flush, and not the file system's journal."
+         each page again that is written again after a flush, and not the file system's journal. What fills log files with zeros ahead is \
+         counted apart, by its thread: `prepared_bytes`."
             .to_owned(),
     );
     found.remarks.push(
@@ -82,6 +86,8 @@ pub(super) fn per_message(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
 struct Counting {
     meter: Meter,
     pid: u32,
+    /// Written by the thread that prepares files.
+    prepared: u64,
     measured: Duration,
     perf: Option<std::process::Child>,
     trouble: Option<String>,
@@ -93,6 +99,7 @@ impl Counting {
         Self {
             meter: Meter::new(&[pid]),
             pid,
+            prepared: 0,
             measured,
             perf: None,
             trouble: None,
@@ -103,13 +110,15 @@ impl Counting {
     fn figures(&mut self, messages: u64, body_bytes: usize) -> Figures {
         let usage: Usage = self.meter.usage();
         #[expect(clippy::cast_precision_loss, reason = "figures for ratios")]
-        let (messages, written, bodies) = (
+        let (messages, prepared, written, bodies) = (
             (messages as f64).max(1.0),
-            usage.write_bytes as f64,
+            self.prepared as f64,
+            usage.write_bytes.saturating_sub(self.prepared) as f64,
             (messages as f64 * body_bytes as f64).max(1.0),
         );
         let mut figures: Figures = [
             ("device_bytes".to_owned(), written / bodies),
+            ("prepared_bytes".to_owned(), prepared / bodies),
             ("cpu_us".to_owned(), usage.target_seconds() * 1e6 / messages),
         ]
         .into();
@@ -139,11 +148,13 @@ impl Watch for Counting {
             Ok(child) => self.perf = Some(child),
             Err(error) => self.trouble = Some(format!("{error:#}")),
         }
+        self.prepared = written_by_threads(self.pid, PREPARING);
         self.meter.begin();
     }
 
     fn end(&mut self) {
         self.meter.end();
+        self.prepared = written_by_threads(self.pid, PREPARING).saturating_sub(self.prepared);
         let Some(perf) = self.perf.take() else { return };
         // It ends by itself, as its own window is as long as ours.
         match perf.wait_with_output() {
