@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocket_protocol::json::JsonError;
@@ -26,6 +27,9 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
+    /// The change was to be written with those of others.
+    #[error(transparent)]
+    Together(Arc<FileError>),
     /// Neither the file nor its `.bak` is what was written. Stop: starting without would forget what clients were promised.
     #[error("{path} is damaged and there is no good .bak beside it")]
     Damaged {
@@ -94,9 +98,11 @@ impl JsonFile {
     pub fn save(&self, text: &[u8]) -> Result<(), FileError> {
         let fresh = self.path.with_extension("json.tmp");
         let mut file = File::create(&fresh).map_err(io_error("create", &fresh))?;
-        file.write_all(text)
-            .and_then(|()| file.sync_all())
-            .map_err(io_error("write", &fresh))?;
+        if let Err(error) = file.write_all(text).and_then(|()| file.sync_all()) {
+            // On a full disk a part of it would take the room that is missing. It is written over or removed later else.
+            let _ = fs::remove_file(&fresh);
+            return Err(io_error("write", &fresh)(error));
+        }
         if self.is_good.load(Ordering::Relaxed) {
             match fs::rename(&self.path, &self.backup) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -5,13 +5,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use rocket_protocol::body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupTable};
 use rocket_protocol::{GroupName, UnixMillis};
+use thiserror::Error;
 
 use super::file::{FileError, JsonFile};
+use super::writer::{Writer, apply};
 use super::{next_version, system};
 use crate::config::BrokerConfig;
+
+/// Why a group that is not known is not made.
+#[derive(Debug, Error)]
+pub enum CreateGroupError {
+    /// As many groups as clients may create are there; an administrator must decide.
+    #[error("there are {0} consumer groups already")]
+    TooMany(usize),
+    /// The group could not be put on disk; try again.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
 
 /// Bit of a forbidden entry that says "must not read" (`PermName.INDEX_PERM_READ` is bit number 2).
 const FORBIDDEN_READ: i32 = 1 << 2;
@@ -43,7 +55,7 @@ impl Table {
 pub struct Groups {
     file: JsonFile,
     table: ArcSwap<Table>,
-    writing: Mutex<()>,
+    writer: Writer<Table>,
 }
 
 impl Groups {
@@ -72,7 +84,7 @@ impl Groups {
         Ok(Self {
             file,
             table: ArcSwap::from_pointee(table),
-            writing: Mutex::new(()),
+            writer: Writer::default(),
         })
     }
 
@@ -86,37 +98,55 @@ impl Groups {
         self.table.load().groups.contains_key(group)
     }
 
+    /// The name of a group that is not known, if it may be made; does not wait for a disk.
+    ///
+    /// # Errors
+    /// There are too many already.
+    pub fn may_create(
+        &self,
+        group: &str,
+        config: &BrokerConfig,
+    ) -> Result<Option<GroupName>, CreateGroupError> {
+        let is_allowed = config.auto_create_subscription_group || system::is_system_group(group);
+        let name = GroupName::parse(group).ok().filter(|_| is_allowed);
+        let max = config.auto_create_groups_max;
+        if name.is_some() && self.table.load().groups.len() >= max {
+            return Err(CreateGroupError::TooMany(max));
+        }
+        Ok(name)
+    }
+
     /// The settings of a group; one that is not known is made if the configuration lets it and its name is one.
     pub fn find_or_create(
         &self,
         group: &str,
         config: &BrokerConfig,
         now: UnixMillis,
-    ) -> Result<Option<Arc<SubscriptionGroupConfig>>, FileError> {
+    ) -> Result<Option<Arc<SubscriptionGroupConfig>>, CreateGroupError> {
         if let Some(known) = self.get(group) {
             return Ok(Some(known));
         }
-        let is_allowed = config.auto_create_subscription_group || system::is_system_group(group);
-        let Ok(name) = GroupName::parse(group) else {
+        let Some(name) = self.may_create(group, config)? else {
             return Ok(None);
         };
-        if !is_allowed {
-            return Ok(None);
-        }
-        let _guard = self.writing.lock();
-        if let Some(known) = self.get(group) {
-            return Ok(Some(known));
-        }
-        tracing::info!(group = %name, "consumer group created");
+        let max = config.auto_create_groups_max;
         let fresh = Arc::new(SubscriptionGroupConfig {
             group_name: group.to_owned(),
             ..SubscriptionGroupConfig::default()
         });
-        self.change(now, |table| {
-            table.groups.insert(name, Arc::clone(&fresh));
+        let wanted = Arc::clone(&fresh);
+        self.change(now, move |table| {
+            if table.groups.contains_key(&name) || table.groups.len() >= max {
+                return false;
+            }
+            table.groups.insert(name, wanted);
             true
         })?;
-        Ok(Some(fresh))
+        let made = self.get(group).ok_or(CreateGroupError::TooMany(max))?;
+        if Arc::ptr_eq(&made, &fresh) {
+            tracing::info!(group, "consumer group created");
+        }
+        Ok(Some(made))
     }
 
     /// Makes or changes groups.
@@ -125,8 +155,8 @@ impl Groups {
         changes: impl IntoIterator<Item = (GroupName, SubscriptionGroupConfig)>,
         now: UnixMillis,
     ) -> Result<(), FileError> {
-        let _guard = self.writing.lock();
-        self.change(now, |table| {
+        let changes: Vec<_> = changes.into_iter().collect();
+        self.change(now, move |table| {
             for (name, group) in changes {
                 tracing::info!(group = %name, "consumer group updated");
                 table.groups.insert(name, Arc::new(group));
@@ -137,11 +167,11 @@ impl Groups {
 
     /// Removes a group; says whether it was there.
     pub fn delete(&self, group: &str, now: UnixMillis) -> Result<bool, FileError> {
-        let _guard = self.writing.lock();
         let was_there = self.contains(group);
-        self.change(now, |table| {
-            table.forbidden.remove(group);
-            table.groups.remove(group).is_some()
+        let name = group.to_owned();
+        self.change(now, move |table| {
+            table.forbidden.remove(&name);
+            table.groups.remove(name.as_str()).is_some()
         })?;
         Ok(was_there)
     }
@@ -160,7 +190,6 @@ impl Groups {
 
     /// Makes the groups that the broker has by itself.
     pub(super) fn ensure_system(&self, now: UnixMillis) -> Result<(), FileError> {
-        let _guard = self.writing.lock();
         self.change(now, |table| {
             let mut changed = false;
             for name in system::system_groups() {
@@ -179,19 +208,21 @@ impl Groups {
         })
     }
 
-    /// Puts a changed copy of the table on disk, then in place. The caller holds `writing`.
+    /// Puts a changed copy of the table on disk, then in place, together with the changes of others.
     fn change(
         &self,
         now: UnixMillis,
-        change: impl FnOnce(&mut Table) -> bool,
+        change: impl FnOnce(&mut Table) -> bool + Send + 'static,
     ) -> Result<(), FileError> {
-        let mut next = Table::clone(&self.table.load());
-        if change(&mut next) {
-            next.version = next_version(next.version, now);
-            self.file.save(&next.to_body().to_json())?;
-            self.table.store(Arc::new(next));
-        }
-        Ok(())
+        self.writer.change(change, |changes| {
+            let mut next = Table::clone(&self.table.load());
+            if apply(changes, &mut next) {
+                next.version = next_version(next.version, now);
+                self.file.save(&next.to_body().to_json())?;
+                self.table.store(Arc::new(next));
+            }
+            Ok(())
+        })
     }
 }
 
@@ -219,6 +250,26 @@ mod tests {
         assert!(groups.find_or_create("g", &config, NOW).unwrap().is_some());
         let again = Groups::open(dir.path()).unwrap();
         assert!(again.contains("g") && !again.contains("h"));
+    }
+
+    #[test]
+    fn clients_create_no_more_groups_than_they_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let groups = Groups::open(dir.path()).unwrap();
+        let config = BrokerConfig {
+            auto_create_groups_max: 2,
+            ..BrokerConfig::default()
+        };
+        let make = |group: &str| groups.find_or_create(group, &config, NOW);
+        assert!(make("a").is_ok() && make("b").is_ok());
+        assert!(matches!(make("c"), Err(CreateGroupError::TooMany(2))));
+        assert!(make("a").unwrap().is_some());
+        let by_hand = (
+            GroupName::parse("c").unwrap(),
+            SubscriptionGroupConfig::default(),
+        );
+        groups.update([by_hand], NOW).unwrap();
+        assert!(make("c").unwrap().is_some());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod groups;
 mod offsets;
 mod system;
 mod topics;
+mod writer;
 
 use std::path::Path;
 
@@ -17,7 +18,7 @@ use rocket_protocol::body::DataVersion;
 
 pub use delay_offsets::DelayOffsets;
 pub use file::{FileError, JsonFile};
-pub use groups::Groups;
+pub use groups::{CreateGroupError, Groups};
 pub use offsets::{Offsets, Position};
 pub use system::{is_system_group, system_groups, system_topics};
 pub use topics::{CreateError, Topics, apply_attributes};

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
 use rocket_protocol::body::route::perm;
 use rocket_protocol::body::{DataVersion, TopicConfig, TopicConfigTable};
 use rocket_protocol::name::system_topic;
@@ -15,6 +14,7 @@ use rocket_protocol::{TopicName, UnixMillis};
 use thiserror::Error;
 
 use super::file::{FileError, JsonFile};
+use super::writer::{Writer, apply};
 use super::{next_version, system};
 use crate::config::BrokerConfig;
 
@@ -24,6 +24,9 @@ pub enum CreateError {
     /// The template that the producer names is not here, or must not be used as one: the topic has to be made first.
     #[error("the template topic {0} is not for new topics")]
     NoTemplate(String),
+    /// As many topics as sends may create are there; an administrator must decide.
+    #[error("there are {0} topics already")]
+    TooMany(usize),
     /// The topic could not be put on disk; try again.
     #[error(transparent)]
     File(#[from] FileError),
@@ -55,7 +58,7 @@ pub struct Topics {
     file: JsonFile,
     table: ArcSwap<Table>,
     generation: AtomicU64,
-    writing: Mutex<()>,
+    writer: Writer<Table>,
 }
 
 impl Topics {
@@ -82,7 +85,7 @@ impl Topics {
             file,
             table: ArcSwap::from_pointee(table),
             generation: AtomicU64::new(0),
-            writing: Mutex::new(()),
+            writer: Writer::default(),
         })
     }
 
@@ -140,13 +143,10 @@ impl Topics {
         config: &BrokerConfig,
         now: UnixMillis,
     ) -> Result<(Arc<TopicConfig>, bool), CreateError> {
-        let no_template = || CreateError::NoTemplate(default_topic.to_owned());
-        let template = self.get(default_topic).ok_or_else(no_template)?;
-        let is_closed =
-            default_topic == system_topic::AUTO_CREATE && !config.auto_create_topic_enable;
-        if template.perm & perm::INHERIT == 0 || is_closed {
-            return Err(no_template());
+        if let Some(known) = self.get(topic.as_str()) {
+            return Ok((known, false));
         }
+        let template = self.template(default_topic, config)?;
         let queues = queues.min(template.write_queue_nums).max(0);
         let fresh = TopicConfig {
             topic_name: topic.as_str().to_owned(),
@@ -157,7 +157,32 @@ impl Topics {
             topic_filter_type: template.topic_filter_type,
             ..TopicConfig::default()
         };
-        Ok(self.create_if_absent(topic, fresh, now)?)
+        let max = config.auto_create_topics_max;
+        self.create(topic, fresh, max, now)?
+            .ok_or(CreateError::TooMany(max))
+    }
+
+    /// The template for topics that sends create, if there may be more; does not wait for a disk.
+    ///
+    /// # Errors
+    /// Why a send creates no topic.
+    pub fn template(
+        &self,
+        default_topic: &str,
+        config: &BrokerConfig,
+    ) -> Result<Arc<TopicConfig>, CreateError> {
+        let no_template = || CreateError::NoTemplate(default_topic.to_owned());
+        let template = self.get(default_topic).ok_or_else(no_template)?;
+        let is_closed =
+            default_topic == system_topic::AUTO_CREATE && !config.auto_create_topic_enable;
+        if template.perm & perm::INHERIT == 0 || is_closed {
+            return Err(no_template());
+        }
+        let max = config.auto_create_topics_max;
+        if is_full(&self.table.load().topics, max) {
+            return Err(CreateError::TooMany(max));
+        }
+        Ok(template)
     }
 
     /// The topic, made as `fresh` if it is new; the second value says whether it is. For retry and dead-letter topics.
@@ -167,17 +192,40 @@ impl Topics {
         fresh: TopicConfig,
         now: UnixMillis,
     ) -> Result<(Arc<TopicConfig>, bool), FileError> {
-        let _guard = self.writing.lock();
-        if let Some(known) = self.get(topic.as_str()) {
-            return Ok((known, false));
-        }
-        tracing::info!(topic = %topic, queues = fresh.write_queue_nums, perm = fresh.perm, "topic created");
+        let made = self.create(topic, fresh.clone(), usize::MAX, now)?;
+        // Without a bound it is there, unless it was deleted at once.
+        Ok(made.unwrap_or_else(|| (Arc::new(fresh), false)))
+    }
+
+    /// As [`Topics::create_if_absent`]; `None` if there are `max` topics already, retry and dead-letter topics left aside:
+    /// these are bounded by the groups.
+    fn create(
+        &self,
+        topic: &TopicName,
+        fresh: TopicConfig,
+        max: usize,
+        now: UnixMillis,
+    ) -> Result<Option<(Arc<TopicConfig>, bool)>, FileError> {
         let fresh = Arc::new(fresh);
-        self.change(now, |topics| {
-            topics.insert(topic.clone(), Arc::clone(&fresh));
+        let (name, wanted) = (topic.clone(), Arc::clone(&fresh));
+        self.change(now, move |topics| {
+            if topics.contains_key(&name) {
+                return false;
+            }
+            if is_full(topics, max) {
+                return false;
+            }
+            topics.insert(name, wanted);
             true
         })?;
-        Ok((fresh, true))
+        let made = self.get(topic.as_str());
+        Ok(made.map(|made| {
+            let is_new = Arc::ptr_eq(&made, &fresh);
+            if is_new {
+                tracing::info!(topic = %topic, queues = made.write_queue_nums, perm = made.perm, "topic created");
+            }
+            (made, is_new)
+        }))
     }
 
     /// Makes or changes topics.
@@ -186,8 +234,8 @@ impl Topics {
         changes: impl IntoIterator<Item = (TopicName, TopicConfig)>,
         now: UnixMillis,
     ) -> Result<(), FileError> {
-        let _guard = self.writing.lock();
-        self.change(now, |topics| {
+        let changes: Vec<_> = changes.into_iter().collect();
+        self.change(now, move |topics| {
             for (name, topic) in changes {
                 tracing::info!(topic = %name, queues = topic.write_queue_nums, perm = topic.perm, "topic updated");
                 topics.insert(name, Arc::new(topic));
@@ -198,19 +246,20 @@ impl Topics {
 
     /// Removes a topic; says whether it was there.
     pub fn delete(&self, topic: &str, now: UnixMillis) -> Result<bool, FileError> {
-        let _guard = self.writing.lock();
         let was_there = self.contains(topic);
-        self.change(now, |topics| topics.remove(topic).is_some())?;
+        let name = topic.to_owned();
+        self.change(now, move |topics| topics.remove(name.as_str()).is_some())?;
         Ok(was_there)
     }
 
     /// Makes the topics that the broker has by itself, and takes the template of new topics away when it must not be used.
     /// Settings of those that exist are kept.
     pub fn ensure_system(&self, config: &BrokerConfig, now: UnixMillis) -> Result<(), FileError> {
-        let _guard = self.writing.lock();
-        self.change(now, |topics| {
+        let system_topics = system::system_topics(config);
+        let auto_create = config.auto_create_topic_enable;
+        self.change(now, move |topics| {
             let mut changed = false;
-            for topic in system::system_topics(config) {
+            for topic in system_topics {
                 // A cluster or broker name with a dot is no topic name.
                 let Ok(name) = TopicName::parse(&topic.topic_name) else {
                     continue;
@@ -218,28 +267,37 @@ impl Topics {
                 changed |= !topics.contains_key(&name);
                 topics.entry(name).or_insert_with(|| Arc::new(topic));
             }
-            if !config.auto_create_topic_enable {
+            if !auto_create {
                 changed |= topics.remove(system_topic::AUTO_CREATE).is_some();
             }
             changed
         })
     }
 
-    /// Puts a changed copy of the table on disk, then in place. The caller holds `writing`.
+    /// Puts a changed copy of the table on disk, then in place, together with the changes of others.
     fn change(
         &self,
         now: UnixMillis,
-        change: impl FnOnce(&mut HashMap<TopicName, Arc<TopicConfig>>) -> bool,
+        change: impl FnOnce(&mut HashMap<TopicName, Arc<TopicConfig>>) -> bool + Send + 'static,
     ) -> Result<(), FileError> {
-        let mut next = Table::clone(&self.table.load());
-        if change(&mut next.topics) {
-            next.version = next_version(next.version, now);
-            self.file.save(&next.to_body().to_json())?;
-            self.table.store(Arc::new(next));
-            self.generation.fetch_add(1, Ordering::Release);
-        }
-        Ok(())
+        let change = |table: &mut Table| change(&mut table.topics);
+        self.writer.change(change, |changes| {
+            let mut next = Table::clone(&self.table.load());
+            if apply(changes, &mut next) {
+                next.version = next_version(next.version, now);
+                self.file.save(&next.to_body().to_json())?;
+                self.table.store(Arc::new(next));
+                self.generation.fetch_add(1, Ordering::Release);
+            }
+            Ok(())
+        })
     }
+}
+
+/// Whether there are `max` topics, retry and dead-letter topics left aside.
+fn is_full(topics: &HashMap<TopicName, Arc<TopicConfig>>, max: usize) -> bool {
+    let counts = |name: &&TopicName| !name.is_retry() && !name.is_dlq();
+    topics.len() >= max && topics.keys().filter(counts).count() >= max
 }
 
 /// Applies a change list `+key=value,-key` to attributes (`AttributeParser`, `AttributeUtil`).
@@ -323,6 +381,25 @@ mod tests {
         ));
         assert!(matches!(create("none"), Err(CreateError::NoTemplate(_))));
         assert!(create("DefaultCluster").is_ok());
+    }
+
+    #[test]
+    fn sends_create_no_more_topics_than_they_may_and_administrators_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = BrokerConfig::default();
+        let topics = open(&dir, &config);
+        config.auto_create_topics_max = topics.names().len() + 2;
+        let create =
+            |topic: &str| topics.create_by_send(&name(topic), "TBW102", 4, 0, &config, NOW);
+        assert!(create("a").is_ok() && create("b").is_ok());
+        assert!(matches!(create("c"), Err(CreateError::TooMany(max)) if max > 2));
+        let retry = TopicName::retry_topic(&rocket_protocol::GroupName::parse("g").unwrap());
+        let made = topics.create_if_absent(&retry, TopicConfig::default(), NOW);
+        assert!(made.unwrap().1, "it comes with its group");
+        topics
+            .update([(name("c"), TopicConfig::default())], NOW)
+            .unwrap();
+        assert!(create("c").is_ok() && create("d").is_err());
     }
 
     #[test]

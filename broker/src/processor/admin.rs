@@ -87,7 +87,8 @@ impl BrokerProcessor {
             }
         }
         if !checked.is_empty() {
-            self.deps.metadata.topics.update(checked, self.now())?;
+            let topics = &self.deps.metadata.topics;
+            self.waiting(|| topics.update(checked, self.now()))??;
             (self.deps.topics_changed)();
         }
         success()
@@ -143,15 +144,10 @@ impl BrokerProcessor {
                 "The topic[{name}] is conflict with system topic."
             )));
         }
-        let was_there = self
-            .deps
-            .metadata
-            .topics
-            .delete(name.as_str(), self.now())?;
+        let topics = &self.deps.metadata.topics;
+        let was_there = self.waiting(|| topics.delete(name.as_str(), self.now()))??;
         self.deps.metadata.offsets.forget_topic(name.as_str());
-        self.deps
-            .store
-            .delete_topic(&name)
+        self.waiting(|| self.deps.store.delete_topic(&name))?
             .map_err(|error| Refusal::system_error(format!("queues were not removed: {error}")))?;
         self.stats.forget_topic(name.as_str());
         self.deps.metrics.forget_topic(name.as_str());
@@ -228,14 +224,16 @@ impl BrokerProcessor {
             group.attributes = attributes;
             checked.push((name, group));
         }
-        self.deps.metadata.groups.update(checked, self.now())?;
+        let groups = &self.deps.metadata.groups;
+        self.waiting(|| groups.update(checked, self.now()))??;
         success()
     }
 
     pub(super) fn delete_group(&self, request: &Command) -> Answer {
         let header: DeleteSubscriptionGroupHeader = request.header()?;
         let group = &*header.group_name;
-        if self.deps.metadata.groups.delete(group, self.now())? {
+        let groups = &self.deps.metadata.groups;
+        if self.waiting(|| groups.delete(group, self.now()))?? {
             tracing::info!(group, clean_offset = header.clean_offset, "group deleted");
         }
         if header.clean_offset {
@@ -247,17 +245,12 @@ impl BrokerProcessor {
     pub(super) fn group_config(&self, request: &Command) -> Answer {
         let header: GroupHeader = request.header()?;
         let config = self.deps.config.load();
-        let group = self
-            .deps
-            .metadata
-            .groups
-            .find_or_create(&header.group, &config, self.now())?
-            .ok_or_else(|| {
-                Refusal::new(
-                    ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
-                    "No group in this broker",
-                )
-            })?;
+        let group = self.group_of(&header.group, &config)?.ok_or_else(|| {
+            Refusal::new(
+                ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+                "No group in this broker",
+            )
+        })?;
         Ok(body(group.to_json()))
     }
 
@@ -321,10 +314,8 @@ impl BrokerProcessor {
             .map_err(|error| Refusal::system_error(error.to_string()))?;
         tracing::info!(keys = ?changed, "configuration was changed by an administrator");
         let config = self.deps.config.load();
-        self.deps
-            .metadata
-            .topics
-            .ensure_system(&config, self.now())?;
+        let topics = &self.deps.metadata.topics;
+        self.waiting(|| topics.ensure_system(&config, self.now()))??;
         if !changed.is_empty() {
             (self.deps.topics_changed)();
         }

@@ -47,11 +47,14 @@ impl BrokerProcessor {
         data: &ConsumerData,
     ) -> Result<(), Refusal> {
         let config = self.deps.config.load();
-        let groups = &self.deps.metadata.groups;
         // As in RocketMQ a group that may not be made is passed over; its pulls are refused.
-        let Some(group_config) = groups.find_or_create(&data.group_name, &config, self.now())?
-        else {
-            return Ok(());
+        let group_config = match self.group_of(&data.group_name, &config) {
+            Ok(Some(group_config)) => group_config,
+            Ok(None) => return Ok(()),
+            Err(refusal) if refusal.code == ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST => {
+                return Ok(());
+            }
+            Err(refusal) => return Err(refusal),
         };
         let group = group_name(&data.group_name)?;
         let is_ordered = data.subscription_data_set.iter().any(|subscription| {

@@ -10,6 +10,7 @@ mod client;
 mod consume_stats;
 mod delay;
 mod forward;
+mod making;
 mod offsets;
 mod pending;
 mod periodic;
@@ -97,6 +98,8 @@ pub struct BrokerProcessor {
     catch_ups: CatchUps,
     /// The time up to which delayed messages have been looked for.
     delays_seen: AtomicI64,
+    /// Bounds the requests that wait for metadata to be written.
+    writers: Semaphore,
     /// Bounds the requests that are being forwarded to clients.
     forwards: Arc<Semaphore>,
 }
@@ -126,6 +129,7 @@ impl BrokerProcessor {
             tasks: TaskTracker::new(),
             catch_ups: CatchUps::default(),
             delays_seen: AtomicI64::new(i64::MIN),
+            writers: Semaphore::new(making::WAITING_MAX),
             forwards: Arc::new(Semaphore::new(forward::CONCURRENT_MAX)),
         })
     }

@@ -6,7 +6,9 @@ use rocket_protocol::header::{
     OffsetResponseHeader, QueryConsumerOffsetHeader, ResetOffsetHeader, SearchOffsetHeader,
     TimestampResponseHeader, UpdateConsumerOffsetHeader,
 };
-use rocket_protocol::{Command, QueueId, QueueOffset, ResponseCode, TopicName, UnixMillis};
+use rocket_protocol::{
+    Command, GroupName, QueueId, QueueOffset, ResponseCode, TopicName, UnixMillis,
+};
 use rocket_store::Boundary;
 
 use super::BrokerProcessor;
@@ -77,12 +79,39 @@ impl BrokerProcessor {
         }
         let group = group_name(group)?;
         let offsets = &self.deps.metadata.offsets;
+        self.check_queue(&topic, &group, queue)?;
         if offsets.commit(&topic, &group, queue, header.commit_offset) {
             success()
         } else {
             Ok(Command::response(ResponseCode::SUCCESS)
                 .with_remark("Offset has been previously reset"))
         }
+    }
+
+    /// Refuses a position in a queue that is not there and never was, so that clients cannot fill the table with them.
+    fn check_queue(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+        queue: QueueId,
+    ) -> Result<(), Refusal> {
+        let config = self.deps.metadata.topics.get(topic.as_str());
+        let queues = config.map_or(0, |config| {
+            config.read_queue_nums.max(config.write_queue_nums)
+        });
+        let offsets = &self.deps.metadata.offsets;
+        if queue.to_wire() < queues
+            || offsets
+                .committed(topic.as_str(), group.as_str(), queue)
+                .is_some()
+            || self.deps.store.queue_range(topic, queue).is_some()
+        {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            format!("queueId[{queue}] is illegal, topic {topic} has {queues} queues"),
+        ))
     }
 
     pub(super) fn max_offset(&self, request: &Command) -> Answer {

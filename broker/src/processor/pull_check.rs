@@ -139,18 +139,12 @@ impl BrokerProcessor {
         config: &BrokerConfig,
     ) -> Result<Arc<SubscriptionGroupConfig>, Refused> {
         let group = &*header.consumer_group;
-        let group_config = self
-            .deps
-            .metadata
-            .groups
-            .find_or_create(group, config, self.now())
-            .map_err(Refusal::from)?
-            .ok_or_else(|| {
-                refused(
-                    ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
-                    format!("subscription group [{group}] does not exist, {SEE_FAQ}"),
-                )
-            })?;
+        let group_config = self.group_of(group, config)?.ok_or_else(|| {
+            refused(
+                ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+                format!("subscription group [{group}] does not exist, {SEE_FAQ}"),
+            )
+        })?;
         if group_config.consume_enable {
             Ok(group_config)
         } else {

@@ -351,9 +351,8 @@ impl Send<'_> {
         let (processor, topic) = (self.processor, &self.topic.name);
         if let Some(group) = topic.retry_group() {
             let now = processor.now();
-            let groups = &processor.deps.metadata.groups;
-            let group_config = groups
-                .find_or_create(group.as_str(), self.config, now)?
+            let group_config = processor
+                .group_of(group.as_str(), self.config)?
                 .ok_or_else(|| Refusal::no_group(group.as_str()))?;
             let max = self
                 .view

@@ -68,10 +68,7 @@ impl BrokerProcessor {
             ));
         }
         let group_config = self
-            .deps
-            .metadata
-            .groups
-            .find_or_create(&header.group, &config, self.now())?
+            .group_of(&header.group, &config)?
             .ok_or_else(|| Refusal::no_group(&header.group))?;
         let group = group_name(&header.group)?;
         if !config.is_writeable() {

@@ -253,14 +253,22 @@ impl BrokerProcessor {
             (true, false) => 1,
             (true, true) => 2,
         };
-        let created = self.deps.metadata.topics.create_by_send(
-            topic,
-            view.default_topic,
-            view.default_topic_queue_nums,
-            sys_flag,
-            config,
-            now,
-        );
+        let topics = &self.deps.metadata.topics;
+        let create = || {
+            topics.create_by_send(
+                topic,
+                view.default_topic,
+                view.default_topic_queue_nums,
+                sys_flag,
+                config,
+                now,
+            )
+        };
+        let created = match topics.template(view.default_topic, config) {
+            // Somebody else may have made it just now.
+            Err(error) if !topics.contains(topic.as_str()) => Err(error),
+            _ => self.waiting(create)?,
+        };
         match created {
             Ok((fresh, is_new)) => {
                 if is_new {
@@ -272,6 +280,13 @@ impl BrokerProcessor {
                 self.internal_topic(topic, 1, sys_flag, false)
             }
             Err(CreateError::NoTemplate(_)) => Err(Refusal::no_topic(topic.as_str())),
+            Err(CreateError::TooMany(max)) => Err(Refusal::new(
+                ResponseCode::TOPIC_NOT_EXIST,
+                format!(
+                    "topic[{topic}] not exist, apply first please! This broker has autoCreateTopicsMax = {max} topics and makes no more for sends. \
+                     Make it with mqadmin updateTopic, delete topics that nobody uses, or raise autoCreateTopicsMax."
+                ),
+            )),
             Err(CreateError::File(error)) => Err(error.into()),
         }
     }
@@ -296,11 +311,9 @@ impl BrokerProcessor {
             order,
             ..TopicConfig::default()
         };
+        let topics = &self.deps.metadata.topics;
         let (config, is_new) =
-            self.deps
-                .metadata
-                .topics
-                .create_if_absent(topic, fresh, self.now())?;
+            self.waiting(|| topics.create_if_absent(topic, fresh, self.now()))??;
         if is_new {
             (self.deps.topics_changed)();
         }

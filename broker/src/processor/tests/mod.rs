@@ -2,6 +2,7 @@
 
 mod admin;
 mod group;
+mod making;
 mod offset;
 mod pull;
 mod retry;

@@ -1,0 +1,70 @@
+//! What requests make: topics and consumer groups, on disk before the answer.
+//!
+//! Writing and syncing a file takes milliseconds, during which a connection's task must not keep a worker of the runtime from
+//! others: it gives the worker away meanwhile ([`BrokerProcessor::waiting`]), and only so many do so at a time. Those who
+//! come together are written together (`metadata::writer`).
+
+use std::sync::Arc;
+
+use rocket_protocol::ResponseCode;
+use rocket_protocol::body::SubscriptionGroupConfig;
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::BrokerProcessor;
+use super::refusal::Refusal;
+use crate::config::BrokerConfig;
+use crate::metadata::CreateGroupError;
+
+/// Requests that may wait for metadata to be written at a time. Each holds a thread.
+pub(super) const WAITING_MAX: usize = 64;
+
+impl BrokerProcessor {
+    /// Does what waits for the disk, on this thread, while others take over its tasks.
+    ///
+    /// # Errors
+    /// Too many do that right now.
+    pub(super) fn waiting<T>(&self, work: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let Ok(_place) = self.writers.try_acquire() else {
+            return Err(Refusal::new(
+                ResponseCode::SYSTEM_BUSY,
+                "[REJECTREQUEST]too many topics and groups are being made, start flow control for a while",
+            ));
+        };
+        // Where there is one thread only, as in tests, there is nobody to give the tasks to.
+        let has_others = Handle::try_current()
+            .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+        Ok(if has_others {
+            tokio::task::block_in_place(work)
+        } else {
+            work()
+        })
+    }
+
+    /// The settings of a group; one that is not known is made if the configuration lets it.
+    pub(super) fn group_of(
+        &self,
+        group: &str,
+        config: &BrokerConfig,
+    ) -> Result<Option<Arc<SubscriptionGroupConfig>>, Refusal> {
+        let groups = &self.deps.metadata.groups;
+        if let Some(known) = groups.get(group) {
+            return Ok(Some(known));
+        }
+        let made = match groups.may_create(group, config) {
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) => self.waiting(|| groups.find_or_create(group, config, self.now()))?,
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(made) => Ok(made),
+            Err(CreateGroupError::File(error)) => Err(error.into()),
+            Err(CreateGroupError::TooMany(max)) => Err(Refusal::new(
+                ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+                format!(
+                    "subscription group not exist, {group}: this broker has autoCreateGroupsMax = {max} groups and makes no more for clients. \
+                     Make it with mqadmin updateSubGroup, delete groups that nobody uses, or raise autoCreateGroupsMax."
+                ),
+            )),
+        }
+    }
+}
