@@ -33,6 +33,7 @@ impl<C: Completion> Engine<C> {
             let scene = Scene {
                 now: self.now(),
                 used: self.disk.read().ratio,
+                is_short: self.is_short(),
                 log_bytes: files.iter().map(|file| file.segment.len()).sum(),
                 files: candidates.get(..left).unwrap_or(&candidates),
                 is_held: self.counters.bytes_held.load(Ordering::Relaxed) > 0,
@@ -70,7 +71,7 @@ impl<C: Completion> Engine<C> {
                 self.note_held(0, None);
             }
         }
-        if is_forced(scene.used, marks) && !scene.files.is_empty() {
+        if is_forced(scene, marks) && !scene.files.is_empty() {
             // One at a time: the disk is looked at again before the next one goes.
             return Decision::Remove(1, RemovalReason::Forced);
         }

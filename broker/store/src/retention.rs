@@ -32,6 +32,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) now: UnixMillis,
     /// How full the disk is, 0 to 1.
     pub(crate) used: f64,
+    /// Senders are refused because the next log file has no room.
+    pub(crate) is_short: bool,
     /// Bytes of all files of the log, those included that are no candidates.
     pub(crate) log_bytes: u64,
     /// The oldest files in order.
@@ -89,8 +91,9 @@ pub(crate) fn granted(
 }
 
 /// Whether the oldest file goes whatever it holds.
-pub(crate) fn is_forced(used: f64, marks: Watermarks) -> bool {
-    marks.force.is_some_and(|mark| is_above(used, mark))
+pub(crate) fn is_forced(scene: &Scene<'_>, marks: Watermarks) -> bool {
+    let is_reached = |mark| scene.is_short || is_above(scene.used, mark);
+    marks.force.is_some_and(is_reached)
 }
 
 /// Whether the disk is fuller than a mark.
@@ -144,6 +147,7 @@ mod tests {
         Scene {
             now: UnixMillis(now_hours * HOUR),
             used,
+            is_short: false,
             log_bytes: files.len() as u64 * 100 + 100,
             files,
             is_held: false,
@@ -192,12 +196,21 @@ mod tests {
     #[test]
     fn only_above_the_hard_mark_the_oldest_file_goes_whatever_it_holds() {
         let marks = StoreConfig::default().watermarks;
-        assert!(is_forced(0.86, marks) && !is_forced(0.85, marks));
+        let used = |used| scene(0, used, &[]);
+        assert!(is_forced(&used(0.86), marks) && !is_forced(&used(0.85), marks));
+        let short = Scene {
+            is_short: true,
+            ..used(0.1)
+        };
+        assert!(
+            is_forced(&short, marks),
+            "no room for a file is a full disk"
+        );
         let never = Watermarks {
             force: None,
             ..marks
         };
-        assert!(!is_forced(1.0, never));
+        assert!(!is_forced(&used(1.0), never) && !is_forced(&short, never));
     }
 
     #[test]

@@ -2,6 +2,9 @@
 //! positions, checkpoint, queues, index), so that a full disk is refused to senders before it stops those.
 
 use std::io;
+use std::sync::atomic::Ordering;
+
+use rocket_mapped_file::Space;
 
 use crate::api::{Completion, DiskUsage};
 use crate::engine::Engine;
@@ -20,7 +23,7 @@ impl<C: Completion> Engine<C> {
                     used as f64 / space.capacity as f64
                 };
                 let refused = is_above(ratio, self.config.watermarks.refuse)
-                    || space.available < self.config.metadata_reserve_bytes;
+                    || space.available < self.reserve(&space);
                 let before = std::mem::replace(
                     &mut *self.disk.write(),
                     DiskUsage {
@@ -41,17 +44,38 @@ impl<C: Completion> Engine<C> {
     /// # Errors
     /// `StorageFull` also when it would leave less room than is kept back.
     pub(crate) fn may_make_file(&self) -> io::Result<()> {
-        let reserve = self.config.metadata_reserve_bytes;
-        if reserve > 0 {
-            let needed = self.config.segment_bytes.saturating_add(reserve);
-            let available = self.dir.space()?.available;
-            if available < needed {
+        if self.config.metadata_reserve_bytes > 0 {
+            let space = self.dir.space()?;
+            let (available, reserve) = (space.available, self.reserve(&space));
+            if reserve > 0 && available < self.config.segment_bytes.saturating_add(reserve) {
                 let why =
                     format!("{available} bytes are available, and {reserve} are kept for metadata");
                 return Err(io::Error::new(io::ErrorKind::StorageFull, why));
             }
         }
         Ok(())
+    }
+
+    /// Whether senders are refused because the next log file has no room. Then the hard limit of retention is reached,
+    /// however full the disk is: on a small one a file may be more than what lies between the marks.
+    pub(crate) fn is_short(&self) -> bool {
+        let is_short = |space: Space| {
+            let needed = self
+                .config
+                .segment_bytes
+                .saturating_add(self.reserve(&space));
+            space.capacity > 0 && space.available < needed
+        };
+        self.no_room.load(Ordering::Acquire) && self.dir.space().is_ok_and(is_short)
+    }
+
+    /// What is kept back: never more than the mark at which appends are refused leaves, and nothing on a disk that does not
+    /// say how large it is.
+    fn reserve(&self, space: &Space) -> u64 {
+        let left = 100_u64.saturating_sub(self.config.watermarks.refuse.into());
+        self.config
+            .metadata_reserve_bytes
+            .min(space.capacity / 100 * left)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::process::Running;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn ask(
+pub(crate) async fn ask(
     address: &str,
     code: RequestCode,
     header: &impl HeaderFields,
@@ -33,7 +33,7 @@ async fn ask(
     answer
 }
 
-fn send(topic: &'static str) -> SendMessageHeader {
+pub(crate) fn send(topic: &'static str) -> SendMessageHeader {
     SendMessageHeader {
         producer_group: "producers".into(),
         topic: topic.into(),
@@ -45,7 +45,7 @@ fn send(topic: &'static str) -> SendMessageHeader {
 }
 
 /// `suspend`: wait at the broker until a message comes.
-fn pull(topic: &'static str, offset: i64, suspend: Duration) -> PullMessageHeader {
+pub(crate) fn pull(topic: &'static str, offset: i64, suspend: Duration) -> PullMessageHeader {
     const SUSPEND: i32 = 2;
     const SUBSCRIPTION: i32 = 4;
     PullMessageHeader {

@@ -14,6 +14,7 @@ use rocket_protocol::{GroupName, QueueId, QueueOffset, UnixMillis};
 use rocket_store::{
     Arrival, Engine, Flush, FlushFailure, LocalPolicy, Promise, QueueLogConfig, Reader, Readers,
     Refused, RemovalReason, Removed, Retention, Step, StoreConfig, StoreEvents, Unconsumed,
+    Watermarks,
 };
 
 use crate::support::{Tell, TestClock, clock, message, topic};
@@ -366,6 +367,30 @@ fn above_the_hard_limit_the_oldest_file_goes_and_who_lost_it_is_named() {
 }
 
 #[test]
+fn on_a_small_disk_the_hard_limit_is_where_the_next_file_has_no_room() {
+    let mut world = World::with(|config| {
+        config.watermarks = Watermarks {
+            clean: 100,
+            force: Some(100),
+            refuse: 100,
+        };
+    });
+    filled(&mut world, 6);
+    world.engine.look_at_disk();
+    world
+        .dir
+        .set_capacity(world.engine.disk_usage().used + FILE / 2);
+    assert_eq!(world.retain(), []);
+    assert!(!world.send(0, 3800), "there is no room for its file");
+    let removed = world.retain();
+    // What else lies on the disk has grown a little meanwhile.
+    assert!((1..=2).contains(&removed.len()), "and no more than needed");
+    assert_eq!(removed[0].reason, RemovalReason::Forced);
+    world.engine.prepare_step();
+    assert!(world.send(0, 3800));
+}
+
+#[test]
 fn without_a_hard_limit_writes_are_refused_and_nothing_is_removed() {
     let mut world = World::with(|config| config.watermarks.force = None);
     filled(&mut world, 6);
@@ -410,9 +435,9 @@ fn many_readers_are_looked_at_in_rounds() {
 
 #[test]
 fn the_room_for_metadata_is_refused_to_log_files_and_there_for_the_rest() {
-    const RESERVE: u64 = 20_000;
+    const RESERVE: u64 = 10_000;
     let mut world = World::with(|config| config.metadata_reserve_bytes = RESERVE);
-    filled(&mut world, 3);
+    filled(&mut world, 30);
     world.engine.look_at_disk();
     let used = world.engine.disk_usage().used;
     world.dir.set_capacity(used + 2 * FILE + RESERVE);
@@ -450,7 +475,7 @@ fn a_disk_that_others_fill_refuses_sends_loses_nothing_and_recovers_by_itself() 
     filled(&mut world, 3);
     world.engine.checkpoint_step();
     // Nothing can be made any more, not even small files.
-    world.dir.set_capacity(0);
+    world.dir.set_capacity(1);
     world.dir.set_faults(Faults {
         change_error: Some(28),
         ..Faults::default()
