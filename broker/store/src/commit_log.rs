@@ -10,20 +10,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rocket_mapped_file::{Directory, Pace, Segment, SegmentOptions};
-use rocket_protocol::message::record::{MAGIC_V1, MAGIC_V2, position};
-use rocket_protocol::{PhysicalOffset, RecordError, RecordView, TopicName};
+use rocket_protocol::{PhysicalOffset, RecordView};
 
 use crate::api::Damaged;
-use crate::checksums::{self, Checksums, is_damage};
+use crate::checksums::{self, Checksums};
 use crate::damage::Damage;
 use crate::error::OpenError;
 use crate::prepare::Haste;
 use crate::sound::{Soundness, Unsound};
 
+mod scan;
+
+pub(crate) use scan::TailRule;
+
 /// The folder's name.
 pub(crate) const FOLDER: &str = "commitlog";
-/// Bytes read at once while scanning.
-const WINDOW_BYTES: usize = 1 << 20;
 
 /// One file of the log.
 pub(crate) struct LogFile {
@@ -333,98 +334,6 @@ impl CommitLog {
         }
         Ok(any)
     }
-
-    /// Follows the records from `from` to the first thing that is none, published or not, checksums included, or that
-    /// `each` refuses. Below `floor` a sector that cannot be read is such a thing, and known damage another.
-    pub(crate) fn scan(
-        &self,
-        from: u64,
-        floor: u64,
-        rule: TailRule,
-        mut each: impl FnMut(u64, &RecordView<'_>) -> Result<(), &'static str>,
-    ) -> Result<ScanEnd, OpenError> {
-        let mut window = Window::default();
-        let mut at = from;
-        let mut records = 0;
-        loop {
-            let Some(file) = self.file_at(at) else {
-                return Ok(ScanEnd {
-                    end: at,
-                    reason: None,
-                    records,
-                });
-            };
-            let step = match window.step(&file, at, rule, &mut each) {
-                Err(error) if at < floor && is_damage(&error) => {
-                    window = Window::default();
-                    Step::End(error.to_string())
-                }
-                step => step.map_err(OpenError::io("read", &file.path()))?,
-            };
-            match step {
-                Step::Record(len) => {
-                    at += len;
-                    records += 1;
-                }
-                Step::Filler => at = file.end(),
-                Step::End(reason) => {
-                    return Ok(ScanEnd {
-                        end: at,
-                        reason: Some(reason),
-                        records,
-                    });
-                }
-            }
-        }
-    }
-}
-
-impl CommitLog {
-    /// Whether a good record begins at `at`.
-    pub(crate) fn is_record(&self, at: u64, rule: TailRule) -> Result<bool, OpenError> {
-        let Some(file) = self.file_at(at) else {
-            return Ok(false);
-        };
-        match Window::default().step(&file, at, rule, &mut |_, _| Ok(())) {
-            Err(error) if is_damage(&error) => Ok(false),
-            step => {
-                let step = step.map_err(OpenError::io("read", &file.path()))?;
-                Ok(matches!(step, Step::Record(_)))
-            }
-        }
-    }
-
-    /// The first place in `from..to`, all in `file`, where what looks like the head of a record names that place.
-    pub(crate) fn next_head(file: &LogFile, from: u64, to: u64) -> Option<u64> {
-        let head = position::PHYSICAL_OFFSET + 8;
-        let mut at = from;
-        while at < to {
-            let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
-            let mut bytes = vec![0; left.min(WINDOW_BYTES)];
-            if file.segment.read_at(at - file.start, &mut bytes).is_err() {
-                // Past a sector that cannot be read, a block at a time.
-                at = (at / checksums::BLOCK_BYTES + 1) * checksums::BLOCK_BYTES;
-                continue;
-            }
-            let is_head = |(index, bytes): &(usize, &[u8])| {
-                let magic = bytes.get(4..).and_then(|bytes| bytes.first_chunk());
-                let own = bytes
-                    .get(position::PHYSICAL_OFFSET..)
-                    .and_then(|bytes| bytes.first_chunk());
-                magic.is_some_and(|magic| matches!(i32::from_be_bytes(*magic), MAGIC_V1 | MAGIC_V2))
-                    && own.is_some_and(|own| u64::from_be_bytes(*own) == at + *index as u64)
-            };
-            if let Some((index, _)) = bytes.windows(head).enumerate().find(is_head) {
-                let found = at + index as u64;
-                return (found < to).then_some(found);
-            }
-            if bytes.len() < WINDOW_BYTES {
-                return None;
-            }
-            at += (bytes.len() - head + 1) as u64;
-        }
-        None
-    }
 }
 
 fn is_unused(segment: &dyn Segment) -> io::Result<bool> {
@@ -433,103 +342,4 @@ fn is_unused(segment: &dyn Segment) -> io::Result<bool> {
         segment.read_at(0, &mut head)?;
     }
     Ok(head == [0; 8])
-}
-
-/// Which tail counts as torn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TailRule {
-    /// As Apache's broker checks: lengths, magic, body checksum.
-    Apache,
-    /// And the record knows its own place, its topic is a topic, and its properties hold no zero byte. The body checksum
-    /// covers nothing else; sectors that a crash lost read as zero, and this store refuses zero bytes in properties at
-    /// append, so the three together see every lost sector.
-    Ours,
-}
-
-/// Where a scan ended.
-#[derive(Debug)]
-pub(crate) struct ScanEnd {
-    /// End of the last good record, or begin of the next file behind a filler.
-    pub(crate) end: u64,
-    /// What lies there instead of a record; `None` at the end of the last file.
-    pub(crate) reason: Option<String>,
-    /// Good records seen.
-    pub(crate) records: u64,
-}
-
-enum Step {
-    Record(u64),
-    Filler,
-    End(String),
-}
-
-/// A part of a file in memory, read ahead.
-#[derive(Default)]
-struct Window {
-    start: u64,
-    bytes: Vec<u8>,
-}
-
-impl Window {
-    fn step(
-        &mut self,
-        file: &LogFile,
-        at: u64,
-        rule: TailRule,
-        each: &mut impl FnMut(u64, &RecordView<'_>) -> Result<(), &'static str>,
-    ) -> io::Result<Step> {
-        let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
-        let mut need = left.min(8);
-        loop {
-            let here = self.at_least(file, at, need)?;
-            match RecordView::parse(here) {
-                Ok((view, len)) => {
-                    if let Some(reason) = unlike_ours(at, rule, &view) {
-                        return Ok(Step::End(reason.to_owned()));
-                    }
-                    return Ok(match each(at, &view) {
-                        Ok(()) => Step::Record(len as u64),
-                        Err(reason) => Step::End(reason.to_owned()),
-                    });
-                }
-                Err(RecordError::Blank { len }) if len == left => return Ok(Step::Filler),
-                Err(RecordError::Torn { need: more, have }) if more <= left && more > have => {
-                    need = more;
-                }
-                Err(error) => return Ok(Step::End(error.to_string())),
-            }
-        }
-    }
-
-    /// At least `need` bytes at `at`, which the file has.
-    fn at_least(&mut self, file: &LogFile, at: u64, need: usize) -> io::Result<&[u8]> {
-        let have = |window: &Self| {
-            let skip = usize::try_from(at.checked_sub(window.start)?).ok()?;
-            (window.bytes.len() >= skip.checked_add(need)? && window.start >= file.start)
-                .then_some(skip)
-        };
-        if have(self).is_none() {
-            let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
-            self.bytes.resize(need.max(WINDOW_BYTES).min(left), 0);
-            self.start = at;
-            file.segment.read_at(at - file.start, &mut self.bytes)?;
-        }
-        let skip = have(self).unwrap_or(self.bytes.len());
-        Ok(self.bytes.get(skip..).unwrap_or_default())
-    }
-}
-
-fn unlike_ours(at: u64, rule: TailRule, view: &RecordView<'_>) -> Option<&'static str> {
-    if rule == TailRule::Apache {
-        return None;
-    }
-    if view.physical_offset().0 != at {
-        return Some("the record belongs elsewhere");
-    }
-    if TopicName::parse(view.topic()).is_err() {
-        return Some("the topic is none");
-    }
-    view.properties()
-        .contains(&0)
-        .then_some("the properties hold zero bytes")
 }
