@@ -45,6 +45,7 @@ struct World {
     is_lost: bool,
     flushes: u64,
     writes: u64,
+    creates: u64,
     counts: Counts,
     capacity: u64,
     dice: Option<Dice>,
@@ -120,6 +121,7 @@ impl MemoryDirectory {
         world.faults = faults;
         world.flushes = 0;
         world.writes = 0;
+        world.creates = 0;
         world.dice = None;
     }
 

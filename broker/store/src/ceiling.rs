@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
     use crate::checkpoint::Checkpoint;
-    use crate::{Clock, LocalPolicy, NoEvents, PutOutcome};
+    use crate::{Clock, LocalPolicy, NoEvents, Preallocate, PutOutcome};
 
     struct Noon;
 
@@ -84,6 +84,18 @@ mod tests {
         fn now(&self) -> UnixMillis {
             UnixMillis(1)
         }
+    }
+
+    #[test]
+    fn what_a_start_has_to_write_is_little() {
+        let step_of = |preallocate| {
+            step(&StoreConfig {
+                preallocate,
+                ..StoreConfig::default()
+            })
+        };
+        assert_eq!(step_of(Preallocate::Zeros), 16 << 20);
+        assert_eq!(step_of(Preallocate::Reserve), 64 << 20);
     }
 
     #[test]

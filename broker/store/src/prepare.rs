@@ -230,7 +230,14 @@ impl<C: Completion> Engine<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
+
+    use rocket_mapped_file::memory::MemoryDirectory;
+    use rocket_mapped_file::{Fill, SegmentOptions};
+
     use super::*;
+    use crate::commit_log::CommitLog;
 
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -310,6 +317,36 @@ mod tests {
         assert_eq!(first_pace(FIRST_MIN, slow), Pace::Enough);
         assert_eq!(first_pace(FIRST_MAX - 1, Duration::ZERO), Pace::GoOn);
         assert_eq!(first_pace(FIRST_MAX, Duration::ZERO), Pace::Enough);
+    }
+
+    #[test]
+    fn who_needs_a_file_that_is_being_made_gets_it_at_once() {
+        let options = SegmentOptions {
+            fill: Fill::Zeros,
+            lanes: 1,
+        };
+        let dir = MemoryDirectory::default();
+        let log = CommitLog::open(Arc::new(dir), 4 * FILL_PIECE_BYTES, options, 4096).unwrap();
+        let (begun, told) = channel();
+        std::thread::scope(|scope| {
+            let making = scope.spawn(|| {
+                log.make_ahead(0, &|| Ok(()), &mut |filled| {
+                    begun.send(filled).unwrap();
+                    let is_first = filled == 0;
+                    let long = Duration::from_hours(1);
+                    log.haste()
+                        .wait(if is_first { Duration::ZERO } else { long })
+                })
+            });
+            assert_eq!(
+                [told.recv().unwrap(), told.recv().unwrap()],
+                [0, FILL_PIECE_BYTES]
+            );
+            let never = || Err(io::ErrorKind::StorageFull.into());
+            let file = log.ensure(0, &never).unwrap();
+            assert!(Arc::ptr_eq(&file, &making.join().unwrap().unwrap()));
+        });
+        assert!(told.try_recv().is_err(), "it was not filled any further");
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct Faults {
     pub write_error_at: Option<(u64, i32)>,
     /// Nothing can be made, replaced, renamed or removed: it fails with this error.
     pub change_error: Option<i32>,
+    /// This making of a segment and all after it fail with this error.
+    pub create_error_at: Option<(u64, i32)>,
     /// No file can be opened or made: it fails with this error.
     pub open_error: Option<i32>,
     /// Decides how much the failing calls did.

@@ -89,7 +89,16 @@ impl Directory for MemoryDirectory {
         options: SegmentOptions,
         pace: &mut dyn FnMut(u64) -> Pace,
     ) -> io::Result<Arc<dyn Segment>> {
-        self.world.lock().may_create(path, len)?;
+        {
+            let mut world = self.world.lock();
+            world.creates += 1;
+            if let Some((at, error)) = world.faults.create_error_at
+                && world.creates >= at
+            {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            world.may_create(path, len)?;
+        }
         let pieces = if options.fill == Fill::Zeros { len } else { 1 };
         // Nothing is there before all of it is.
         let mut filled = 0;

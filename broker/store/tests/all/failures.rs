@@ -9,16 +9,20 @@ use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::QueueId;
 use rocket_store::{
     Arrival, CommitPolicy, Ends, Engine, Flush, FlushFailure, GetStatus, Health, LocalEnds,
-    Promise, PutOutcome, PutStatus, ReadLimits, Refused, Removed, Store, StoreConfig, StoreEvents,
+    OpenError, Promise, PutOutcome, PutStatus, ReadLimits, Refused, Removed, Store, StoreConfig,
+    StoreEvents,
 };
 
-use crate::opening::{SEGMENT, fill, open};
+use crate::opening::{SEGMENT, fill, open, try_open};
 use crate::support::{Tell, clock, message, small, topic};
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+const ENOENT: i32 = 2;
 const ENOSPC: i32 = 28;
 const EROFS: i32 = 30;
+const EDQUOT: i32 = 122;
 
 fn send(engine: &Engine<Tell>) -> Result<Receiver<PutOutcome>, PutStatus> {
     let (tell, told) = channel();
@@ -137,6 +141,112 @@ fn a_disk_without_room_for_another_file_refuses_before_it_is_full_and_recovers_b
         send(&engine).unwrap().try_recv().unwrap().status,
         PutStatus::Ok
     );
+}
+
+/// Sends until the file at hand is full; what came of the first message that had no place in it.
+fn refused_for_want_of_a_file(engine: &Engine<Tell>) -> PutStatus {
+    for _ in 0..=SEGMENT / 1000 {
+        match send(engine) {
+            Ok(told) => assert_eq!(told.try_recv().unwrap().status, PutStatus::Ok),
+            Err(status) => return status,
+        }
+    }
+    panic!("another file was made");
+}
+
+fn no_files(error: i32) -> Faults {
+    Faults {
+        create_error_at: Some((1, error)),
+        ..Faults::default()
+    }
+}
+
+#[test]
+fn a_log_file_that_cannot_be_made_for_want_of_something_is_made_later() {
+    for error in [ENOSPC, EDQUOT, EMFILE, ENFILE] {
+        let (dir, engine) = world();
+        dir.set_faults(no_files(error));
+        let refused = refused_for_want_of_a_file(&engine);
+        assert!(matches!(refused, PutStatus::ServiceNotAvailable(_)));
+        engine.prepare_step();
+        assert_eq!(engine.health(), Health::Writable, "{error}");
+        assert!(send(&engine).is_err());
+        dir.set_faults(Faults::default());
+        engine.prepare_step();
+        assert_eq!(
+            send(&engine).unwrap().try_recv().unwrap().status,
+            PutStatus::Ok
+        );
+    }
+}
+
+#[test]
+fn a_log_file_that_cannot_be_made_for_any_other_reason_is_final() {
+    for error in [EIO, EROFS, ENOENT] {
+        for ahead in [false, true] {
+            let (dir, engine) = world();
+            dir.set_faults(no_files(error));
+            if ahead {
+                for _ in 0..SEGMENT / 2000 {
+                    drop(send(&engine).unwrap());
+                }
+                engine.prepare_step();
+            } else {
+                let refused = refused_for_want_of_a_file(&engine);
+                assert!(matches!(refused, PutStatus::ServiceNotAvailable(_)));
+            }
+            let Health::ReadOnly { reason } = engine.health() else {
+                panic!("{error}, made ahead: {ahead}");
+            };
+            let word = format!("os error {error}");
+            assert!(
+                reason.starts_with("commitlog") && reason.contains(&word),
+                "{reason}"
+            );
+            dir.set_faults(Faults::default());
+            engine.prepare_step();
+            assert!(send(&engine).is_err(), "not tried again");
+            let (engine, _) = open(&dir.crashed(3));
+            assert_eq!(engine.health(), Health::Writable);
+        }
+    }
+}
+
+#[test]
+fn a_store_that_fails_while_it_opens_does_not_open() {
+    let dir = MemoryDirectory::default();
+    let (engine, _) = open(&dir);
+    fill(&engine, 3000);
+    drop(engine);
+    let mut failed = 0;
+    for nth in 1.. {
+        let dir = dir.killed();
+        dir.set_faults(Faults {
+            create_error_at: Some((nth, EIO)),
+            ..Faults::default()
+        });
+        match try_open(&dir) {
+            Err(OpenError::Failed(reason)) => {
+                assert!(reason.contains("os error 5"), "{reason}");
+                assert!(
+                    dir.list_names("rocket")
+                        .contains(&"flush-failed".to_owned())
+                );
+                failed += 1;
+            }
+            Err(_) => {}
+            Ok((engine, _)) => {
+                assert_eq!(engine.health(), Health::Writable);
+                break;
+            }
+        }
+        let (engine, _) = open(&dir.killed());
+        assert_eq!(
+            engine.queue_range(&topic("t"), QueueId(0)).unwrap().max.0,
+            3000
+        );
+    }
+    assert!(failed > 0, "some file is made while it opens");
 }
 
 #[test]

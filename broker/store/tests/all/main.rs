@@ -14,6 +14,7 @@ mod damage;
 mod disk;
 mod failures;
 mod opening;
+mod preparing;
 mod reading;
 mod retention;
 mod support;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rocket_mapped_file::memory::{Counts, MemoryDirectory};
-use rocket_store::{Engine, Flush, LocalPolicy, NoEvents, Promise, RecoveryReport, StoreConfig};
+use rocket_store::{
+    Engine, Flush, LocalPolicy, NoEvents, OpenError, Promise, RecoveryReport, StoreConfig,
+};
 
 use crate::support::{Tell, clock, message, small};
 
@@ -21,14 +23,17 @@ fn config() -> StoreConfig {
 }
 
 pub(crate) fn open(dir: &MemoryDirectory) -> (Engine<Tell>, RecoveryReport) {
-    let opened = Engine::open(
+    try_open(dir).unwrap()
+}
+
+pub(crate) fn try_open(dir: &MemoryDirectory) -> Result<(Engine<Tell>, RecoveryReport), OpenError> {
+    Engine::open(
         config(),
         Arc::new(dir.clone()),
         clock(1_800_000_000_000),
         Arc::new(LocalPolicy { flush: Flush::Sync }),
         Arc::new(NoEvents),
-    );
-    opened.unwrap()
+    )
 }
 
 /// Appends `count` messages of about 1 KiB, flushed and dispatched.
