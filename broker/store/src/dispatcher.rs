@@ -138,7 +138,12 @@ impl<C: Completion> Engine<C> {
     /// Bytes that are visible and not dispatched yet.
     pub(crate) fn undispatched(&self) -> u64 {
         let visible = self.visible();
-        visible.saturating_sub(self.dispatched.load(Ordering::Acquire))
+        visible.saturating_sub(self.dispatched())
+    }
+
+    /// To where queues and index hold the log.
+    pub(crate) fn dispatched(&self) -> u64 {
+        self.dispatched.load(Ordering::Acquire)
     }
 
     /// Dispatches whole records at the start of `bytes`. How many bytes that was; `None` when the file ends there.

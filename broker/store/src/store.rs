@@ -3,6 +3,7 @@
 //! there is nothing to do and then waits for a signal. There is none that appends: callers encode, and with
 //! [`Flush::Async`] they write too; with [`Flush::Sync`] a flush lane writes what it is about to flush.
 
+use std::convert::Infallible;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -160,16 +161,26 @@ impl<C: Completion> Shared<C> {
         }
     }
 
-    /// Dispatches on this thread what is visible by now, so that whoever saw a message acknowledged finds it. Whether
-    /// something was dispatched.
-    fn catch_up(&self) -> bool {
+    /// Dispatches on this thread what is visible by now, so that whoever saw a message acknowledged finds it.
+    fn catch_up(&self) {
         // See `is_dispatch_urgent`.
         fence(Ordering::SeqCst);
-        let mut caught_up = false;
-        while self.engine.is_behind() && self.engine.dispatch_step() == Step::Worked {
-            caught_up = true;
+        while self.engine.is_behind() && self.engine.dispatch_step() == Step::Worked {}
+    }
+
+    /// What `get` says; when that is the end of the queue, what it says when all is dispatched that is visible by now.
+    fn get_at_end<E>(&self, get: impl Fn() -> Result<GetResult, E>) -> Result<GetResult, E> {
+        let before = self.engine.dispatched();
+        let result = get()?;
+        if !result.status.is_at_end() {
+            return Ok(result);
         }
-        caught_up
+        self.catch_up();
+        // By this thread or by another one that was faster.
+        if self.engine.dispatched() == before {
+            return Ok(result);
+        }
+        get()
     }
 
     fn scrub_loop(&self) {
@@ -340,12 +351,11 @@ impl<C: Completion> Store<C> {
         limits: ReadLimits,
         filter: &Filter<'_>,
     ) -> GetResult {
-        let get = || self.engine().get(topic, queue_id, from, limits, filter);
-        let result = get();
-        if result.status.is_at_end() && self.shared.catch_up() {
-            return get();
+        let engine = self.engine();
+        let get = || Ok::<_, Infallible>(engine.get(topic, queue_id, from, limits, filter));
+        match self.shared.get_at_end(get) {
+            Ok(result) => result,
         }
-        result
     }
 
     /// As [`Store::get`] where that waits for no disk. Of the limits the first holds where the first message lies within
@@ -362,12 +372,8 @@ impl<C: Completion> Store<C> {
         filter: &Filter<'_>,
     ) -> Result<GetResult, NotInMemory> {
         let engine = self.engine();
-        let get = || engine.get_in_memory(topic, queue_id, from, limits, filter);
-        let result = get()?;
-        if result.status.is_at_end() && self.shared.catch_up() {
-            return get();
-        }
-        Ok(result)
+        self.shared
+            .get_at_end(|| engine.get_in_memory(topic, queue_id, from, limits, filter))
     }
 
     /// As [`Store::get_in_memory`] for a reader that is behind: waits for the disk, has what comes next fetched, and gives
