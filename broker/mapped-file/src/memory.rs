@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Add;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -46,7 +47,8 @@ struct World {
     flushes: u64,
     writes: u64,
     creates: u64,
-    counts: Counts,
+    /// By folder.
+    counts: BTreeMap<Arc<str>, Counts>,
     capacity: u64,
     dice: Option<Dice>,
 }
@@ -82,6 +84,10 @@ impl World {
     fn may_open(&self) -> io::Result<()> {
         let error = self.faults.open_error.map(io::Error::from_raw_os_error);
         error.map_or(Ok(()), Err)
+    }
+
+    fn counts_in(&mut self, folder: &Arc<str>) -> &mut Counts {
+        self.counts.entry(Arc::clone(folder)).or_default()
     }
 
     fn used(&self) -> u64 {
@@ -252,12 +258,23 @@ impl MemoryDirectory {
 
     /// What was asked so far.
     pub fn counts(&self) -> Counts {
-        self.world.lock().counts
+        let world = self.world.lock();
+        world
+            .counts
+            .values()
+            .copied()
+            .fold(Counts::default(), Add::add)
+    }
+
+    /// What was asked so far of the files that were made or opened in `folder`, those in folders below it not among them.
+    pub fn counts_in(&self, folder: &str) -> Counts {
+        let world = self.world.lock();
+        world.counts.get(folder).copied().unwrap_or_default()
     }
 
     /// Begins counting anew.
     pub fn reset_counts(&self) {
-        self.world.lock().counts = Counts::default();
+        self.world.lock().counts.clear();
     }
 }
 

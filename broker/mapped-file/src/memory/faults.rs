@@ -1,5 +1,7 @@
 //! The faults of the disk in memory, and counts of what was asked of it.
 
+use std::ops::Add;
+
 /// Faults to come. Counts are of calls from the moment the faults were set; 1 is the next one. Errors are numbers of Linux.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Faults {
@@ -19,7 +21,7 @@ pub struct Faults {
     pub seed: u64,
 }
 
-/// What was asked of a folder in memory since it was made or counting was begun anew.
+/// What was asked of the files in memory since they were made or counting was begun anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Files opened.
@@ -34,8 +36,27 @@ pub struct Counts {
     pub writes: u64,
     /// Their bytes.
     pub bytes_written: u64,
+    /// Pages of 4 KiB that they touched, each counted once per write: what a device writes at most.
+    pub pages_written: u64,
     /// Flushes of files.
     pub flushes: u64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            opens: self.opens + other.opens,
+            reads: self.reads + other.reads,
+            bytes_read: self.bytes_read + other.bytes_read,
+            leases: self.leases + other.leases,
+            writes: self.writes + other.writes,
+            bytes_written: self.bytes_written + other.bytes_written,
+            pages_written: self.pages_written + other.pages_written,
+            flushes: self.flushes + other.flushes,
+        }
+    }
 }
 
 /// `EIO` of Linux.

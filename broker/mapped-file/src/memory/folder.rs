@@ -21,9 +21,9 @@ impl MemoryDirectory {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn segment(&self, file: File) -> Arc<dyn Segment> {
+    fn segment(&self, path: &str, file: File) -> Arc<dyn Segment> {
         let len = file.lock().cache.len() as u64;
-        let segment = MemorySegment::new(Arc::clone(&self.world), Ok(file), len);
+        let segment = MemorySegment::new(Arc::clone(&self.world), split(path).0, Ok(file), len);
         segment.count_open();
         Arc::new(segment)
     }
@@ -120,17 +120,17 @@ impl Directory for MemoryDirectory {
                 .push((split(path).0.to_owned(), Undo::Created(path.to_owned())));
         }
         self.sync(split(path).0)?;
-        Ok(self.segment(file))
+        Ok(self.segment(path, file))
     }
 
     fn open(&self, path: &str, _: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
         self.world.lock().may_open()?;
-        Ok(self.segment(self.file(path)?))
+        Ok(self.segment(path, self.file(path)?))
     }
 
     fn open_later(&self, path: &str, len: u64, _: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
         let file = self.file(path).map_err(|error| error.kind());
-        let segment = MemorySegment::new(Arc::clone(&self.world), file, len);
+        let segment = MemorySegment::new(Arc::clone(&self.world), split(path).0, file, len);
         Ok(Arc::new(segment))
     }
 

@@ -11,8 +11,12 @@ use super::{Counts, EIO, File, SECTOR_BYTES, World};
 use crate::published::Published;
 use crate::segment::Segment;
 
+/// What the page cache of Linux goes by.
+const PAGE_BYTES: usize = 4096;
+
 pub(super) struct MemorySegment {
     world: Arc<Mutex<World>>,
+    folder: Arc<str>,
     file: Result<File, io::ErrorKind>,
     len: u64,
     published: Published,
@@ -22,11 +26,13 @@ pub(super) struct MemorySegment {
 impl MemorySegment {
     pub(super) fn new(
         world: Arc<Mutex<World>>,
+        folder: &str,
         file: Result<File, io::ErrorKind>,
         len: u64,
     ) -> Self {
         Self {
             world,
+            folder: folder.into(),
             file,
             len,
             published: Published::new(len),
@@ -41,7 +47,7 @@ impl MemorySegment {
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {
-        change(&mut self.world.lock().counts);
+        change(self.world.lock().counts_in(&self.folder));
     }
 
     /// The file, opened if it is not.
@@ -69,12 +75,14 @@ impl MemorySegment {
         }
     }
 
-    /// How many of `len` bytes a write may do, and how it then fails.
-    fn admitted(&self, len: usize) -> (usize, Option<io::Error>) {
+    /// How many of `len` bytes a write at `at` may do, and how it then fails.
+    fn admitted(&self, at: usize, len: usize) -> (usize, Option<io::Error>) {
         let mut world = self.world.lock();
         world.writes += 1;
-        world.counts.writes += 1;
-        world.counts.bytes_written += len as u64;
+        let counts = world.counts_in(&self.folder);
+        counts.writes += 1;
+        counts.bytes_written += len as u64;
+        counts.pages_written += ((at + len).div_ceil(PAGE_BYTES) - at / PAGE_BYTES) as u64;
         if let Some((at, error)) = world.faults.write_error_at
             && world.writes >= at
         {
@@ -112,7 +120,7 @@ impl Segment for MemorySegment {
             self.published(),
         )?;
         let file = self.opened()?;
-        let (part, error) = self.admitted(bytes.len());
+        let (part, error) = self.admitted(at, bytes.len());
         file.lock().write(at, bytes.get(..part).unwrap_or_default());
         error.map_or(Ok(()), Err)
     }
@@ -182,7 +190,7 @@ impl Segment for MemorySegment {
         let file = self.opened()?;
         let mut world = self.world.lock();
         world.flushes += 1;
-        world.counts.flushes += 1;
+        world.counts_in(&self.folder).flushes += 1;
         let fails = world.faults.flush_error_at == Some(world.flushes);
         let mut image = file.lock();
         let dirty = std::mem::take(&mut image.dirty);
