@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 
-use crate::dice::Dice;
+use rocket_mapped_file::memory::Dice;
+
 use crate::image::{Image, PAGE_BYTES};
 use crate::names::{Names, Node, ROOT};
 

@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dice::Dice;
+use rocket_mapped_file::memory::Dice;
+
+use crate::survival::Survival;
 
 /// What a medium writes all or nothing.
 pub const SECTOR_BYTES: usize = 512;
@@ -249,7 +251,7 @@ impl Image {
         let Some(flight) = self.flights.remove(&id) else {
             return;
         };
-        let survival = dice.survival(flight.sectors.len());
+        let survival = Survival::of(flight.sectors.len(), dice);
         for (at, (number, sector)) in flight.sectors.iter().enumerate() {
             let waits = self.marked.contains(number)
                 || self
@@ -271,14 +273,14 @@ impl Image {
     pub fn after_cut(&self, dice: &mut Dice) -> Self {
         let mut medium = self.medium.clone();
         for flight in self.flights.values() {
-            let survival = dice.survival(flight.sectors.len());
+            let survival = Survival::of(flight.sectors.len(), dice);
             for (at, (number, sector)) in flight.sectors.iter().enumerate() {
                 if survival.keeps(at, dice) {
                     medium.set_sector(*number, sector);
                 }
             }
         }
-        let survival = dice.survival(self.marked.len());
+        let survival = Survival::of(self.marked.len(), dice);
         for (at, number) in self.marked.iter().enumerate() {
             if survival.keeps(at, dice) {
                 medium.set_sector(*number, &self.cache.sector(*number));

@@ -25,7 +25,6 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
-pub mod dice;
 pub mod disk;
 pub mod image;
 pub mod load;
@@ -35,4 +34,5 @@ pub mod namespace;
 pub mod plan;
 pub mod round;
 pub mod selftest;
+pub mod survival;
 pub mod watch;

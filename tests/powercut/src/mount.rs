@@ -19,8 +19,8 @@ use fuser::{
     TimeOrNow, WriteFlags,
 };
 use parking_lot::Mutex;
+use rocket_mapped_file::memory::Dice;
 
-use crate::dice::Dice;
 use crate::disk::{About, Disk, Refusal};
 use crate::image::PAGE_BYTES;
 

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::dice::Dice;
+use rocket_mapped_file::memory::Dice;
+
+use crate::survival::Survival;
 
 /// Number of a file or folder.
 pub type Node = u64;
@@ -138,7 +140,7 @@ impl Names {
     #[must_use]
     pub fn after_cut(&self, dice: &mut Dice) -> Self {
         let mut medium = self.medium.clone();
-        let survival = dice.survival(self.unsynced.len());
+        let survival = Survival::of(self.unsynced.len(), dice);
         for (at, change) in self.unsynced.iter().enumerate() {
             if survival.keeps(at, dice) {
                 change.apply(&mut medium);

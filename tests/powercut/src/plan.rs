@@ -5,7 +5,8 @@
 
 use std::fmt;
 
-use crate::dice::Dice;
+use rocket_mapped_file::memory::Dice;
+
 use crate::disk::{Faults, Moment};
 use crate::load::Shape;
 
