@@ -1,8 +1,8 @@
 //! Message filters: an expression is parsed once per subscription and evaluated per message.
 //!
 //! A tag filter looks only at the tags code that stands in the consume queue, so that a message that does not match is
-//! never read. The hash may let a foreign tag through; the client compares the text again. An SQL92 filter looks at the
-//! message's properties and therefore needs the record.
+//! never read. The hash may let a foreign tag through; the client compares the text again. An SQL92 filter would look at
+//! the message's properties and therefore need the record; there is none yet, and who asks for one is refused.
 //!
 //! Pure: no clock, no I/O, no allocation while evaluating a tag filter.
 #![forbid(unsafe_code)]
