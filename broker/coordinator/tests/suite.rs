@@ -6,40 +6,14 @@ use std::sync::Arc;
 use rocket_coordinator::faulty::Faulty;
 use rocket_coordinator::{Cas, CasAnswer, Coordinator, ReadAnswer};
 use rocket_replication::coordinator::{Conclusion, Tracker};
-use rocket_replication::identity::{
-    DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, Proposals, ReplicaId,
-};
-use rocket_replication::memory::Fate;
+use rocket_replication::identity::{Epoch, Proposal, Proposals, ReplicaId};
+use rocket_replication::memory::{self, Fate, member};
 use rocket_replication::mutations::Mutations;
-use rocket_replication::state::{Replica, State};
+use rocket_replication::state::State;
 
 /// A state with a master, replica 1, and a second replica that may grow into S.
 pub(crate) fn group() -> State {
-    let mut state = State::new(GroupUid(9), 1, Proposal(1));
-    for id in 1..=2_u32 {
-        let replica = Replica {
-            disk_id: DiskId(u128::from(id)),
-            incarnation: Incarnation(u128::from(id)),
-            address: format!("orders-0-{}.orders-0-replicas.mq.svc:10912", id - 1),
-            durable: true,
-            cordoned: false,
-            lost: false,
-        };
-        state.replicas.insert(ReplicaId(id), replica);
-    }
-    state.next_replica_id = ReplicaId(3);
-    state.epoch = Epoch(1);
-    state.master = Some(member(1));
-    state.in_sync = BTreeSet::from([member(1)]);
-    state.last_complete = BTreeSet::from([ReplicaId(1)]);
-    state
-}
-
-fn member(id: u32) -> Member {
-    Member {
-        replica_id: ReplicaId(id),
-        incarnation: Incarnation(u128::from(id)),
-    }
+    memory::group(2)
 }
 
 /// The write by which `writer` lets replica 2 grow into S.

@@ -1,38 +1,6 @@
-use std::collections::BTreeSet;
-
 use super::*;
-use crate::identity::{Incarnation, Member, Proposals, ReplicaId};
-use crate::memory::{Fate, Memory};
-use crate::state::{Replica, State};
-use crate::{DiskId, Epoch};
-
-fn member(id: u32) -> Member {
-    Member {
-        replica_id: ReplicaId(id),
-        incarnation: Incarnation(u128::from(id)),
-    }
-}
-
-fn group() -> State {
-    let mut state = State::new(GroupUid(9), 1, Proposal(1));
-    for id in 1..=2 {
-        let replica = Replica {
-            disk_id: DiskId(u128::from(id)),
-            incarnation: Incarnation(u128::from(id)),
-            address: String::new(),
-            durable: true,
-            cordoned: false,
-            lost: false,
-        };
-        state.replicas.insert(ReplicaId(id), replica);
-    }
-    state.next_replica_id = ReplicaId(3);
-    state.epoch = Epoch(1);
-    state.master = Some(member(1));
-    state.in_sync = BTreeSet::from([member(1)]);
-    state.last_complete = BTreeSet::from([ReplicaId(1)]);
-    state
-}
+use crate::identity::Proposals;
+use crate::memory::{Fate, Memory, group, member};
 
 struct Process {
     tracker: Tracker,
@@ -69,7 +37,7 @@ fn sets(tracker: &Tracker) -> Vec<usize> {
 
 #[test]
 fn open_write_is_possible_from_the_moment_it_is_sent() {
-    let memory = Memory::new(group(), Mutations::default());
+    let memory = Memory::new(group(2), Mutations::default());
     let mut process = Process::new(1, &memory);
     assert_eq!(sets(&process.tracker), [1]);
     process.grow();
@@ -79,7 +47,7 @@ fn open_write_is_possible_from_the_moment_it_is_sent() {
 /// C2, first case.
 #[test]
 fn lost_answer_of_an_applied_write_is_found_by_reading() {
-    let mut memory = Memory::new(group(), Mutations::default());
+    let mut memory = Memory::new(group(2), Mutations::default());
     let mut process = Process::new(1, &memory);
     let cas = process.grow();
     let answer = memory.cas(cas.clone(), Fate::AnswerLost).unwrap();
@@ -94,7 +62,7 @@ fn lost_answer_of_an_applied_write_is_found_by_reading() {
 /// C2, second case.
 #[test]
 fn write_that_lost_against_another_can_never_apply() {
-    let mut memory = Memory::new(group(), Mutations::default());
+    let mut memory = Memory::new(group(2), Mutations::default());
     let (mut one, mut other) = (Process::new(1, &memory), Process::new(2, &memory));
     let (late, first) = (one.grow(), other.grow());
     memory.cas(first, Fate::Answered).unwrap();
@@ -110,7 +78,7 @@ fn write_that_lost_against_another_can_never_apply() {
 /// C2, third case, and C3: it stays possible for as long as the version stands.
 #[test]
 fn write_without_an_answer_stays_open_until_something_lands() {
-    let mut memory = Memory::new(group(), Mutations::default());
+    let mut memory = Memory::new(group(2), Mutations::default());
     let mut process = Process::new(1, &memory);
     let cas = process.grow();
     memory.cas(cas.clone(), Fate::Late).unwrap();
@@ -132,7 +100,7 @@ fn write_without_an_answer_stays_open_until_something_lands() {
 /// C2: a layer below sends twice and the second answer says `Conflict`.
 #[test]
 fn conflict_may_hide_that_the_first_try_was_applied() {
-    let mut memory = Memory::new(group(), Mutations::default());
+    let mut memory = Memory::new(group(2), Mutations::default());
     let mut process = Process::new(1, &memory);
     let cas = process.grow();
     assert_eq!(
@@ -152,7 +120,7 @@ fn conflict_may_hide_that_the_first_try_was_applied() {
 
 #[test]
 fn write_that_was_never_sent_is_closed_unless_an_earlier_try_may_land() {
-    let memory = Memory::new(group(), Mutations::default());
+    let memory = Memory::new(group(2), Mutations::default());
     let mut process = Process::new(1, &memory);
     let proposal = process.grow().new.proposal;
     process.tracker.answered(proposal, CasAnswer::Unsent);
@@ -170,13 +138,13 @@ fn write_that_was_never_sent_is_closed_unless_an_earlier_try_may_land() {
 /// C4.
 #[test]
 fn watch_is_only_a_reason_to_read() {
-    let memory = Memory::new(group(), Mutations::default());
+    let memory = Memory::new(group(2), Mutations::default());
     let mut process = Process::new(1, &memory);
-    let newer = Arc::new(group().following(Proposal(5)));
+    let newer = Arc::new(group(2).following(Proposal(5)));
     assert_eq!(process.tracker.watched(&newer), Conclusion::Read);
     assert_eq!(process.tracker.version(), Version(1));
     assert_eq!(
-        process.tracker.watched(&Arc::new(group())),
+        process.tracker.watched(&Arc::new(group(2))),
         Conclusion::Nothing
     );
 }
@@ -184,13 +152,13 @@ fn watch_is_only_a_reason_to_read() {
 /// C4, §8.16.
 #[test]
 fn object_that_went_back_or_has_another_identity_is_not_obeyed() {
-    let memory = Memory::new(group().following(Proposal(5)), Mutations::default());
+    let memory = Memory::new(group(2).following(Proposal(5)), Mutations::default());
     let mut process = Process::new(1, &memory);
     assert_eq!(
-        process.tracker.read(Some(GroupUid(9)), Arc::new(group())),
+        process.tracker.read(Some(GroupUid(9)), Arc::new(group(2))),
         Conclusion::Forgot
     );
-    let mut other = group().following(Proposal(6)).following(Proposal(7));
+    let mut other = group(2).following(Proposal(6)).following(Proposal(7));
     other.group_uid = GroupUid(10);
     assert_eq!(
         process.tracker.read(Some(GroupUid(9)), Arc::new(other)),
@@ -201,9 +169,9 @@ fn object_that_went_back_or_has_another_identity_is_not_obeyed() {
 
 #[test]
 fn change_that_is_not_well_formed_is_never_sent() {
-    let memory = Memory::new(group(), Mutations::default());
+    let memory = Memory::new(group(2), Mutations::default());
     let mut process = Process::new(1, &memory);
-    let mut new = group().following(Proposal(5));
+    let mut new = group(2).following(Proposal(5));
     new.master = Some(member(2));
     assert_eq!(process.tracker.propose(new), Err(Violation::W3));
     assert!(process.tracker.open().is_none());

@@ -1,33 +1,16 @@
 use super::*;
 use crate::epochs::EpochStart;
-use crate::identity::{DiskId, GroupUid, Incarnation, Version};
+use crate::identity::{Incarnation, Version};
+use crate::memory::{self, member};
 use crate::messages::RoleName;
-use crate::state::Replica;
-
-fn member(id: u32) -> Member {
-    Member {
-        replica_id: ReplicaId(id),
-        incarnation: Incarnation(u128::from(id)),
-    }
-}
 
 fn ids(ids: &[u32]) -> BTreeSet<ReplicaId> {
     ids.iter().map(|id| ReplicaId(*id)).collect()
 }
 
 fn group(in_sync: &[u32], eligible: &[u32], min_in_sync: u8) -> State {
-    let mut state = State::new(GroupUid(9), min_in_sync, Proposal(1));
-    for id in 1..=3 {
-        let replica = Replica {
-            disk_id: DiskId(u128::from(id)),
-            incarnation: Incarnation(u128::from(id)),
-            address: String::new(),
-            durable: true,
-            cordoned: false,
-            lost: false,
-        };
-        state.replicas.insert(ReplicaId(id), replica);
-    }
+    let mut state = memory::group(3);
+    state.min_in_sync = min_in_sync;
     state.epoch = Epoch(4);
     state.master = in_sync.first().map(|id| member(*id));
     state.in_sync = in_sync.iter().map(|id| member(*id)).collect();

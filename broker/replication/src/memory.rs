@@ -1,10 +1,42 @@
 //! The coordinator in memory (§14), with every fault of §2: for tests, the model and the simulation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::coordinator::{Cas, CasAnswer, ReadAnswer};
+use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, ReplicaId};
 use crate::mutations::{Mutant, Mutations};
-use crate::state::{State, Violation};
+use crate::state::{Replica, State, Violation};
+
+/// Replica `id` as [`group`] registers it.
+pub fn member(id: u32) -> Member {
+    Member {
+        replica_id: ReplicaId(id),
+        incarnation: Incarnation(u128::from(id)),
+    }
+}
+
+/// A group to begin a test with: replicas `1..=replicas` are registered, the first is the master and alone in S.
+pub fn group(replicas: u32) -> State {
+    let mut state = State::new(GroupUid(9), 1, Proposal(1));
+    for id in 1..=replicas {
+        let replica = Replica {
+            disk_id: DiskId(u128::from(id)),
+            incarnation: member(id).incarnation,
+            address: format!("orders-0-{}.orders-0-replicas.mq.svc:10912", id - 1),
+            durable: true,
+            cordoned: false,
+            lost: false,
+        };
+        state.replicas.insert(ReplicaId(id), replica);
+    }
+    state.next_replica_id = ReplicaId(replicas + 1);
+    state.epoch = Epoch(1);
+    state.master = Some(member(1));
+    state.in_sync = BTreeSet::from([member(1)]);
+    state.last_complete = BTreeSet::from([ReplicaId(1)]);
+    state
+}
 
 /// What happens to one compare-and-set on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

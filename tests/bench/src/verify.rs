@@ -12,6 +12,7 @@ use rocket_remoting::Client;
 use crate::check::Found;
 use crate::produce::crc32;
 use crate::route::{self, TIMEOUT, remark};
+use crate::wire::pull;
 
 /// Everything that the topic's masters give back, and each queue's first offset.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ pub async fn read(namesrv: &str, topic: &str) -> anyhow::Result<Contents> {
         }
         let mut next = min;
         while next < max {
-            next = pull(&client, topic, queue.id, next, &mut contents.found).await?;
+            next = take(&client, topic, queue.id, next, &mut contents.found).await?;
         }
     }
     Ok(contents)
@@ -94,25 +95,14 @@ async fn offset(
         .context("an answer without an offset")
 }
 
-async fn pull(
+async fn take(
     client: &Client,
     topic: &str,
     queue: u32,
     from: u64,
     found: &mut Vec<Found>,
 ) -> anyhow::Result<u64> {
-    let request = Command::request(RequestCode::PULL_MESSAGE)
-        .with_ext("consumerGroup", "rocket-bench")
-        .with_ext("topic", topic.to_owned())
-        .with_ext("queueId", queue.to_string())
-        .with_ext("queueOffset", from.to_string())
-        .with_ext("maxMsgNums", "32")
-        .with_ext("sysFlag", "4")
-        .with_ext("commitOffset", "0")
-        .with_ext("suspendTimeoutMillis", "0")
-        .with_ext("subscription", "*")
-        .with_ext("subVersion", "0")
-        .with_ext("expressionType", "TAG");
+    let request = pull::request(topic, queue, from, 32);
     let answer = client
         .call(request, TIMEOUT)
         .await

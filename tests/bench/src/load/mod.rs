@@ -13,7 +13,9 @@ pub mod recovery;
 pub mod send;
 pub mod stored;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// The clock and the measured window of one run.
@@ -67,6 +69,15 @@ pub fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
+/// `count` things in `seconds`, per second.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate needs no more than 53 bits"
+)]
+pub(crate) fn per_second(count: u64, seconds: f64) -> f64 {
+    count as f64 / seconds
+}
+
 /// What a running load has done so far, and the wish that it end.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -76,13 +87,27 @@ pub struct Control {
     pub bytes: AtomicU64,
     stop: AtomicBool,
     /// Threads that are still at work.
-    pub working: AtomicU64,
+    working: AtomicU64,
 }
 
 impl Control {
     /// Ends the run before its time.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts a thread of the run; [`attend`] waits for its end.
+    pub(crate) fn start<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.working.fetch_add(1, Ordering::Release);
+        let control = Arc::clone(self);
+        std::thread::spawn(move || {
+            let outcome = work(&control);
+            control.working.fetch_sub(1, Ordering::Release);
+            outcome
+        })
     }
 
     /// Whether the run is to end.

@@ -4,14 +4,13 @@ mod reader;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::bail;
 use hdrhistogram::Histogram;
 use rocket_protocol::command::HeaderFormat;
 
-use super::{Control, Watch, Window, attend};
+use super::{Control, Watch, Window, attend, per_second};
 pub use reader::Reader;
 
 /// What a consumer does with the end of a queue.
@@ -100,13 +99,7 @@ impl Reading {
         watch: &mut dyn Watch,
     ) -> anyhow::Result<Pulled> {
         let reader = Reader::start(self, window)?;
-        let shared = Arc::clone(control);
-        control.working.fetch_add(1, Ordering::Release);
-        let thread = std::thread::spawn(move || {
-            let outcome = reader.run(&shared);
-            shared.working.fetch_sub(1, Ordering::Release);
-            outcome
-        });
+        let thread = control.start(move |control| reader.run(control));
         attend(&window, control, watch);
         match thread.join() {
             Ok(outcome) => outcome,
@@ -143,20 +136,12 @@ pub struct Pulled {
 
 impl Pulled {
     /// Megabytes (10^6) of records per second.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate needs no more than 53 bits"
-    )]
     pub fn megabytes_per_second(&self) -> f64 {
-        self.bytes as f64 / 1e6 / self.seconds
+        per_second(self.bytes, self.seconds) / 1e6
     }
 
     /// Messages per second.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate needs no more than 53 bits"
-    )]
     pub fn rate(&self) -> f64 {
-        self.messages as f64 / self.seconds
+        per_second(self.messages, self.seconds)
     }
 }

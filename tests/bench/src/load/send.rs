@@ -5,7 +5,6 @@ mod worker;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -14,7 +13,7 @@ use rocket_protocol::command::HeaderFormat;
 
 use super::latency::histogram;
 use super::offsets::Seen;
-use super::{Control, Watch, Window, attend};
+use super::{Control, Watch, Window, attend, per_second};
 use worker::Worker;
 
 /// How many requests an open loop may have open on one connection.
@@ -101,16 +100,11 @@ impl Load {
     ) -> anyhow::Result<Sent> {
         let mut threads = Vec::new();
         let count = self.threads.clamp(1, self.connections.max(1));
-        control
-            .working
-            .fetch_add(u64::from(count), Ordering::Release);
         for number in 0..count {
-            let (load, control) = (self.clone(), Arc::clone(control));
-            threads.push(std::thread::spawn(move || {
-                let outcome = Worker::start(&load, window, number, count)
-                    .and_then(|mut worker| worker.run(&control).map(|()| worker.sent));
-                control.working.fetch_sub(1, Ordering::Release);
-                outcome
+            let load = self.clone();
+            threads.push(control.start(move |control| {
+                let mut worker = Worker::start(&load, window, number, count)?;
+                worker.run(control).map(|()| worker.sent)
             }));
         }
         attend(&window, control, watch);
@@ -192,12 +186,8 @@ impl Sent {
     }
 
     /// Acknowledged messages per second.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a rate needs no more than 53 bits"
-    )]
     pub fn rate(&self) -> f64 {
-        self.messages as f64 / self.seconds
+        per_second(self.messages, self.seconds)
     }
 
     /// Whether each queue's offsets are consecutive. Only for a run that had its queues for itself.

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rocket_protocol::code::RequestCode;
-use rocket_protocol::command::Command;
 use rocket_protocol::message::RecordView;
 
 use super::offsets::Seen;
 use crate::wire::call::Caller;
 use crate::wire::frame::topic_name;
+use crate::wire::pull;
 
 /// Queues that are looked into.
 const SAMPLES: usize = 8;
@@ -78,18 +77,7 @@ fn reached(caller: &mut Caller, (topic, queue): (&str, u32), last: u64) -> anyho
 
 /// Bytes of the body of the message at `offset`; its checksum is verified.
 fn read(caller: &mut Caller, topic: &str, queue: u32, offset: u64) -> anyhow::Result<usize> {
-    let request = Command::request(RequestCode::PULL_MESSAGE)
-        .with_ext("consumerGroup", "rocket-bench")
-        .with_ext("topic", topic.to_owned())
-        .with_ext("queueId", queue.to_string())
-        .with_ext("queueOffset", offset.to_string())
-        .with_ext("maxMsgNums", "1")
-        .with_ext("sysFlag", "4")
-        .with_ext("commitOffset", "0")
-        .with_ext("suspendTimeoutMillis", "0")
-        .with_ext("subscription", "*")
-        .with_ext("subVersion", "0")
-        .with_ext("expressionType", "TAG");
+    let request = pull::request(topic, queue, offset, 1);
     let body = caller.ask(&request)?.body.contiguous();
     let (record, _) = RecordView::parse(&body)?;
     if record.queue_offset().0 != offset {

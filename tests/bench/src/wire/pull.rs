@@ -1,7 +1,7 @@
-//! Pull requests, written into a buffer that is kept.
+//! Pull requests: one alone, or many written into a buffer that is kept.
 
 use rocket_protocol::code::RequestCode;
-use rocket_protocol::command::HeaderFormat;
+use rocket_protocol::command::{Command, HeaderFormat};
 
 use super::{Head, patch_opaque};
 
@@ -9,6 +9,22 @@ use super::{Head, patch_opaque};
 const COMMIT: u32 = 1;
 const SUSPEND: u32 = 2;
 const SUBSCRIPTION: u32 = 4;
+
+/// A pull of at most `messages_max` messages, all that there are from `offset` on, answered at once; for who looks after a run.
+pub fn request(topic: &str, queue: u32, offset: u64, messages_max: u32) -> Command {
+    Command::request(RequestCode::PULL_MESSAGE)
+        .with_ext("consumerGroup", "rocket-bench")
+        .with_ext("topic", topic.to_owned())
+        .with_ext("queueId", queue.to_string())
+        .with_ext("queueOffset", offset.to_string())
+        .with_ext("maxMsgNums", messages_max.to_string())
+        .with_ext("sysFlag", SUBSCRIPTION.to_string())
+        .with_ext("commitOffset", "0")
+        .with_ext("suspendTimeoutMillis", "0")
+        .with_ext("subscription", "*")
+        .with_ext("subVersion", "0")
+        .with_ext("expressionType", "TAG")
+}
 
 /// What all pulls of one consumer have in common.
 #[derive(Debug)]
