@@ -4,10 +4,14 @@
 //! cut is one of the commit log's own events (the n-th write, the begin or the end of the n-th sync), since the moments
 //! between those are where a store can be wrong; from then on nothing reaches the medium any more.
 
+mod faults;
+mod sync;
+
 use std::collections::HashMap;
 
 use rocket_mapped_file::memory::Dice;
 
+pub use self::faults::{Counts, Faults, Moment};
 use crate::image::{Image, PAGE_BYTES};
 use crate::names::{Names, Node, ROOT};
 
@@ -28,49 +32,6 @@ pub enum Refusal {
     NoSpace,
     /// EROFS
     ReadOnly,
-}
-
-/// An event at which something is to happen; counts are of the commit log's own from [`Disk::arm`] on, 1 is the next. A
-/// sync counts when it has bytes to bring over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
-    /// After this write, before it is answered.
-    Write(u64),
-    /// When this sync begins: nothing of it is certain.
-    SyncBegin(u64),
-    /// When this sync has ended, before it is answered: all of it is there and nobody knows.
-    SyncEnd(u64),
-}
-
-/// Faults to come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Faults {
-    /// The power goes.
-    pub cut_at: Option<Moment>,
-    /// This sync of the commit log says EIO.
-    pub sync_error_at: Option<u64>,
-    /// From this write on writes to the commit log say EIO after a part was done. Not once only: the kernel may have cut
-    /// one write of the process into several, and tells an error of a later part as a short write.
-    pub write_error_at: Option<u64>,
-    /// From this write on everything that changes something says EROFS.
-    pub read_only_at: Option<u64>,
-    /// Every so many writes to the commit log only a part is done, and said so.
-    pub short_every: Option<u64>,
-    /// Bytes of the medium; without it there is always room.
-    pub capacity: Option<u64>,
-}
-
-/// What has happened since [`Disk::arm`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Writes to the commit log.
-    pub writes: u64,
-    /// Syncs of the commit log that began.
-    pub syncs: u64,
-    /// Calls that said ENOSPC.
-    pub no_space: u64,
-    /// When the first fault struck, in the caller's microseconds.
-    pub struck_us: Option<u64>,
 }
 
 /// What the medium holds after the cut, and what was certain before it.
@@ -448,101 +409,6 @@ impl Disk {
         if let Some(image) = self.image(node) {
             image.set_len(len, now_us);
         }
-        Ok(())
-    }
-
-    /// A process opens `node`; the number of its open file.
-    pub fn open(&mut self, node: Node) -> u64 {
-        let handle = self.next_handle;
-        self.next_handle += 1;
-        self.handles.insert(handle, self.failures_of(node));
-        handle
-    }
-
-    /// An open file is closed.
-    pub fn close(&mut self, handle: u64) {
-        self.handles.remove(&handle);
-    }
-
-    fn failures_of(&self, node: Node) -> u64 {
-        self.failures.get(&node).copied().unwrap_or(0)
-    }
-
-    /// A sync of a file begins; to be ended with what is returned: the sync's own number, and the how manyth of the commit
-    /// log it is, 0 for others.
-    pub fn sync_begin(&mut self, node: Node, now_us: u64) -> (u64, u64) {
-        let id = self.next_sync;
-        self.next_sync += 1;
-        let is_log = self.entries.get(&node).is_some_and(|entry| entry.is_log);
-        let mut has_bytes = false;
-        if let Some(image) = self.image(node) {
-            has_bytes = image.is_unsynced();
-            image.sync_begin(id);
-        }
-        if !(is_log && has_bytes) {
-            return (id, 0);
-        }
-        self.counts.syncs += 1;
-        if self.faults.cut_at == Some(Moment::SyncBegin(self.counts.syncs)) {
-            self.cut(now_us);
-        }
-        (id, self.counts.syncs)
-    }
-
-    /// A sync ends.
-    ///
-    /// # Errors
-    /// The planned one, one that another open file has met and this one was not told of, and any after the power went.
-    pub fn sync_end(
-        &mut self,
-        node: Node,
-        handle: u64,
-        (id, number): (u64, u64),
-        now_us: u64,
-    ) -> Result<(), Refusal> {
-        if self.is_cut() {
-            return Err(Refusal::Io);
-        }
-        if self.faults.sync_error_at == Some(number) {
-            self.strike(now_us);
-            let mut dice = Dice::new(self.dice.roll());
-            if let Some(image) = self.image(node) {
-                let since_us = image.unsynced_since_us();
-                image.sync_fail(id, &mut dice);
-                self.lost_since_us = self.lost_since_us.into_iter().chain(since_us).min();
-            }
-            let failures = self.failures_of(node) + 1;
-            self.failures.insert(node, failures);
-            self.handles.insert(handle, failures);
-            return Err(Refusal::Io);
-        }
-        if let Some(image) = self.image(node) {
-            image.sync_end(id);
-        }
-        let failures = self.failures_of(node);
-        if self
-            .handles
-            .get(&handle)
-            .is_some_and(|told| *told < failures)
-        {
-            self.handles.insert(handle, failures);
-            return Err(Refusal::Io);
-        }
-        if self.faults.cut_at == Some(Moment::SyncEnd(number)) {
-            self.cut(now_us);
-        }
-        Ok(())
-    }
-
-    /// A folder's names are there for good.
-    ///
-    /// # Errors
-    /// The power is gone.
-    pub fn sync_folder(&mut self, folder: Node) -> Result<(), Refusal> {
-        if self.is_cut() {
-            return Err(Refusal::Io);
-        }
-        self.names.sync(folder);
         Ok(())
     }
 
