@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rocket_replication::messages::{LinkId, Message};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,6 +19,10 @@ pub use crate::connection::Share;
 use crate::opening::{self, OpeningError};
 use crate::outgoing::{Outbox, Outgoing};
 use crate::secret::{Secret, Side};
+
+/// How long a listener rests after it could not accept, so that a full table of files does not become a busy loop; the wish
+/// to stop ends it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bounds of links.
 #[derive(Debug, Clone)]
@@ -207,7 +211,7 @@ impl Links {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept replication links");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
