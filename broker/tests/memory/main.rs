@@ -2,6 +2,7 @@
 //! takes was measured once: `docs/memory.md`.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "tests fail by panicking"
 )]
@@ -20,6 +21,7 @@ use rocket_protocol::header::{PullMessageHeader, SendMessageHeader};
 use rocket_protocol::{Command, RequestCode, frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 mod pulls;
 mod sends;
@@ -30,6 +32,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
 
+/// What does not come in this time does not come.
+const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 1000;
 /// The bound for a connection that only waits.
 const BYTES_EACH_MAX: i64 = 12 << 10;
@@ -49,6 +53,7 @@ fn send() -> Command {
         topic: "T".into(),
         default_topic: "TBW102".into(),
         default_topic_queue_nums: 4,
+        properties: Some("TAGS\u{1}TagA\u{2}".into()),
         ..SendMessageHeader::default()
     };
     Command::request(RequestCode::SEND_MESSAGE)
@@ -56,12 +61,12 @@ fn send() -> Command {
         .with_body(vec![7; 100])
 }
 
-/// Waits at the broker for the message behind the last one.
-fn waiting_pull() -> Command {
+/// Gives the message at `offset`, once it is there.
+fn pull(offset: i64) -> Command {
     let header = PullMessageHeader {
         consumer_group: "a-consumer-group".into(),
         topic: "T".into(),
-        queue_offset: 1,
+        queue_offset: offset,
         max_msg_nums: 32,
         sys_flag: 2 | 4,
         suspend_timeout_millis: 120_000,
@@ -69,6 +74,13 @@ fn waiting_pull() -> Command {
         ..PullMessageHeader::default()
     };
     Command::request(RequestCode::PULL_MESSAGE).with_header(&header)
+}
+
+/// Answered at once. Frames of a connection are taken in their order, so what came before it is parked by then.
+fn question() -> Command {
+    Command::request(RequestCode::GET_MAX_OFFSET)
+        .with_ext("topic", "T")
+        .with_ext("queueId", "0")
 }
 
 /// A broker on threads that are counted.
@@ -115,38 +127,48 @@ fn a_connection_that_waits_costs_little() {
         .build()
         .unwrap();
     asking.block_on(async {
-        let mut first = TcpStream::connect(address).await.unwrap();
-        first.write_all(&frame_of(&send())).await.unwrap();
-        let mut answer = [0; 4];
-        first.read_exact(&mut answer).await.unwrap();
-        let open = async |count: usize| {
-            let mut connections = Vec::new();
+        let mut first = Client::connect(address).await;
+        first.send(&[send(), pull(0)]).await;
+        first.answers(2).await;
+        let open = async |count: usize, offset: i64| {
+            let mut clients = Vec::new();
             for _ in 0..count {
-                let mut connection = TcpStream::connect(address).await.unwrap();
-                let pull = frame_of(&waiting_pull());
-                connection.write_all(&pull).await.unwrap();
-                connections.push(connection);
+                let mut client = Client::connect(address).await;
+                client.send(&[pull(offset), question()]).await;
+                client.answers(1).await;
+                clients.push(client);
             }
-            until(|| broker.waiting_pulls() >= count).await;
-            connections
+            assert_eq!(broker.waiting_pulls(), count);
+            clients
+        };
+        // The message that all wait for is sent, and each is seen to its end.
+        let release = async |first: &mut Client, clients: Vec<Client>| {
+            first.send(&[send()]).await;
+            first.answers(1).await;
+            for mut client in clients {
+                client.answers(1).await;
+                client.close().await;
+            }
+            assert_eq!(broker.waiting_pulls(), 0);
         };
         // What is made once is made now.
-        drop(open(50).await);
-        until(|| broker.waiting_pulls() == 0).await;
+        let clients = open(50, 1).await;
+        release(&mut first, clients).await;
         let before = counting::counted().bytes;
-        let connections = open(CONNECTIONS).await;
+        let clients = open(CONNECTIONS, 2).await;
         let each = (counting::counted().bytes - before) / i64::try_from(CONNECTIONS).unwrap();
         assert!(each > 500, "{each}: nothing was counted");
         assert!(
             each <= BYTES_EACH_MAX,
             "{each} bytes per waiting connection"
         );
-        drop(connections);
-        until(|| broker.waiting_pulls() == 0).await;
+        release(&mut first, clients).await;
         let before = counting::counted().bytes;
-        let pulls = frame_of(&waiting_pull()).repeat(PULLS);
-        first.write_all(&pulls).await.unwrap();
-        until(|| broker.waiting_pulls() == PULLS).await;
+        let mut pulls = vec![pull(3); PULLS];
+        pulls.push(question());
+        first.send(&pulls).await;
+        first.answers(1).await;
+        assert_eq!(broker.waiting_pulls(), PULLS);
         let each = (counting::counted().bytes - before) / i64::try_from(PULLS).unwrap();
         assert!(each > 100, "{each}: nothing was counted");
         assert!(each <= BYTES_PER_PULL_MAX, "{each} bytes per waiting pull");
@@ -154,13 +176,33 @@ fn a_connection_that_waits_costs_little() {
     serving.block_on(broker.stop()).unwrap();
 }
 
-async fn until(mut is_true: impl FnMut() -> bool) {
-    let waited = async {
-        while !is_true() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waited)
-        .await
-        .unwrap();
+struct Client(TcpStream);
+
+impl Client {
+    async fn connect(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    async fn send(&mut self, requests: &[Command]) {
+        let frames: Vec<u8> = requests.iter().flat_map(frame_of).collect();
+        self.0.write_all(&frames).await.unwrap();
+    }
+
+    async fn answers(&mut self, count: usize) {
+        let reading = async {
+            for _ in 0..count {
+                let len = self.0.read_u32().await.unwrap();
+                let mut answer = vec![0; usize::try_from(len).unwrap()];
+                self.0.read_exact(&mut answer).await.unwrap();
+            }
+        };
+        timeout(PATIENCE, reading).await.expect("an answer");
+    }
+
+    /// Waits until the broker has closed it, too.
+    async fn close(mut self) {
+        self.0.shutdown().await.unwrap();
+        let end = timeout(PATIENCE, self.0.read_u8()).await;
+        assert!(end.expect("the end").is_err());
+    }
 }
