@@ -117,15 +117,7 @@ pub async fn create(namesrv: &str, topic: &str, queues: u32) -> anyhow::Result<(
         .filter_map(|broker| broker.broker_addrs.get(&0))
         .collect();
     for addr in &masters {
-        let request = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC)
-            .with_ext("topic", topic.to_owned())
-            .with_ext("defaultTopic", "TBW102")
-            .with_ext("readQueueNums", queues.to_string())
-            .with_ext("writeQueueNums", queues.to_string())
-            .with_ext("perm", "6")
-            .with_ext("topicFilterType", "SINGLE_TAG")
-            .with_ext("topicSysFlag", "0")
-            .with_ext("order", "false");
+        let request = creation(topic, queues);
         let answer = connect(addr).await?.call(request, TIMEOUT).await?;
         if answer.response_code() != ResponseCode::SUCCESS {
             bail!(
@@ -147,6 +139,19 @@ pub async fn create(namesrv: &str, topic: &str, queues: u32) -> anyhow::Result<(
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     bail!("{namesrv} does not route to {topic} after {ROUTE_PATIENCE:?}")
+}
+
+/// The request that makes a topic, or sets its queues.
+pub fn creation(topic: &str, queues: u32) -> Command {
+    Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC)
+        .with_ext("topic", topic.to_owned())
+        .with_ext("defaultTopic", "TBW102")
+        .with_ext("readQueueNums", queues.to_string())
+        .with_ext("writeQueueNums", queues.to_string())
+        .with_ext("perm", "6")
+        .with_ext("topicFilterType", "SINGLE_TAG")
+        .with_ext("topicSysFlag", "0")
+        .with_ext("order", "false")
 }
 
 /// Opens one connection.

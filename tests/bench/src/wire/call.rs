@@ -10,6 +10,8 @@ use rocket_protocol::code::{RequestCode, ResponseCode};
 use rocket_protocol::command::Command;
 use rocket_protocol::frame::{self, Limits};
 
+use crate::route::creation;
+
 /// An admin request that is not answered in this time has failed; creating many topics takes a broker long.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -82,16 +84,7 @@ impl Caller {
     /// # Errors
     /// As [`Caller::ask`].
     pub fn create_topic(&mut self, topic: &str, queues: u32) -> anyhow::Result<()> {
-        let request = Command::request(RequestCode::UPDATE_AND_CREATE_TOPIC)
-            .with_ext("topic", topic.to_owned())
-            .with_ext("defaultTopic", "TBW102")
-            .with_ext("readQueueNums", queues.to_string())
-            .with_ext("writeQueueNums", queues.to_string())
-            .with_ext("perm", "6")
-            .with_ext("topicFilterType", "SINGLE_TAG")
-            .with_ext("topicSysFlag", "0")
-            .with_ext("order", "false");
-        self.ask(&request)
+        self.ask(&creation(topic, queues))
             .with_context(|| format!("creating topic {topic} with {queues} queues"))?;
         Ok(())
     }
