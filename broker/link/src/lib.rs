@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod links;
 mod opening;
 mod outgoing;

@@ -12,6 +12,8 @@ pub mod command;
 mod decimal;
 pub mod ext_fields;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod header;
 pub mod ids;
 pub mod json;

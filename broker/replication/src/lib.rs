@@ -13,6 +13,8 @@ pub mod elector;
 pub mod epochs;
 pub mod fixed;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod identity;
 pub mod master;
 pub mod memory;

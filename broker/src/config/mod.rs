@@ -10,6 +10,8 @@
 
 pub mod broker;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ignored;
 mod live;
 mod load;

@@ -240,6 +240,10 @@ fn decode(slot: &[u8]) -> Option<(u64, Bounds)> {
         .copied();
     let mut next = || fields.next();
     let sequence = u64::from_be_bytes(next()?);
+    // No store ever came so far, and none could go on from there.
+    if sequence == u64::MAX {
+        return None;
+    }
     let old = Bounds {
         confirm: u64::from_be_bytes(next()?),
         floor: u64::from_be_bytes(next()?),
@@ -391,6 +395,18 @@ mod tests {
         checkpoint.flush().unwrap();
         let known = Checkpoint::open(Arc::new(dir.crashed(1))).unwrap().1;
         assert_eq!(known.map(|bounds| bounds.floor), Some(10));
+    }
+
+    #[test]
+    fn a_slot_whose_number_cannot_grow_is_none() {
+        let bounds = Bounds::default();
+        let slot = |sequence| {
+            let mut slot = encode(sequence, bounds).to_vec();
+            slot.resize(SLOT, 0);
+            slot
+        };
+        assert_eq!(decode(&slot(u64::MAX)), None);
+        assert_eq!(decode(&slot(7)), Some((7, bounds)));
     }
 
     #[test]

@@ -38,6 +38,8 @@ mod error;
 pub mod export;
 mod export_index;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod gather;
 mod heat;
 mod import;

@@ -27,6 +27,8 @@ pub(crate) mod apache_files;
 mod block;
 mod fields;
 mod fill;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod merge;
 mod open;
 mod run;

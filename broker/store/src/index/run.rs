@@ -203,8 +203,8 @@ impl Run {
             return Ok(Opened::Unfinished);
         }
         let fits = |head: &Head| {
-            (head.blocks + 1)
-                .checked_mul(BLOCK_BYTES)
+            (head.blocks.checked_add(1))
+                .and_then(|pages| pages.checked_mul(BLOCK_BYTES))
                 .is_some_and(|len| len <= segment.len())
         };
         Ok(match Head::decode(&page).filter(fits) {
@@ -281,7 +281,7 @@ impl Run {
                 if found > hash {
                     return Ok(true);
                 }
-                let offset = self.head.base + offset;
+                let offset = self.head.base.saturating_add(offset);
                 if found == hash && self.head.spans.may_hold(offset, begin, end) && !wanted(offset)
                 {
                     return Ok(false);

@@ -19,6 +19,8 @@
 //! Order of locks: a queue's tail, then units or journal.
 
 mod extent;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod journal;
 mod open;
 mod queue;
