@@ -48,7 +48,7 @@ impl Published {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use super::*;
 
@@ -68,5 +68,44 @@ mod tests {
     #[should_panic(expected = "beyond the end")]
     fn nothing_beyond_the_end_is_published() {
         Published::new(100).raise(101);
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod interleavings {
+    use loom::sync::Arc;
+    use loom::sync::atomic::AtomicU8;
+    use loom::thread;
+
+    use super::*;
+
+    #[test]
+    fn who_sees_the_position_sees_the_bytes_below_it_and_it_never_falls() {
+        loom::model(|| {
+            let published = Arc::new(Published::new(2));
+            let bytes = Arc::new([AtomicU8::new(0), AtomicU8::new(0)]);
+            let (to, from) = (Arc::clone(&published), Arc::clone(&bytes));
+            let writer = thread::spawn(move || {
+                for (end, byte) in (1..).zip(from.iter()) {
+                    byte.store(7, Ordering::Relaxed);
+                    to.raise(end);
+                }
+            });
+            // Somebody who published less comes late.
+            let late = Arc::clone(&published);
+            let late = thread::spawn(move || late.raise(late.get().min(1)));
+            let mut before = 0;
+            for _ in 0..2 {
+                let end = published.get();
+                assert!(end >= before, "the position fell");
+                before = end;
+                for byte in bytes.iter().take(usize::try_from(end).unwrap()) {
+                    assert_eq!(byte.load(Ordering::Relaxed), 7, "published before written");
+                }
+            }
+            writer.join().unwrap();
+            late.join().unwrap();
+            assert_eq!(published.get(), 2);
+        });
     }
 }

@@ -1,3 +1,6 @@
-//! The atomics of this crate, by one name: whoever searches through interleavings puts others here.
+//! The atomics of this crate, by one name: a search through interleavings (`tests/loom`) has others.
 
+#[cfg(feature = "loom")]
+pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+#[cfg(not(feature = "loom"))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,12 +7,10 @@
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::task::Waker;
 
-use parking_lot::Mutex;
-
 use crate::connection::Inner;
+use crate::sync::{AtomicU8, Mutex, SeqCst};
 
 /// Connections that a thread writes to in a row.
 const WRITES_MAX: usize = 64;
@@ -171,5 +169,77 @@ impl Drop for HeldWakes {
             }
             ANSWERED.with_borrow_mut(|held| held.spare = connections);
         }
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod interleavings {
+    use std::task::Wake;
+
+    use loom::sync::{Arc, Notify};
+    use loom::thread;
+
+    use super::*;
+
+    struct Alarm(Notify);
+
+    impl Wake for Alarm {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.notify();
+        }
+    }
+
+    /// The task of a connection: it ends when it has seen `wanted` pieces of news, and a ring that is lost leaves it asleep
+    /// for ever, which the search reports.
+    fn serve(bell: &Bell, news: &Mutex<u32>, sleep: Sleep, wanted: u32) {
+        let alarm = std::sync::Arc::new(Alarm(Notify::new()));
+        let waker = Waker::from(std::sync::Arc::clone(&alarm));
+        loop {
+            bell.awake();
+            let seen = *news.lock();
+            if seen == wanted {
+                return;
+            }
+            bell.sleep(&waker, sleep);
+            if *news.lock() == seen {
+                alarm.0.wait();
+            }
+        }
+    }
+
+    #[test]
+    fn no_answer_is_left_with_a_task_that_sleeps() {
+        loom::model(|| {
+            let bell = Arc::new(Bell::default());
+            let news = Arc::new(Mutex::new(0));
+            let announcers = [(); 2].map(|()| {
+                let (bell, news) = (Arc::clone(&bell), Arc::clone(&news));
+                thread::spawn(move || {
+                    *news.lock() += 1;
+                    if bell.claim() {
+                        bell.wake();
+                    }
+                })
+            });
+            serve(&bell, &news, Sleep::Idle, 2);
+            for announcer in announcers {
+                announcer.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_ring_wakes_a_task_that_sleeps_for_another_reason() {
+        loom::model(|| {
+            let bell = Arc::new(Bell::default());
+            let news = Arc::new(Mutex::new(0));
+            let (other, told) = (Arc::clone(&bell), Arc::clone(&news));
+            let ringer = thread::spawn(move || {
+                *told.lock() += 1;
+                other.ring();
+            });
+            serve(&bell, &news, Sleep::Blocked, 1);
+            ringer.join().unwrap();
+        });
     }
 }

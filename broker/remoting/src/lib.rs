@@ -31,6 +31,7 @@ mod rate_limit;
 mod reply;
 mod server;
 mod stats;
+mod sync;
 
 pub use bell::HeldWakes;
 pub use client::{Client, ConnectError};

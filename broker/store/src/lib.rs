@@ -60,12 +60,15 @@ mod scrub;
 mod search;
 mod sound;
 mod store;
+mod sync;
 mod tail;
 mod unit;
 mod upkeep;
 mod waiters;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "loom"))]
+mod interleavings;
+#[cfg(all(test, not(feature = "loom")))]
 mod model_tests;
 mod mutant;
 #[cfg(test)]

@@ -4,9 +4,7 @@
 //! others go on at once, since the one that works looks again before it leaves. Nobody waits and nothing is forgotten:
 //! who asks is counted, and the count falls to zero only when no one asked after the last round began.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
+use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
 /// See the module. `T` is what the work needs and keeps between its rounds.
 #[derive(Default)]
@@ -53,7 +51,7 @@ impl<T> Relay<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::sync::atomic::AtomicU64;
 
