@@ -166,6 +166,8 @@ struct World {
     places: Mutex<HashMap<u64, (u64, u64)>>,
     /// What rotted, in order; it is empty but for the tests of [`rot`].
     rotten: Vec<String>,
+    /// A flush or write was to fail.
+    has_failing_disk: bool,
 }
 
 impl World {
@@ -203,6 +205,7 @@ impl World {
             refused: HashSet::new(),
             places: Mutex::default(),
             rotten: Vec::new(),
+            has_failing_disk: false,
         };
         world.open();
         world
@@ -273,6 +276,7 @@ impl World {
                 self.engine().retention_step();
             }
             Op::FailFlush { at, seed } => {
+                self.has_failing_disk = true;
                 self.dir.set_faults(Faults {
                     flush_error_at: Some(u64::from(at)),
                     seed,
@@ -280,6 +284,7 @@ impl World {
                 });
             }
             Op::ShortWrite { at, seed } => {
+                self.has_failing_disk = true;
                 self.dir.set_faults(Faults {
                     short_write_at: Some(u64::from(at)),
                     seed,

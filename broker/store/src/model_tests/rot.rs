@@ -39,10 +39,10 @@ fn sealed(dir: &MemoryDirectory) -> u64 {
 }
 
 impl World {
-    /// Kills the process, lets one file rot, and starts again. One stroke in the life of a store: a block and its checksum
-    /// that both rot are believed.
+    /// Kills the process, lets one file rot, and starts again. One stroke in the life of a store, and none where a flush
+    /// failed: a block and its checksum that both rot are believed, and a checksum whose flush failed may be gone.
     pub(super) fn rot(&mut self, rot: Rot) {
-        if !self.rotten.is_empty() {
+        if !self.rotten.is_empty() || self.has_failing_disk {
             return;
         }
         let next = self.dir.killed();
