@@ -14,8 +14,11 @@ use std::task::{Context, Poll, Waker};
 use crate::opening;
 use crate::secret::{Secret, Side};
 
-/// Name and entry of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("handshake", handshake)];
+/// Name and entry of a target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[("handshake", handshake)];
 
 /// Both sides of the opening hear the bytes and nothing else: nobody who does not have the secret gets in.
 fn handshake(data: &[u8]) {

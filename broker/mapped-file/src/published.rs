@@ -72,6 +72,10 @@ mod tests {
 }
 
 #[cfg(all(test, feature = "loom"))]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends by panicking"
+)]
 mod interleavings {
     use loom::sync::Arc;
     use loom::sync::atomic::AtomicU8;

@@ -12,8 +12,11 @@
     reason = "a finding is a panic"
 )]
 
-/// Name and entry of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// Name and entry of a target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[
     ("frame", frame),
     ("json_header", json_header),
     ("send_view", send_view),

@@ -173,6 +173,10 @@ impl Drop for HeldWakes {
 }
 
 #[cfg(all(test, feature = "loom"))]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends by panicking"
+)]
 mod interleavings {
     use std::task::Wake;
 
@@ -216,7 +220,7 @@ mod interleavings {
                 let (bell, news) = (Arc::clone(&bell), Arc::clone(&news));
                 thread::spawn(move || {
                     *news.lock() += 1;
-                    if bell.claim() {
+                    if bell.claim(AWAKE) {
                         bell.wake();
                     }
                 })

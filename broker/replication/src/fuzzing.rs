@@ -13,8 +13,11 @@ use bytes::BytesMut;
 use crate::frame::{HEAD_BYTES, decode, encode};
 use crate::state::State;
 
-/// Name and entry of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// Name and entry of a target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[
     ("replication_frame", replication_frame),
     ("group_state", group_state),
 ];

@@ -11,8 +11,11 @@
 use super::load::from_entries;
 use super::{BrokerConfig, Entry, NamesrvConfig, Place, Settings, source};
 
-/// Name and entry of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("config", config)];
+/// Name and entry of a target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[("config", config)];
 
 /// A file in both forms for both programs, and its lines as flags. The first byte may put a key that exists before a line.
 fn config(data: &[u8]) {

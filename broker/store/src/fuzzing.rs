@@ -27,8 +27,11 @@ use crate::{
     QueueLogConfig, ReadLimits, StoreConfig,
 };
 
-/// Name and entry of each target.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// Name and entry of a target.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[
     ("log", log),
     ("checkpoint", checkpoint),
     ("checksums", checksums),
@@ -219,7 +222,7 @@ fn apache_queue(data: &[u8]) {
     file.resize(400, 0);
     let dir = folder_with("consumequeue/t/0/00000000000000000000", &file);
     dir.create_folder("consumequeue/t/0").unwrap();
-    let mut queues = ApacheQueues::open(&dir, 400).expect("any units are units");
+    let queues = ApacheQueues::open(&*dir, 400).expect("any units are units");
     let _ = (queues.is_empty(), queues.end(0));
 }
 

@@ -1,5 +1,10 @@
 //! All interleavings, up to a bound of preemptions, of what several threads of the store do at once (`tests/loom`): asking a
 //! [`Relay`] for work, and flushing in two lanes while more is appended and answers are given.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends by panicking"
+)]
 
 use std::time::Duration;
 

@@ -16,9 +16,9 @@ use rocket_mapped_file::memory::MemoryDirectory;
 use super::extent::HEAD;
 use super::{Queues, Secured};
 use crate::config::QueueLogConfig;
-use crate::consume_queue::UNIT;
 use crate::deleted::Deleted;
 use crate::fuzzing::part;
+use crate::unit::UNIT;
 
 const LOG_END: u64 = 1 << 20;
 
