@@ -52,6 +52,12 @@ impl Header {
         bytes
     }
 
+    /// When the message of an entry was stored, in whole seconds. Nothing vouches for either, so it may be any time.
+    fn time_of(&self, entry: &Entry) -> i64 {
+        self.begin_timestamp
+            .saturating_add(i64::from(entry.seconds) * 1000)
+    }
+
     fn decode(bytes: &[u8]) -> Option<Self> {
         let mut longs = bytes
             .chunks_exact(8)
@@ -228,7 +234,7 @@ impl ApacheFiles {
             return Ok(());
         };
         let header = Header {
-            end_timestamp: file.header.begin_timestamp + i64::from(last.seconds) * 1000,
+            end_timestamp: file.header.time_of(last),
             end_offset: last.physical_offset,
             used_slots: used,
             next_entry: i32::try_from(kept.len() + 1).unwrap_or(i32::MAX),
@@ -309,12 +315,13 @@ impl ApacheFiles {
                 break;
             };
             // Whole seconds are all that an entry knows: the record decides at the edges.
-            let time = file.header.begin_timestamp + i64::from(entry.seconds) * 1000;
-            let matches = entry.hash == hash && time <= end && time + 999 >= begin;
+            let time = file.header.time_of(&entry);
+            let last = time.saturating_add(999);
+            let matches = entry.hash == hash && time <= end && last >= begin;
             if matches && !wanted(u64::try_from(entry.physical_offset).unwrap_or(u64::MAX)) {
                 return Ok(false);
             }
-            if time + 999 < begin || entry.before >= number {
+            if last < begin || entry.before >= number {
                 break;
             }
             number = entry.before;
@@ -412,6 +419,19 @@ mod tests {
         assert_eq!(files.newest(), Some((5, 2400)));
         let again = ApacheFiles::open(&dir, SIZES).unwrap();
         assert_eq!(find(&again, 7, 0, i64::MAX), [1600, 700]);
+    }
+
+    #[test]
+    fn a_file_whose_times_cannot_be_is_looked_through_all_the_same() {
+        let dir = written(3, |_| 5);
+        let path = format!("{FOLDER}/{}", dir.list(FOLDER).unwrap()[0].name);
+        let mut content = dir.read(&path).unwrap().unwrap();
+        content[..16].copy_from_slice(&[i64::MAX.to_be_bytes(); 2].concat());
+        dir.replace(&path, &content).unwrap();
+        let mut files = ApacheFiles::open(&dir, SIZES).unwrap();
+        assert_eq!(find(&files, 1, 0, i64::MAX), [100]);
+        files.keep_before(&dir, 150).unwrap();
+        assert_eq!(find(&files, 1, 0, i64::MAX), [100]);
     }
 
     #[test]
