@@ -232,6 +232,64 @@ mod interleavings {
         });
     }
 
+    /// Takes all that waits. Returns how much was taken so far.
+    fn take(outbox: &Mutex<u32>, taken: &Mutex<u32>) -> u32 {
+        let waited = std::mem::take(&mut *outbox.lock());
+        let mut taken = taken.lock();
+        *taken += waited;
+        *taken
+    }
+
+    /// One thread holds the connection and writes for it, another one gives an answer meanwhile, the task sleeps or is about
+    /// to. Whoever takes the last answer tells the task, which ends then.
+    #[test]
+    fn no_answer_is_left_when_who_holds_a_connection_lets_it_go() {
+        loom::model(|| {
+            let shared = Arc::new((Bell::default(), Mutex::new(0), Mutex::new(0)));
+            let holder = Arc::clone(&shared);
+            let holder = thread::spawn(move || {
+                let (bell, outbox, taken) = &*holder;
+                *outbox.lock() += 1;
+                let is_held = bell.claim(HELD);
+                if bell.claim(AWAKE) {
+                    bell.wake();
+                }
+                if is_held {
+                    let so_far = take(outbox, taken);
+                    if bell.release() && *outbox.lock() > 0 && bell.claim(AWAKE) {
+                        bell.wake();
+                    }
+                    if so_far == 2 {
+                        bell.ring();
+                    }
+                }
+            });
+            let other = Arc::clone(&shared);
+            let other = thread::spawn(move || {
+                let (bell, outbox, _) = &*other;
+                *outbox.lock() += 1;
+                if bell.claim(AWAKE) {
+                    bell.wake();
+                }
+            });
+            let (bell, outbox, taken) = &*shared;
+            let alarm = std::sync::Arc::new(Alarm(Notify::new()));
+            let waker = Waker::from(std::sync::Arc::clone(&alarm));
+            loop {
+                bell.awake();
+                if take(outbox, taken) == 2 {
+                    break;
+                }
+                bell.sleep(&waker, Sleep::Idle);
+                if *outbox.lock() == 0 && *taken.lock() < 2 {
+                    alarm.0.wait();
+                }
+            }
+            holder.join().unwrap();
+            other.join().unwrap();
+        });
+    }
+
     #[test]
     fn a_ring_wakes_a_task_that_sleeps_for_another_reason() {
         loom::model(|| {
