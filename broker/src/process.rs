@@ -1,16 +1,19 @@
-//! Signals: the first SIGTERM or SIGINT asks for an orderly stop, the second ends the process at once.
+//! Signals: the first SIGTERM or SIGINT asks for an orderly stop, the second ends the process at once. SIGXFSZ is taken over
+//! too and does nothing: a write beyond the largest size of a file (`ulimit -f`) then fails with an error that the store can
+//! name, and does not kill the process.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Both signals, taken over from the moment this exists.
+/// The signals, taken over from the moment this exists.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    _file_too_large: Signal,
 }
 
 impl Signals {
-    /// Takes the signals over. Must be called inside a runtime.
+    /// Takes them over. Must be called inside a runtime.
     ///
     /// # Errors
     /// When the system has no signal handlers left.
@@ -18,6 +21,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            _file_too_large: signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

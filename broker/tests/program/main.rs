@@ -7,6 +7,7 @@
     reason = "a test that cannot go on ends by panicking"
 )]
 
+mod disks;
 mod full_disk;
 mod messages;
 mod process;

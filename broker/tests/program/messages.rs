@@ -60,7 +60,7 @@ pub(crate) fn pull(topic: &'static str, offset: i64, suspend: Duration) -> PullM
     }
 }
 
-async fn pulled_body(broker: &str, offset: i64) -> Vec<u8> {
+pub(crate) async fn pulled_body(broker: &str, offset: i64) -> Vec<u8> {
     let answer = ask(
         broker,
         RequestCode::PULL_MESSAGE,

@@ -74,6 +74,10 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn exit_status(&mut self) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
         // Reading to the end of its output is how its exit is awaited.
