@@ -60,16 +60,15 @@ impl<C: Completion> Engine<C> {
         let (retention, marks) = (&self.config.retention, self.config.watermarks);
         let due = due(scene, retention, marks);
         let mut later = false;
-        match due {
-            Some(due) => match self.granted(scene, due) {
+        if let Some(due) = due {
+            match self.granted(scene, due) {
                 Some(count) if count > 0 => return Decision::Remove(count, due.reason),
                 Some(_) => {}
                 None => later = true,
-            },
-            None => {
-                self.end_look();
-                self.note_held(0, None);
             }
+        } else {
+            self.end_look();
+            self.note_held(0, None);
         }
         if is_forced(scene, marks) && !scene.files.is_empty() {
             // One at a time: the disk is looked at again before the next one goes.
