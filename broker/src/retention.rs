@@ -17,7 +17,7 @@ use rocket_protocol::name::system_topic;
 use rocket_protocol::{GroupName, QueueId, QueueOffset, TopicName, UnixMillis};
 use rocket_store::{Reader, Readers, RemovalReason, Removed, Unconsumed};
 
-use crate::clients::Clients;
+use crate::clients::{Clients, ConsumerGroup};
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 
@@ -120,7 +120,7 @@ impl Readers for GroupReaders {
         let consumers = self.clients.consumers.read();
         self.metadata.offsets.each(|topic, group, queues| {
             let connected = consumers.group(group.as_str());
-            if connected.is_some_and(|group| group.is_broadcasting()) {
+            if connected.is_some_and(ConsumerGroup::is_broadcasting) {
                 return;
             }
             let subscribes =

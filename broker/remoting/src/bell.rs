@@ -172,7 +172,8 @@ impl Drop for HeldWakes {
     }
 }
 
-#[cfg(all(test, feature = "loom"))]
+#[cfg(test)]
+#[cfg(feature = "loom")]
 #[allow(
     clippy::unwrap_used,
     reason = "a test that cannot go on ends by panicking"

@@ -65,9 +65,11 @@ impl<T> Writer<T> {
 
 /// Applies all; says whether one of them changed something.
 pub(super) fn apply<T>(changes: Vec<Change<T>>, table: &mut T) -> bool {
-    changes
-        .into_iter()
-        .fold(false, |changed, change| change(table) || changed)
+    let mut changed = false;
+    for change in changes {
+        changed |= change(table);
+    }
+    changed
 }
 
 #[cfg(test)]

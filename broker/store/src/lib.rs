@@ -66,9 +66,11 @@ mod unit;
 mod upkeep;
 mod waiters;
 
-#[cfg(all(test, feature = "loom"))]
+#[cfg(test)]
+#[cfg(feature = "loom")]
 mod interleavings;
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod model_tests;
 mod mutant;
 #[cfg(test)]

@@ -51,7 +51,8 @@ impl<T> Relay<T> {
     }
 }
 
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
 mod tests {
     use std::sync::atomic::AtomicU64;
 

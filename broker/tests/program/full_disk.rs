@@ -15,12 +15,12 @@ use rustix::process::Signal;
 use crate::messages::{ask, pull, send};
 use crate::process::Running;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Where the small file system is, for the test when it runs inside of the namespace.
 const PLACE: &str = "ROCKET_SMALL_DISK";
 const NAME: &str = "full_disk::a_full_disk_refuses_messages_keeps_metadata_and_recovers_by_itself";
 const MIB: u64 = 1 << 20;
-const BODY: [u8; 1 << 20] = [b'x'; 1 << 20];
+static BODY: [u8; 1 << 20] = [b'x'; 1 << 20];
 
 #[test]
 fn a_full_disk_refuses_messages_keeps_metadata_and_recovers_by_itself() {

@@ -66,20 +66,18 @@ async fn a_client_cannot_make_more_topics_groups_and_positions_than_it_may() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_make_topics_and_groups_at_once_are_all_served_and_all_is_on_disk() {
     let world = World::new().await;
-    let mut clients = Vec::new();
+    let mut clients = tokio::task::JoinSet::new();
     for number in 0..32 {
         let client = world.client().await;
-        clients.push(tokio::spawn(async move {
+        clients.spawn(async move {
             let topic = format!("t{number}");
             client.send_ok(&topic, 0, "x", "").await;
             client
                 .heartbeat(&topic, &format!("g{number}"), &topic, "*")
                 .await;
-        }));
+        });
     }
-    for client in clients {
-        client.await.unwrap();
-    }
+    clients.join_all().await;
     let config = BrokerConfig::default();
     let again = Metadata::open(world.dir.path(), &config, UnixMillis(START)).unwrap();
     for number in 0..32 {

@@ -428,9 +428,9 @@ fn many_readers_are_looked_at_in_rounds() {
     let removed = world.heard();
     assert!(!removed.is_empty());
     assert_eq!(world.engine.positions().min.0, 4 * FILE);
-    removed
-        .iter()
-        .for_each(|removed| world.check(removed, false));
+    for removed in &removed {
+        world.check(removed, false);
+    }
 }
 
 #[test]
