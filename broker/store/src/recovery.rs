@@ -43,6 +43,8 @@ struct Start {
     dispatched_time: i64,
     confirm: u64,
     rule: TailRule,
+    /// Bytes that retention removed before the queues had them for good: so many messages' offsets are skipped.
+    removed: u64,
 }
 
 pub(crate) fn recover(
@@ -232,12 +234,14 @@ fn scan_log(
     from: u64,
 ) -> Result<(Followed, i64), OpenError> {
     let mut time = start.dispatched_time;
+    let removed = start.removed / tail::RECORD_BYTES_MIN;
     let found = tail::follow(
         log,
         from,
         start.floor,
         start.rule,
         |offset, view, missing| {
+            let missing = missing + removed;
             raise_next(queues, deleted, offset, view, start.rule, missing)?;
             time = time.max(view.store_timestamp().0);
             Ok(())
@@ -307,6 +311,7 @@ fn open_queues(
     if let Some(known) = known
         && agree(&queues, log)?
     {
+        start.removed = log.min().saturating_sub(known.covered);
         start.dispatched = start.dispatched.min(known.covered).max(log.min());
         let (end, is_new) = (known.upper, false);
         return Ok((
@@ -400,6 +405,7 @@ fn choose_start(
             dispatched_time: bounds.dispatched_time,
             confirm: bounds.confirm,
             rule: TailRule::Ours,
+            removed: 0,
         });
     }
     let start = if clean {
@@ -415,6 +421,7 @@ fn choose_start(
         dispatched_time: 0,
         confirm: 0,
         rule: TailRule::Apache,
+        removed: 0,
     })
 }
 

@@ -16,7 +16,7 @@ use crate::commit_log::{CommitLog, LogFile, TailRule};
 use crate::error::OpenError;
 
 /// The least bytes of a record: how many messages fit into damage.
-const RECORD_BYTES_MIN: u64 = 91;
+pub(crate) const RECORD_BYTES_MIN: u64 = 91;
 
 /// What a scan came to.
 pub(crate) struct Followed {
