@@ -23,7 +23,9 @@ pub(crate) fn step(config: &StoreConfig) -> u64 {
     let step = config.segment_bytes / 16;
     match config.fill() {
         Fill::Zeros => step.min(STEP_MAX),
-        Fill::Reserve | Fill::Sparse => step,
+        // Made zero without being written; and messages may come so fast that less is gone before the house looks again,
+        // which would leave it to the writer, behind a flush of the checkpoint that waits for all that the log has in the air.
+        Fill::Reserve | Fill::Sparse => config.segment_bytes / 4,
     }
     .max(512)
 }
