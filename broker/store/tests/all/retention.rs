@@ -312,8 +312,12 @@ proptest! {
                 Op::Fill { percent } => world.fill_disk(percent),
                 Op::Free => world.dir.set_capacity(u64::MAX),
                 Op::Retain => {
+                    // What it writes beforehand takes room too.
+                    world.engine.checkpoint_step();
                     world.engine.look_at_disk();
-                    let was_forced = world.engine.disk_usage().ratio > 0.85;
+                    // Above the mark, or where the next log file has no room.
+                    let disk = world.engine.disk_usage();
+                    let was_forced = disk.ratio > 0.85 || disk.capacity - disk.used < FILE + disk.capacity / 10;
                     while let removals = world.retain()
                         && !removals.is_empty()
                     {
