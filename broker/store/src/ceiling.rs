@@ -97,7 +97,7 @@ mod tests {
             })
         };
         assert_eq!(step_of(Preallocate::Zeros), 16 << 20);
-        assert_eq!(step_of(Preallocate::Reserve), 64 << 20);
+        assert_eq!(step_of(Preallocate::Reserve), 256 << 20);
     }
 
     #[test]
