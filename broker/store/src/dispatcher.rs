@@ -9,7 +9,7 @@ use rocket_protocol::message::RecordFacts;
 use rocket_protocol::message::hash::IndexPrefix;
 use rocket_protocol::{RecordError, RecordView};
 
-use crate::api::{Arrival, Completion};
+use crate::api::{Arrival, Completion, Damaged};
 use crate::commit_log::{LogFile, TailRule};
 use crate::dispatch::{keys_of, unit_of};
 use crate::engine::{Engine, Step};
@@ -60,17 +60,24 @@ impl<C: Completion> Engine<C> {
             return self.pass_damage(&mut dispatcher, before, visible);
         };
         let mut end = visible.min(file.published_end());
+        let mut damaged = self.log.damage().within(before, end);
+        let to_damage = |damaged: &Option<Damaged>, end: u64| match damaged {
+            Some(damaged) => end.min(damaged.from.0.max(before)),
+            None => end,
+        };
+        end = to_damage(&damaged, end);
         if before < self.log.sound().sealed() {
             // Written by an earlier process, most likely: not to be looked at before it was compared.
             end = end.min(before + (STEP_BYTES + self.config.record_bytes_max()) as u64);
             let len = usize::try_from(end - before).unwrap_or(usize::MAX);
-            if self.log.is_sound(&file, before, len) == Err(Unsound::Later) {
-                return Step::Idle;
+            match self.log.is_sound(&file, before, len) {
+                Ok(()) => {}
+                Err(Unsound::Damaged) => {
+                    damaged = self.log.damage().within(before, end);
+                    end = to_damage(&damaged, end);
+                }
+                Err(Unsound::Later) => return Step::Idle,
             }
-        }
-        let damaged = self.log.damage().within(before, end);
-        if let Some(damaged) = &damaged {
-            end = end.min(damaged.from.0.max(before));
         }
         let len = usize::try_from(end.saturating_sub(before)).unwrap_or(usize::MAX);
         let mut position = before;

@@ -157,6 +157,9 @@ fn open_log(
         config.checksum_block_bytes,
     )?;
     log.set_ceiling(bounds.map_or(u64::MAX, |bounds| bounds.ceiling));
+    // What the scan meets below is compared before it is believed.
+    let sealed = bounds.map_or(0, |bounds| bounds.sealed.min(bounds.floor));
+    log.sound().seal(log.block_start(sealed));
     forget_unflushed(&**dir, &log, bounds.map_or(0, |bounds| bounds.floor))?;
     Ok(log)
 }

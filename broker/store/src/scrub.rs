@@ -90,7 +90,12 @@ impl<C: Completion> Engine<C> {
         }
         let sealed = end_of(block - 1);
         sound.seal(sealed);
-        self.note(|bounds| Bounds { sealed, ..bounds });
+        // A start believes no block above the floor, so that one goes along.
+        self.note(|bounds| Bounds {
+            sealed,
+            floor: bounds.floor.max(durable),
+            ..bounds
+        });
         Step::Worked
     }
 

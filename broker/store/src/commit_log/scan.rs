@@ -8,13 +8,15 @@ use rocket_protocol::{RecordError, RecordView, TopicName};
 use super::{CommitLog, LogFile};
 use crate::checksums::{self, is_damage};
 use crate::error::OpenError;
+use crate::sound::Unsound;
 
 /// Bytes read at once while scanning.
 const WINDOW_BYTES: usize = 1 << 20;
 
 impl CommitLog {
     /// Follows the records from `from` to the first thing that is none, published or not, checksums included, or that
-    /// `each` refuses. Below `floor` a sector that cannot be read is such a thing, and known damage another.
+    /// `each` refuses. Below `floor` a sector that cannot be read is such a thing, and so is a record in a damaged block:
+    /// a flipped bit in its topic leaves it whole by its own checksum, which covers the body alone.
     pub(crate) fn scan(
         &self,
         from: u64,
@@ -33,7 +35,12 @@ impl CommitLog {
                     records,
                 });
             };
-            let step = match window.step(&file, at, rule, &mut each) {
+            let mut sound_each =
+                |at: u64, view: &RecordView<'_>, len: usize| match self.unsound(&file, at, len)? {
+                    Some(reason) if at < floor => Ok(Some(reason)),
+                    _ => Ok(each(at, view).err()),
+                };
+            let step = match window.step(&file, at, rule, &mut sound_each) {
                 Err(error) if at < floor && is_damage(&error) => {
                     window = Window::default();
                     Step::End(error.to_string())
@@ -62,12 +69,22 @@ impl CommitLog {
         let Some(file) = self.file_at(at) else {
             return Ok(false);
         };
-        match Window::default().step(&file, at, rule, &mut |_, _| Ok(())) {
+        let mut sound = |at: u64, _: &RecordView<'_>, len: usize| self.unsound(&file, at, len);
+        match Window::default().step(&file, at, rule, &mut sound) {
             Err(error) if is_damage(&error) => Ok(false),
             step => {
                 let step = step.map_err(OpenError::io("read", &file.path()))?;
                 Ok(matches!(step, Step::Record(_)))
             }
+        }
+    }
+
+    /// Why the record may not be believed.
+    fn unsound(&self, file: &LogFile, at: u64, len: usize) -> io::Result<Option<&'static str>> {
+        match self.is_sound(file, at, len) {
+            Ok(()) => Ok(None),
+            Err(Unsound::Damaged) => Ok(Some("it lies in a damaged block")),
+            Err(Unsound::Later) => Err(io::Error::other("its block cannot be read now")),
         }
     }
 
@@ -140,12 +157,13 @@ struct Window {
 }
 
 impl Window {
+    /// What is at `at`. `each` gets a good record and its length, and says why it is none all the same.
     fn step(
         &mut self,
         file: &LogFile,
         at: u64,
         rule: TailRule,
-        each: &mut impl FnMut(u64, &RecordView<'_>) -> Result<(), &'static str>,
+        each: &mut impl FnMut(u64, &RecordView<'_>, usize) -> io::Result<Option<&'static str>>,
     ) -> io::Result<Step> {
         let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
         let mut need = left.min(8);
@@ -156,9 +174,9 @@ impl Window {
                     if let Some(reason) = unlike_ours(at, rule, &view) {
                         return Ok(Step::End(reason.to_owned()));
                     }
-                    return Ok(match each(at, &view) {
-                        Ok(()) => Step::Record(len as u64),
-                        Err(reason) => Step::End(reason.to_owned()),
+                    return Ok(match each(at, &view, len)? {
+                        None => Step::Record(len as u64),
+                        Some(reason) => Step::End(reason.to_owned()),
                     });
                 }
                 Err(RecordError::Blank { len }) if len == left => return Ok(Step::Filler),
