@@ -33,6 +33,8 @@ pub(crate) struct Dispatcher {
     pub(crate) places: Places,
     /// Empty between steps.
     arrivals: Vec<Arrival>,
+    /// Memory for those of the next steps: while one thread still tells, another one may dispatch.
+    spare: Vec<Vec<Arrival>>,
 }
 
 impl Dispatcher {
@@ -43,6 +45,7 @@ impl Dispatcher {
             time,
             places: Places::new(),
             arrivals: Vec::new(),
+            spare: Vec::new(),
         }
     }
 }
@@ -92,7 +95,8 @@ impl<C: Completion> Engine<C> {
         if damaged.is_some() && position == before {
             return self.pass_damage(&mut dispatcher, before, visible);
         }
-        let mut arrivals = std::mem::take(&mut dispatcher.arrivals);
+        let spare = dispatcher.spare.pop().unwrap_or_default();
+        let mut arrivals = std::mem::replace(&mut dispatcher.arrivals, spare);
         if let Some(last) = arrivals.last() {
             dispatcher.time = last.store_timestamp.0;
         }
@@ -109,8 +113,8 @@ impl<C: Completion> Engine<C> {
         if !arrivals.is_empty() {
             self.events.arrived(&arrivals);
             arrivals.clear();
-            self.dispatcher.lock().arrivals = arrivals;
         }
+        self.dispatcher.lock().spare.push(arrivals);
         if position > before {
             Step::Worked
         } else {
