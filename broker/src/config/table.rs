@@ -137,13 +137,17 @@ pub(super) fn unknown<S: Settings>(place: &Place, key: &str) -> Problem {
     }
 }
 
-/// The name with the fewest edits, case left aside; `None` when even that differs in more than half of its letters.
+/// The name with the fewest edits, case left aside; `None` when even that differs in more than half of its letters. A line of
+/// hundreds of letters is compared with none: its length alone differs too much.
 fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = wanted.to_ascii_lowercase();
+    let len = wanted.chars().count();
+    let is_near = |distance: usize| distance * 2 <= len.max(4);
     let (distance, name) = names
+        .filter(|name| is_near(len.abs_diff(name.chars().count())))
         .map(|name| (edits(&wanted, &name.to_ascii_lowercase()), name))
         .min_by_key(|(distance, _)| *distance)?;
-    (distance * 2 <= wanted.chars().count().max(4)).then_some(name)
+    is_near(distance).then_some(name)
 }
 
 /// Levenshtein distance.

@@ -182,20 +182,22 @@ fn checkpoint(data: &[u8]) {
     assert_eq!(again.bounds, checkpoint.bounds);
 }
 
-/// The checksums of a log file of 64 KiB.
+/// The checksums of a log file of 16 small blocks.
 fn checksums(data: &[u8]) {
     const BLOCKS: u64 = 16;
+    const BLOCK_BYTES: u64 = 64;
     let mut file = b"RKB1".to_vec();
-    file.extend_from_slice(&4096_u32.to_be_bytes());
-    file.extend_from_slice(&(BLOCKS * 4096).to_be_bytes());
+    file.extend_from_slice(&BLOCK_BYTES.to_be_bytes()[4..]);
+    file.extend_from_slice(&(BLOCKS * BLOCK_BYTES).to_be_bytes());
     file.resize(64, 0);
     file.extend_from_slice(data);
     file.resize(64 + 8 * 16, 0);
     let dir = folder_with(&crate::checksums::path_of(0), &file);
-    let sums = Checksums::new(dir, 0, BLOCKS * 4096, 4096);
+    let sums = Checksums::new(dir, 0, BLOCKS * BLOCK_BYTES, BLOCK_BYTES);
     for block in 0..BLOCKS {
         let _ = sums.compare(block, |_, _| Ok(()));
-        sums.enter(block, &[crc32c::crc32c(&[0; 4096])]).unwrap();
+        sums.enter(block, &[crc32c::crc32c(&[0; 64])])
+            .unwrap();
         let again = sums.compare(block, |_, _| Ok(()));
         assert!(
             matches!(again, crate::checksums::Compared::Good),
