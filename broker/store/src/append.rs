@@ -182,9 +182,9 @@ impl<C: Completion> Engine<C> {
     }
 
     fn write_pieces(&self, batch: &mut Batch) -> Result<(), (String, io::Error)> {
-        self.admit(batch.end)
+        self.admit(batch.end.end)
             .map_err(|error| (checkpoint::PATH.to_owned(), error))?;
-        let (end, fill) = (batch.end, self.config.fill());
+        let (end, fill) = (batch.end.end, self.config.fill());
         let mut written = usize::MAX;
         if fill == Fill::Zeros {
             written = batch.bytes.len();

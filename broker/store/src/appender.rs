@@ -12,6 +12,7 @@ use rocket_protocol::message::{MessageRef, TransactionState, write_blank};
 use rocket_protocol::{PhysicalOffset, QueueOffset, SysFlag, UnixMillis};
 
 use crate::api::Appended;
+use crate::progress::Placed;
 use crate::queues::Queues;
 
 /// Memory that an empty batch keeps.
@@ -44,8 +45,8 @@ pub(crate) struct Batch {
     pub(crate) pieces: Vec<Piece>,
     /// How many records.
     pub(crate) messages: u64,
-    /// The log ends here when the batch is written.
-    pub(crate) end: u64,
+    /// How far the log goes when the batch is written.
+    pub(crate) end: Placed,
 }
 
 impl Batch {
@@ -63,6 +64,8 @@ impl Batch {
 pub(crate) struct Appender {
     /// End of all that was placed.
     end: u64,
+    /// How many appends.
+    appends: u64,
     /// End of the file that is being filled.
     file_end: u64,
     /// Begin of that file.
@@ -78,6 +81,7 @@ impl Appender {
     pub(crate) fn new(end: u64, file_end: u64, queues: Queues, timestamp: UnixMillis) -> Self {
         Self {
             end,
+            appends: 0,
             file_end,
             file_start: end,
             queues,
@@ -89,6 +93,14 @@ impl Appender {
     /// End of all that was placed.
     pub(crate) fn end(&self) -> u64 {
         self.end
+    }
+
+    /// All that was placed.
+    pub(crate) fn placed(&self) -> Placed {
+        Placed {
+            end: self.end,
+            appends: self.appends,
+        }
     }
 
     /// End of the file that is being filled.
@@ -106,7 +118,7 @@ impl Appender {
         if self.filling.bytes.is_empty() {
             return false;
         }
-        self.filling.end = self.end;
+        self.filling.end = self.placed();
         std::mem::swap(&mut self.filling, spare);
         true
     }
@@ -183,6 +195,7 @@ impl Appender {
             queue.raise_next(queue_offset);
         }
         self.filling.messages += messages.len() as u64;
+        self.appends += 1;
         appended
     }
 
@@ -249,7 +262,8 @@ mod tests {
             .collect();
         assert_eq!(places, [(0, first + 8), (4096, first)]);
         assert_eq!(batch.bytes.len() as u64, 2 * first + 8);
-        assert_eq!((batch.messages, batch.end), (2, 4096 + first));
+        assert_eq!((batch.messages, batch.end.end), (2, 4096 + first));
+        assert_eq!(batch.end.appends, 2);
     }
 
     #[test]

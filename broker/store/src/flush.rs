@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::api::Completion;
 use crate::checkpoint::Bounds;
+use crate::cohort::Expected;
 use crate::commit_log::LogFile;
 use crate::engine::{Engine, Step};
 use crate::mutant::{self, Mutant};
@@ -38,9 +39,19 @@ impl FlushJob {
 impl<C: Completion> Engine<C> {
     /// Whether a flush lane should write what was appended and flush it now; when not, who flushes looks again.
     pub fn is_flush_due(&self) -> bool {
-        let placed = self.appender.lock().end();
+        let placed = self.appender.lock().placed();
         let progress = self.progress.lock();
         progress.is_flush_due(placed, self.config.flush_flights)
+    }
+
+    /// Whom the next flush waits for, at most [`crate::cohort::PATIENCE`].
+    pub(crate) fn expected(&self) -> Option<Expected> {
+        self.progress.lock().expected()
+    }
+
+    /// They were waited for long enough.
+    pub(crate) fn give_up(&self, on: Expected) {
+        self.progress.lock().give_up(on);
     }
 
     /// Begins a flush in `lane` of all that is written and in no other flight; to be run and ended by the caller.
@@ -71,7 +82,8 @@ impl<C: Completion> Engine<C> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let took = self.clock.elapsed().saturating_sub(job.begun);
         self.events.flushed(took, job.flight.to - job.flight.from);
-        let moved = self.progress.lock().flush_end(job.flight.id, took);
+        let appends = self.appender.lock().placed().appends;
+        let moved = self.progress.lock().flush_end(job.flight.id, took, appends);
         if moved {
             self.settle();
         }

@@ -13,7 +13,7 @@ use loom::thread;
 
 use crate::LocalPolicy;
 use crate::config::Flush;
-use crate::progress::Progress;
+use crate::progress::{Placed, Progress};
 use crate::relay::Relay;
 use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
@@ -79,7 +79,7 @@ struct Log {
 impl Log {
     fn append(&self, end: u64) {
         self.waiters.lock().push(end);
-        self.progress.lock().appended(end);
+        self.progress.lock().appended(Placed { end, appends: end });
     }
 
     fn flush(&self) {
@@ -88,7 +88,7 @@ impl Log {
         for at in flight.from..flight.to {
             self.on_disk[usize::try_from(at).unwrap()].store(true, Ordering::Relaxed);
         }
-        let moved = self.progress.lock().flush_end(flight.id, Duration::ZERO);
+        let moved = self.progress.lock().flush_end(flight.id, Duration::ZERO, 2);
         if moved {
             self.settle();
         }

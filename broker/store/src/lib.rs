@@ -26,6 +26,7 @@ mod appender;
 mod ceiling;
 mod checkpoint;
 mod checksums;
+mod cohort;
 mod cold_blocks;
 mod commit_log;
 mod config;

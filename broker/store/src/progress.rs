@@ -1,6 +1,7 @@
 //! How far the log is appended, flushed, committed and visible. Pure: no I/O, no clock; threads or a simulation drive it.
 //!
-//! Group commit is here: a flush takes everything appended when it begins and nothing waits for a batch to fill.
+//! Group commit is here: a flush takes everything appended when it begins. Nothing waits for a batch to fill but those who
+//! come back after one flush for the rest of them ([`crate::cohort`]).
 //! Flushes overlap; `durable` is the contiguous prefix of those that succeeded, since a later success says nothing
 //! about the bytes of an earlier flush that has not reported yet. A failed flush is final.
 
@@ -11,9 +12,19 @@ use std::time::Duration;
 use rocket_protocol::PhysicalOffset;
 
 use crate::api::{CommitPolicy, Ends, LocalEnds};
+use crate::cohort::{Cohort, Expected};
 
 /// See [`Progress::is_flush_due`].
 const QUICK: Duration = Duration::from_micros(400);
+
+/// How much was placed in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Placed {
+    /// It ends here.
+    pub(crate) end: u64,
+    /// Appends since the store was opened.
+    pub(crate) appends: u64,
+}
 
 /// A flush in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +35,7 @@ pub(crate) struct Flight {
     pub(crate) from: u64,
     /// to here.
     pub(crate) to: u64,
+    appends: u64,
     done: bool,
 }
 
@@ -39,6 +51,11 @@ pub(crate) struct Due {
 /// See the module.
 pub(crate) struct Progress {
     appended: u64,
+    /// Appends to there.
+    appends: u64,
+    /// Those of them that a flush began to cover.
+    appends_begun: u64,
+    cohort: Cohort,
     durable: u64,
     ends: Ends,
     flights: VecDeque<Flight>,
@@ -53,6 +70,9 @@ impl Progress {
     pub(crate) fn new(end: u64) -> Self {
         Self {
             appended: end,
+            appends: 0,
+            appends_begun: 0,
+            cohort: Cohort::default(),
             durable: end,
             ends: Ends::default(),
             flights: VecDeque::new(),
@@ -77,31 +97,35 @@ impl Progress {
         self.failed.as_ref()
     }
 
-    /// The log was written to `end`. Counts for nothing after a failure.
-    pub(crate) fn appended(&mut self, end: u64) {
+    /// The log was written to there. Counts for nothing after a failure.
+    pub(crate) fn appended(&mut self, placed: Placed) {
         assert!(
-            end >= self.appended,
+            placed.end >= self.appended,
             "the log never shrinks while it is open"
         );
         if self.failed.is_none() {
-            self.appended = end;
+            self.appended = placed.end;
+            self.appends = placed.appends;
         }
     }
 
     /// Whether a flush should begin, with everything placed up to `placed` about to be written for it.
     ///
-    /// With nothing in the air always: one request in flight waits for nobody. Beside another flush only where flushes are
+    /// With nothing in the air when its cohort is complete: one request in flight waits for nobody. Beside another flush only where flushes are
     /// not [`QUICK`] and it would carry as much as that one does. A flush costs the processor as much as the messages of a
     /// connection or two, so the few that come just after one began, and all where it is over in no time, are better served
     /// by the next full one; where a flush takes long, several that overlap shorten the wait.
-    pub(crate) fn is_flush_due(&self, placed: u64, flights_max: usize) -> bool {
+    pub(crate) fn is_flush_due(&self, placed: Placed, flights_max: usize) -> bool {
         let begun = self.flights.back().map_or(self.durable, |flight| flight.to);
-        let waiting = placed.saturating_sub(begun);
+        let waiting = placed.end.saturating_sub(begun);
         if self.failed.is_some() || waiting == 0 || self.flights.len() >= flights_max {
             return false;
         }
         let in_the_air = self.flights.iter().rfind(|flight| !flight.done);
-        in_the_air.is_none_or(|last| self.flush_time > QUICK && waiting >= last.to - last.from)
+        match in_the_air {
+            Some(last) => self.flush_time > QUICK && waiting >= last.to - last.from,
+            None => self.cohort.is_complete(placed.appends - self.appends_begun),
+        }
     }
 
     /// Begins a flush of all that is appended and not covered by one in flight; `None` when there is nothing, when
@@ -115,15 +139,18 @@ impl Progress {
             id: self.flight_next,
             from,
             to: self.appended,
+            appends: self.appends - self.appends_begun,
             done: false,
         };
+        self.appends_begun = self.appends;
+        self.cohort.begun();
         self.flight_next += 1;
         self.flights.push_back(flight);
         Some(flight)
     }
 
-    /// A flush succeeded, after so long. Returns whether `durable` moved.
-    pub(crate) fn flush_end(&mut self, id: u64, took: Duration) -> bool {
+    /// A flush succeeded, after so long, when so many appends were placed. Returns whether `durable` moved.
+    pub(crate) fn flush_end(&mut self, id: u64, took: Duration, appends: u64) -> bool {
         if self.failed.is_some() {
             return false;
         }
@@ -136,6 +163,8 @@ impl Progress {
             && first.done
         {
             self.durable = first.to;
+            let waiting = appends - self.appends_begun;
+            self.cohort.answered(first.id, first.appends, waiting);
             self.flights.pop_front();
         }
         assert!(
@@ -143,6 +172,16 @@ impl Progress {
             "flushed more than was appended"
         );
         self.durable > before
+    }
+
+    /// Whom the next flush waits for.
+    pub(crate) fn expected(&self) -> Option<Expected> {
+        self.cohort.expected()
+    }
+
+    /// They were waited for long enough.
+    pub(crate) fn give_up(&mut self, on: Expected) {
+        self.cohort.give_up(on);
     }
 
     /// Asks the policy how far the log counts; `None` after a failure.
@@ -186,6 +225,11 @@ mod tests {
     const SLOW: Duration = Duration::from_secs(1);
     const SYNC: LocalPolicy = LocalPolicy { flush: Flush::Sync };
 
+    /// Of no append that counts.
+    const fn placed(end: u64) -> Placed {
+        Placed { end, appends: 0 }
+    }
+
     fn answered(progress: &mut Progress) -> Option<u64> {
         progress.settle(&SYNC).map(|due| due.answered)
     }
@@ -193,58 +237,61 @@ mod tests {
     #[test]
     fn a_later_flush_does_not_make_an_earlier_one_durable() {
         let mut progress = Progress::new(0);
-        progress.appended(10);
+        progress.appended(placed(10));
         let first = progress.flush_begin(2).unwrap();
-        progress.appended(20);
+        progress.appended(placed(20));
         let second = progress.flush_begin(2).unwrap();
         assert_eq!((second.from, second.to), (10, 20));
         assert_eq!(progress.flush_begin(2), None, "two are in flight");
-        assert!(!progress.flush_end(second.id, SLOW));
+        assert!(!progress.flush_end(second.id, SLOW, 0));
         assert_eq!(answered(&mut progress), Some(0));
-        assert!(progress.flush_end(first.id, SLOW));
+        assert!(progress.flush_end(first.id, SLOW, 0));
         assert_eq!(answered(&mut progress), Some(20));
     }
 
     #[test]
     fn the_first_flush_begins_at_once_and_a_second_beside_a_slow_one_when_it_carries_as_much() {
         let mut progress = Progress::new(0);
-        assert!(!progress.is_flush_due(0, 3) && progress.is_flush_due(1, 1));
-        progress.appended(100);
+        assert!(!progress.is_flush_due(placed(0), 3) && progress.is_flush_due(placed(1), 1));
+        progress.appended(placed(100));
         let first = progress.flush_begin(3).unwrap();
-        assert!(!progress.is_flush_due(500, 3), "flushes are quick");
+        assert!(!progress.is_flush_due(placed(500), 3), "flushes are quick");
         progress.flush_time = SLOW;
-        assert!(!progress.is_flush_due(199, 3) && progress.is_flush_due(200, 3));
-        assert!(!progress.is_flush_due(200, 1));
-        progress.appended(300);
+        assert!(!progress.is_flush_due(placed(199), 3) && progress.is_flush_due(placed(200), 3));
+        assert!(!progress.is_flush_due(placed(200), 1));
+        progress.appended(placed(300));
         let second = progress.flush_begin(3).unwrap();
-        progress.flush_end(second.id, SLOW);
+        progress.flush_end(second.id, SLOW, 0);
         assert!(
-            !progress.is_flush_due(301, 3),
+            !progress.is_flush_due(placed(301), 3),
             "the first one is in the air"
         );
-        progress.flush_end(first.id, SLOW);
-        assert!(progress.is_flush_due(301, 3), "nothing is in the air");
+        progress.flush_end(first.id, SLOW, 0);
+        assert!(
+            progress.is_flush_due(placed(301), 3),
+            "nothing is in the air"
+        );
         progress.fail("EIO".into());
-        assert!(!progress.is_flush_due(500, 3));
+        assert!(!progress.is_flush_due(placed(500), 3));
     }
 
     #[test]
     fn nothing_counts_after_a_failed_flush() {
         let mut progress = Progress::new(0);
-        progress.appended(10);
+        progress.appended(placed(10));
         let first = progress.flush_begin(2).unwrap();
-        progress.appended(20);
+        progress.appended(placed(20));
         let second = progress.flush_begin(2).unwrap();
         assert!(progress.fail("EIO".into()));
         assert!(!progress.fail("later".into()));
-        assert!(!progress.flush_end(first.id, SLOW) && !progress.flush_end(second.id, SLOW));
+        assert!(!progress.flush_end(first.id, SLOW, 0) && !progress.flush_end(second.id, SLOW, 0));
         assert_eq!(progress.settle(&SYNC), None);
         assert_eq!(
             progress.flush_begin(2),
             None,
             "a failed flush is not tried again"
         );
-        progress.appended(30);
+        progress.appended(placed(30));
         assert_eq!(progress.local().appended, PhysicalOffset(20));
         assert_eq!(progress.ends().visible, PhysicalOffset(0));
     }

@@ -23,6 +23,7 @@ use crate::api::{
     NotInMemory, Positions, Promise, QueryResult, QueueRange, ReadLimits, Refused, Stats,
     StoreEvents,
 };
+use crate::cohort::PATIENCE;
 use crate::config::{Flush, StoreConfig};
 use crate::engine::{Engine, Step};
 use crate::error::{CloseError, OpenError, RecoveryReport};
@@ -106,7 +107,13 @@ impl<C: Completion> Shared<C> {
             match self.engine.config.flush {
                 Flush::Sync => {
                     self.flush_all(lane);
-                    self.flush.wait();
+                    match self.engine.expected() {
+                        None => self.flush.wait(),
+                        Some(expected) => {
+                            self.flush.wait_for(PATIENCE);
+                            self.engine.give_up(expected);
+                        }
+                    }
                 }
                 Flush::Async => {
                     self.engine.flush_step(lane);
@@ -118,7 +125,7 @@ impl<C: Completion> Shared<C> {
         self.flush.set();
     }
 
-    /// Writes and flushes until nothing is due. Each round takes all that came meanwhile: nothing waits for a batch to fill.
+    /// Writes and flushes until nothing is due. Each round takes all that came meanwhile.
     fn flush_all(&self, lane: usize) {
         while self.engine.is_flush_due() {
             let wrote = self.engine.write_step();
@@ -220,6 +227,8 @@ impl<C: Completion> Shared<C> {
             tick += 1;
             self.engine.fail_if_broken();
             self.engine.expire();
+            // Whoever appended writes out soon; should it be held up, not for longer than this.
+            self.write_out();
             self.engine.ceiling_step();
             self.engine.mark_step();
             self.engine.index_step();
