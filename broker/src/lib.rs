@@ -26,4 +26,5 @@ mod recovered;
 pub mod refuser;
 pub mod registration;
 pub mod retention;
+pub mod round;
 pub mod store_settings;

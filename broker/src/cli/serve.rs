@@ -18,6 +18,7 @@ use crate::http::{self, Readiness};
 use crate::metrics::{self, Scrape};
 use crate::name_server::NameServer;
 use crate::process::Signals;
+use crate::round;
 
 /// A standalone process says `ready` when its broker is known to its name server; were that to hang, it says so all the same.
 const FIRST_REGISTRATION: Duration = Duration::from_secs(2);
@@ -106,6 +107,7 @@ pub(super) fn standalone(args: &StandaloneArgs) -> Result<u8, Exit> {
 fn run(serving: impl Future<Output = Result<u8, Exit>>) -> Result<u8, Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .on_thread_park(round::end)
         .build()
         .map_err(Exit::failure)?;
     let status = runtime.block_on(serving);

@@ -14,6 +14,7 @@ use super::BrokerProcessor;
 use super::refusal::Refusal;
 use crate::config::BrokerConfig;
 use crate::metadata::CreateGroupError;
+use crate::round;
 
 /// Requests that may wait for metadata to be written at a time. Each holds a thread.
 pub(super) const WAITING_MAX: usize = 64;
@@ -34,7 +35,7 @@ impl BrokerProcessor {
         let has_others = Handle::try_current()
             .is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
         Ok(if has_others {
-            tokio::task::block_in_place(work)
+            round::aside(work)
         } else {
             work()
         })

@@ -47,6 +47,7 @@ use crate::long_polling::LongPolling;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::retention::GroupReaders;
+use crate::round;
 
 pub use pending::PendingSend;
 pub use pull::ParkedPull;
@@ -242,7 +243,7 @@ impl Processor for BrokerProcessor {
     }
 
     fn served(&self, _connection: &Connection) {
-        self.deps.store.write_out();
+        round::served(&self.deps.store);
     }
 
     fn closed(&self, connection: &Connection) {
