@@ -4,6 +4,8 @@
 //! the processes that are measured, this one, and the kernel's own threads. A measurement beside foreign work is worth nothing.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,32 @@ pub fn written_by_threads(pid: u32, name: &str) -> u64 {
         .filter(|thread| read(thread, "comm").is_some_and(|comm| comm.trim_end() == name))
         .filter_map(|thread| Some(field(&read(&thread, "io")?, "write_bytes:")))
         .sum()
+}
+
+/// The block device that holds a folder.
+#[derive(Debug, Clone)]
+pub struct Device {
+    stat: PathBuf,
+}
+
+impl Device {
+    /// `None` where the file system has no block device that tells what is written to it.
+    pub fn of(folder: &Path) -> Option<Self> {
+        let device = fs::metadata(folder).ok()?.dev();
+        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+        let stat = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
+        let it = Self { stat };
+        it.written()?;
+        Some(it)
+    }
+
+    /// Bytes written to it since the machine began, by whomever.
+    pub fn written(&self) -> Option<u64> {
+        // Documentation/block/stat.rst: write sectors, of 512 bytes each, are the seventh field.
+        let text = fs::read_to_string(&self.stat).ok()?;
+        let sectors: u64 = text.split_whitespace().nth(6)?.parse().ok()?;
+        Some(sectors * 512)
+    }
 }
 
 fn field(text: &str, name: &str) -> u64 {
@@ -271,6 +299,19 @@ mod tests {
             stolen,
             kernel: 0,
         }
+    }
+
+    #[test]
+    fn what_is_flushed_to_a_device_is_counted() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let Some(device) = Device::of(folder.path()) else {
+            return;
+        };
+        let before = device.written().unwrap();
+        let mut file = fs::File::create(folder.path().join("f")).unwrap();
+        std::io::Write::write_all(&mut file, &vec![1; 1 << 16]).unwrap();
+        file.sync_all().unwrap();
+        assert!(device.written().unwrap() >= before + (1 << 16));
     }
 
     #[test]

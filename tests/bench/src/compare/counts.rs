@@ -10,7 +10,7 @@ use super::pairs::{Figures, Side};
 use super::stage::{Stage, mebibytes};
 use crate::load::Watch;
 use crate::load::send::Load;
-use crate::process::{Meter, Usage, written_by_threads};
+use crate::process::{Device, Meter, Usage, written_by_threads};
 
 /// P11: before the first request, and during 64 connections with 8 in flight each.
 pub(super) fn memory(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
@@ -43,7 +43,8 @@ pub(super) fn per_message(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
     for _ in 0..stage.options.pairs {
         let load = stage.load(Side::Ours)?;
         let pid = stage.broker(Side::Ours)?.pid();
-        let mut watch = Counting::new(pid, load.measured);
+        let device = Device::of(&stage.options.work);
+        let mut watch = Counting::new(pid, load.measured, device);
         let sent = load.run(&mut watch)?;
         stage.check(Side::Ours, &load, &sent)?;
         let figures = watch.figures(sent.messages, load.body_bytes);
@@ -69,9 +70,9 @@ pub(super) fn per_message(stage: &mut Stage<'_>) -> anyhow::Result<Found> {
         });
     }
     found.remarks.push(
-        "System calls: `perf stat -e raw_syscalls:sys_enter` on the broker's process. Device bytes: `write_bytes` of `/proc/PID/io`, which counts \
-         each page again that is written again after a flush, and not the file system's journal. What fills log files with zeros ahead is \
-         counted apart, by its thread: `prepared_bytes`."
+        "System calls: `perf stat -e raw_syscalls:sys_enter` on the broker's process. Device bytes: the sectors that the disk wrote meanwhile, \
+         less what the thread wrote that fills log files with zeros ahead (`prepared_bytes`). `accounted_bytes` is `write_bytes` of `/proc/PID/io` \
+         less the same: the kernel counts a whole folio of several pages there when one of them becomes dirty."
             .to_owned(),
     );
     found.remarks.push(
@@ -88,6 +89,9 @@ struct Counting {
     pid: u32,
     /// Written by the thread that prepares files.
     prepared: u64,
+    device: Option<Device>,
+    /// Written to it by all.
+    written: u64,
     measured: Duration,
     perf: Option<std::process::Child>,
     trouble: Option<String>,
@@ -95,11 +99,13 @@ struct Counting {
 }
 
 impl Counting {
-    fn new(pid: u32, measured: Duration) -> Self {
+    fn new(pid: u32, measured: Duration, device: Option<Device>) -> Self {
         Self {
             meter: Meter::new(&[pid]),
             pid,
             prepared: 0,
+            device,
+            written: 0,
             measured,
             perf: None,
             trouble: None,
@@ -110,22 +116,33 @@ impl Counting {
     fn figures(&mut self, messages: u64, body_bytes: usize) -> Figures {
         let usage: Usage = self.meter.usage();
         #[expect(clippy::cast_precision_loss, reason = "figures for ratios")]
-        let (messages, prepared, written, bodies) = (
+        let (messages, prepared, written, accounted, bodies) = (
             (messages as f64).max(1.0),
             self.prepared as f64,
+            self.written.saturating_sub(self.prepared) as f64,
             usage.write_bytes.saturating_sub(self.prepared) as f64,
             (messages as f64 * body_bytes as f64).max(1.0),
         );
         let mut figures: Figures = [
-            ("device_bytes".to_owned(), written / bodies),
+            ("accounted_bytes".to_owned(), accounted / bodies),
             ("prepared_bytes".to_owned(), prepared / bodies),
             ("cpu_us".to_owned(), usage.target_seconds() * 1e6 / messages),
         ]
         .into();
+        if self.device.is_some() {
+            figures.insert("device_bytes".to_owned(), written / bodies);
+        }
         if let Some(count) = self.syscalls {
             figures.insert("syscalls".to_owned(), count / messages);
         }
         figures
+    }
+
+    fn written(&self) -> u64 {
+        self.device
+            .as_ref()
+            .and_then(Device::written)
+            .unwrap_or_default()
     }
 
     fn start_perf(&self) -> anyhow::Result<std::process::Child> {
@@ -149,11 +166,13 @@ impl Watch for Counting {
             Err(error) => self.trouble = Some(format!("{error:#}")),
         }
         self.prepared = written_by_threads(self.pid, PREPARING);
+        self.written = self.written();
         self.meter.begin();
     }
 
     fn end(&mut self) {
         self.meter.end();
+        self.written = self.written().saturating_sub(self.written);
         self.prepared = written_by_threads(self.pid, PREPARING).saturating_sub(self.prepared);
         let Some(perf) = self.perf.take() else { return };
         // It ends by itself, as its own window is as long as ours.

@@ -263,7 +263,9 @@ fn measure_row(
             if factor <= pairs::DRIFT_MAX {
                 break;
             }
-            talk.say(&format!("  {place} differs by {factor:.2}×; a moment or for good?"));
+            talk.say(&format!(
+                "  {place} differs by {factor:.2}×; a moment or for good?"
+            ));
             after = limits_now(options, talk)?;
         }
         let outcome = Outcome {
