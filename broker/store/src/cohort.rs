@@ -1,16 +1,18 @@
 //! Senders that were answered together and come back together. Pure: no clock.
 //!
-//! A flush answers many senders at once. In a closed loop all of them send again within a few hundred microseconds, and a flush
-//! that begins with the first of them leaves the others to the next one: twice the flushes, and each writes its last page again.
-//! So the next flush waits for as many as were answered, at most [`PATIENCE`], **when almost nobody else is there**: a single
-//! sender is its own cohort and waits for nobody. Where others came while the flush was in the air it begins at once, since
-//! senders that do not depend on answers would only wait longer; now and then it waits all the same, to find out whether the
-//! two are halves of one cohort.
+//! A flush answers several senders at once. In a closed loop all of them send again soon, and a flush that begins with the first
+//! of them leaves the others to the next one: twice the flushes, and each writes its last page again. So the next flush waits
+//! for as many as were answered **when almost nobody else is there**: a single sender is its own cohort and waits for nobody.
+//!
+//! It waits no longer than a flush takes. Senders that need more than that to come back are better served by flushes that
+//! overlap with their coming; these fall apart into two cohorts that take turns by themselves. Where others came while a flush
+//! was in the air the next one begins at once, and senders that do not depend on answers never wait; now and then it waits all
+//! the same, to find out whether the two are halves of one cohort.
 
 use std::time::Duration;
 
-/// How long is waited for those who were answered.
-pub(crate) const PATIENCE: Duration = Duration::from_micros(400);
+/// The longest that is waited, where flushes take longer.
+const PATIENCE_MAX: Duration = Duration::from_millis(1);
 /// Flushes with company between two that wait all the same.
 const PROBE_EVERY: u32 = 64;
 
@@ -19,6 +21,8 @@ const PROBE_EVERY: u32 = 64;
 pub(crate) struct Expected {
     flight: u64,
     appends: u64,
+    /// How long to wait for them.
+    pub(crate) patience: Duration,
 }
 
 /// See the module.
@@ -29,13 +33,22 @@ pub(crate) struct Cohort {
 }
 
 impl Cohort {
-    /// A flush ended that carried `answered` appends; `waiting` came while it was in the air.
-    pub(crate) fn answered(&mut self, flight: u64, answered: u64, waiting: u64) {
+    /// A flush ended that carried `answered` appends; `waiting` came while it was in the air. `flush_time`: what one takes of late.
+    pub(crate) fn answered(
+        &mut self,
+        flight: u64,
+        answered: u64,
+        waiting: u64,
+        flush_time: Duration,
+    ) {
         let is_alone = waiting <= answered / 4;
         self.with_company = if is_alone { 0 } else { self.with_company + 1 };
         let is_probe = self.with_company.is_multiple_of(PROBE_EVERY);
-        let appends = answered + waiting;
-        self.expected = (is_alone || is_probe).then_some(Expected { flight, appends });
+        self.expected = (is_alone || is_probe).then_some(Expected {
+            flight,
+            appends: answered + waiting,
+            patience: flush_time.min(PATIENCE_MAX),
+        });
     }
 
     /// Whom the next flush waits for.
@@ -66,14 +79,17 @@ impl Cohort {
 mod tests {
     use super::*;
 
+    const FLUSH: Duration = Duration::from_micros(100);
+
     #[test]
     fn those_who_were_answered_are_waited_for_until_all_are_there_or_patience_is_over() {
         let mut cohort = Cohort::default();
         assert!(cohort.is_complete(1), "nobody is expected at the beginning");
-        cohort.answered(1, 64, 3);
+        cohort.answered(1, 64, 3, FLUSH);
         assert!(!cohort.is_complete(66) && cohort.is_complete(67));
         let expected = cohort.expected().unwrap();
-        cohort.answered(2, 64, 0);
+        assert_eq!(expected.patience, FLUSH);
+        cohort.answered(2, 64, 0, FLUSH);
         cohort.give_up(expected);
         assert!(!cohort.is_complete(63), "others are expected by now");
         cohort.give_up(cohort.expected().unwrap());
@@ -83,7 +99,7 @@ mod tests {
     #[test]
     fn a_single_sender_waits_for_nobody() {
         let mut cohort = Cohort::default();
-        cohort.answered(1, 1, 0);
+        cohort.answered(1, 1, 0, FLUSH);
         assert!(cohort.is_complete(1));
     }
 
@@ -92,7 +108,7 @@ mod tests {
         let mut cohort = Cohort::default();
         let waits = (1..=2 * PROBE_EVERY)
             .filter(|&flight| {
-                cohort.answered(flight.into(), 4, 4);
+                cohort.answered(flight.into(), 4, 4, FLUSH);
                 !cohort.is_complete(4)
             })
             .collect::<Vec<_>>();

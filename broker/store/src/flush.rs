@@ -44,7 +44,7 @@ impl<C: Completion> Engine<C> {
         progress.is_flush_due(placed, self.config.flush_flights)
     }
 
-    /// Whom the next flush waits for, at most [`crate::cohort::PATIENCE`].
+    /// Whom the next flush waits for.
     pub(crate) fn expected(&self) -> Option<Expected> {
         self.progress.lock().expected()
     }

@@ -196,8 +196,7 @@ fn checksums(data: &[u8]) {
     let sums = Checksums::new(dir, 0, BLOCKS * BLOCK_BYTES, BLOCK_BYTES);
     for block in 0..BLOCKS {
         let _ = sums.compare(block, |_, _| Ok(()));
-        sums.enter(block, &[crc32c::crc32c(&[0; 64])])
-            .unwrap();
+        sums.enter(block, &[crc32c::crc32c(&[0; 64])]).unwrap();
         let again = sums.compare(block, |_, _| Ok(()));
         assert!(
             matches!(again, crate::checksums::Compared::Good),

@@ -164,7 +164,8 @@ impl Progress {
         {
             self.durable = first.to;
             let waiting = appends - self.appends_begun;
-            self.cohort.answered(first.id, first.appends, waiting);
+            self.cohort
+                .answered(first.id, first.appends, waiting, self.flush_time);
             self.flights.pop_front();
         }
         assert!(

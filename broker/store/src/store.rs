@@ -23,7 +23,6 @@ use crate::api::{
     NotInMemory, Positions, Promise, QueryResult, QueueRange, ReadLimits, Refused, Stats,
     StoreEvents,
 };
-use crate::cohort::PATIENCE;
 use crate::config::{Flush, StoreConfig};
 use crate::engine::{Engine, Step};
 use crate::error::{CloseError, OpenError, RecoveryReport};
@@ -110,7 +109,7 @@ impl<C: Completion> Shared<C> {
                     match self.engine.expected() {
                         None => self.flush.wait(),
                         Some(expected) => {
-                            self.flush.wait_for(PATIENCE);
+                            self.flush.wait_for(expected.patience);
                             self.engine.give_up(expected);
                         }
                     }
