@@ -3,7 +3,7 @@
 //! Pure: the time is an argument, and what has to be told to whom is returned. Both sides of a rebalance sort the same list
 //! of client ids, so every member has to see the same list: a change is told to all members at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rocket_filter::{Filter, FilterError};
@@ -17,8 +17,8 @@ use rocket_protocol::{GroupName, Language, TopicName, UnixMillis};
 pub struct Member<C> {
     /// How to reach it.
     pub channel: C,
-    /// What it calls itself.
-    pub client_id: String,
+    /// What it calls itself; one text for all groups of a client.
+    pub client_id: Arc<str>,
     /// What it is written in.
     pub language: Language,
     /// Its version, an ordinal of `MQVersion`.
@@ -88,7 +88,7 @@ impl<C> ConsumerGroup<C> {
     /// counts for the whole group, as in RocketMQ.
     fn subscribe(&mut self, now: UnixMillis, wanted: &[SubscriptionData]) -> bool {
         let mut changed = false;
-        let mut topics = Vec::with_capacity(wanted.len());
+        let mut topics = HashSet::with_capacity(wanted.len());
         for data in wanted {
             // A name that is no topic can match no message.
             let Ok(topic) = TopicName::parse(&data.topic) else {
@@ -102,7 +102,7 @@ impl<C> ConsumerGroup<C> {
                     Arc::new(Subscription::new(data.clone(), now)),
                 );
             }
-            topics.push(topic);
+            topics.insert(topic);
         }
         let before = self.subscriptions.len();
         self.subscriptions.retain(|topic, _| topics.contains(topic));

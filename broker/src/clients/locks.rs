@@ -4,6 +4,7 @@
 //! and the members of a group lock again at their next round.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use rocket_protocol::{GroupName, QueueId, TopicName, UnixMillis};
 
@@ -15,7 +16,7 @@ pub type Queue = (TopicName, QueueId);
 
 #[derive(Debug)]
 struct Lock {
-    client_id: String,
+    client_id: Arc<str>,
     renewed: UnixMillis,
 }
 
@@ -32,31 +33,27 @@ pub struct QueueLocks {
 }
 
 impl QueueLocks {
-    /// Gives `client_id` those of `queues` that are free, its own already, or whose owner did not renew in time.
+    /// Gives `client_id` a queue that is free, its own already, or whose owner did not renew in time. Says whether it has it
+    /// now.
     pub fn lock(
         &mut self,
         now: UnixMillis,
         group: &GroupName,
-        client_id: &str,
-        queues: impl IntoIterator<Item = Queue>,
-    ) -> Vec<Queue> {
+        client_id: &Arc<str>,
+        queue: Queue,
+    ) -> bool {
         let locks = self.groups.entry(group.clone()).or_default();
-        queues
-            .into_iter()
-            .filter(|queue| {
-                let is_granted = locks
-                    .get(queue)
-                    .is_none_or(|lock| lock.client_id == client_id || lock.is_expired(now));
-                if is_granted {
-                    let lock = Lock {
-                        client_id: client_id.to_owned(),
-                        renewed: now,
-                    };
-                    locks.insert(queue.clone(), lock);
-                }
-                is_granted
-            })
-            .collect()
+        let is_granted = locks
+            .get(&queue)
+            .is_none_or(|lock| lock.client_id == *client_id || lock.is_expired(now));
+        if is_granted {
+            let lock = Lock {
+                client_id: Arc::clone(client_id),
+                renewed: now,
+            };
+            locks.insert(queue, lock);
+        }
+        is_granted
     }
 
     /// Frees those of `queues` that `client_id` holds.
@@ -72,7 +69,7 @@ impl QueueLocks {
         for queue in queues {
             if locks
                 .get(&queue)
-                .is_some_and(|lock| lock.client_id == client_id)
+                .is_some_and(|lock| *lock.client_id == *client_id)
             {
                 locks.remove(&queue);
             }
@@ -110,37 +107,39 @@ mod tests {
         (TopicName::parse("t").unwrap(), QueueId(id))
     }
 
+    fn lock(locks: &mut QueueLocks, now: UnixMillis, client_id: &str, queues: &[u32]) -> Vec<u32> {
+        let client_id = client_id.into();
+        let granted = queues
+            .iter()
+            .filter(|id| locks.lock(now, &group(), &client_id, queue(**id)));
+        granted.copied().collect()
+    }
+
     #[test]
     fn a_queue_has_one_owner_until_it_is_unlocked() {
         let mut locks = QueueLocks::default();
         let now = UnixMillis(0);
-        assert_eq!(
-            locks.lock(now, &group(), "a", [queue(0), queue(1)]),
-            [queue(0), queue(1)]
-        );
-        assert_eq!(
-            locks.lock(now, &group(), "b", [queue(0), queue(2)]),
-            [queue(2)]
-        );
-        assert_eq!(locks.lock(now, &group(), "a", [queue(0)]), [queue(0)]);
+        assert_eq!(lock(&mut locks, now, "a", &[0, 1]), [0, 1]);
+        assert_eq!(lock(&mut locks, now, "b", &[0, 2]), [2]);
+        assert_eq!(lock(&mut locks, now, "a", &[0]), [0]);
         locks.unlock(&group(), "b", [queue(0)]);
-        assert_eq!(locks.lock(now, &group(), "b", [queue(0)]), []);
+        assert!(lock(&mut locks, now, "b", &[0]).is_empty());
         locks.unlock(&group(), "a", [queue(0)]);
-        assert_eq!(locks.lock(now, &group(), "b", [queue(0)]), [queue(0)]);
+        assert_eq!(lock(&mut locks, now, "b", &[0]), [0]);
     }
 
     #[test]
     fn a_lock_that_is_not_renewed_expires() {
         let mut locks = QueueLocks::default();
-        locks.lock(UnixMillis(0), &group(), "a", [queue(0)]);
+        lock(&mut locks, UnixMillis(0), "a", &[0]);
         let last = UnixMillis(LIFETIME_MS);
-        assert_eq!(locks.lock(last, &group(), "b", [queue(0)]), []);
+        assert!(lock(&mut locks, last, "b", &[0]).is_empty());
         assert!(locks.is_locked(last, &group()));
         let after = last.plus_millis(1);
         assert!(!locks.is_locked(after, &group()));
-        assert_eq!(locks.lock(after, &group(), "b", [queue(0)]), [queue(0)]);
+        assert_eq!(lock(&mut locks, after, "b", &[0]), [0]);
         // The first owner must not renew what it lost.
-        assert_eq!(locks.lock(after, &group(), "a", [queue(0)]), []);
+        assert!(lock(&mut locks, after, "a", &[0]).is_empty());
         locks.sweep(after.plus_millis(LIFETIME_MS + 1));
         assert!(locks.groups.is_empty());
     }
@@ -149,10 +148,7 @@ mod tests {
     fn groups_do_not_share_locks() {
         let mut locks = QueueLocks::default();
         let other = GroupName::parse("h").unwrap();
-        locks.lock(UnixMillis(0), &group(), "a", [queue(0)]);
-        assert_eq!(
-            locks.lock(UnixMillis(0), &other, "b", [queue(0)]),
-            [queue(0)]
-        );
+        lock(&mut locks, UnixMillis(0), "a", &[0]);
+        assert!(locks.lock(UnixMillis(0), &other, &"b".into(), queue(0)));
     }
 }

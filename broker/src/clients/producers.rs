@@ -6,6 +6,9 @@ use rocket_protocol::{GroupName, UnixMillis};
 
 use super::consumers::Member;
 
+/// Groups that are remembered. Nothing that a producer does needs its group to be: beyond it new ones are passed over.
+pub const GROUPS_MAX: usize = 100_000;
+
 /// All producer groups with members.
 #[derive(Debug)]
 pub struct Producers<C> {
@@ -21,8 +24,11 @@ impl<C> Default for Producers<C> {
 }
 
 impl<C: Clone> Producers<C> {
-    /// Takes a heartbeat's word about one group.
+    /// Takes a heartbeat's word about one group, unless it is one too many.
     pub fn heartbeat(&mut self, group: &GroupName, channel_id: u64, member: Member<C>) {
+        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(group) {
+            return;
+        }
         self.groups
             .entry(group.clone())
             .or_default()
@@ -80,7 +86,7 @@ impl<C: Clone> Producers<C> {
         self.groups
             .values()
             .flat_map(HashMap::values)
-            .find(|member| member.client_id == client_id)
+            .find(|member| *member.client_id == *client_id)
             .map(|member| &member.channel)
     }
 }

@@ -11,7 +11,7 @@ fn group() -> GroupName {
 fn member(channel: u64, seen: i64) -> Member<u64> {
     Member {
         channel,
-        client_id: format!("client{channel}"),
+        client_id: format!("client{channel}").into(),
         language: Language::JAVA,
         version: 1,
         last_seen: UnixMillis(seen),
@@ -136,4 +136,17 @@ fn a_producer_is_found_by_its_client_id_until_it_is_silent() {
     assert_eq!(producers.channel_of("client1"), None);
     producers.closed(2);
     assert_eq!(producers.members("g").count(), 0);
+}
+
+#[test]
+fn producer_groups_beyond_the_bound_are_passed_over() {
+    let mut producers = Producers::default();
+    for index in 0..=super::producers::GROUPS_MAX {
+        let group = GroupName::parse(&format!("g{index}")).unwrap();
+        producers.heartbeat(&group, 1, member(1, 0));
+    }
+    assert_eq!(producers.groups().count(), super::producers::GROUPS_MAX);
+    let known = GroupName::parse("g0").unwrap();
+    producers.heartbeat(&known, 2, member(2, 0));
+    assert_eq!(producers.members("g0").count(), 2);
 }

@@ -1,6 +1,7 @@
 //! Membership of clients: 34, 35, 38, 41, 42, 46, 203, 204, 328 (`ClientManageProcessor`).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rocket_filter::{Filter, is_tag_type};
 use rocket_protocol::body::{
@@ -16,13 +17,50 @@ use super::BrokerProcessor;
 use super::refusal::{Answer, Refusal, group_name, success};
 use crate::clients::Member;
 
+/// Bytes of the name that a client gives itself. Clients make it of address, process and a number.
+const CLIENT_ID_BYTES_MAX: usize = 1024;
+/// Groups of one heartbeat, and topics of one of its groups.
+const HEARTBEAT_GROUPS_MAX: usize = 4096;
+const SUBSCRIPTIONS_MAX: usize = 4096;
+/// Queues of one request to lock or to unlock.
+const LOCKED_QUEUES_MAX: usize = 65_536;
+
+fn too_many(what: &str, max: usize) -> Refusal {
+    Refusal::new(
+        ResponseCode::INVALID_PARAMETER,
+        format!("more than {max} {what}"),
+    )
+}
+
+fn check_client_id(id: &str) -> Result<Arc<str>, Refusal> {
+    if id.len() > CLIENT_ID_BYTES_MAX {
+        return Err(too_many("bytes of client id", CLIENT_ID_BYTES_MAX));
+    }
+    Ok(id.into())
+}
+
+fn check_bounds(data: &HeartbeatData) -> Result<(), Refusal> {
+    let consumers = &data.consumer_data_set;
+    if consumers.len() + data.producer_data_set.len() > HEARTBEAT_GROUPS_MAX {
+        return Err(too_many("groups in a heartbeat", HEARTBEAT_GROUPS_MAX));
+    }
+    if consumers
+        .iter()
+        .any(|consumer| consumer.subscription_data_set.len() > SUBSCRIPTIONS_MAX)
+    {
+        return Err(too_many("subscriptions of a group", SUBSCRIPTIONS_MAX));
+    }
+    Ok(())
+}
+
 impl BrokerProcessor {
     /// Heartbeats of the second form are not offered: without IS_SUPPORT_HEART_BEAT_V2 clients always send in full.
     pub(super) fn heartbeat(&self, connection: &Connection, request: &Command) -> Answer {
         let data = HeartbeatData::parse(&request.body.contiguous())?;
+        check_bounds(&data)?;
         let member = Member {
             channel: connection.clone(),
-            client_id: data.client_id,
+            client_id: check_client_id(&data.client_id)?,
             language: request.language,
             version: request.version,
             last_seen: self.now(),
@@ -76,7 +114,7 @@ impl BrokerProcessor {
             data,
         );
         if let Some(notice) = notice {
-            tracing::info!(%group, client = member.client_id, peer = %member.channel.peer(), "consumer group changed");
+            tracing::info!(%group, client = &*member.client_id, peer = %member.channel.peer(), "consumer group changed");
             self.notify(&notice);
         }
         Ok(())
@@ -137,7 +175,7 @@ impl BrokerProcessor {
         let members = consumers
             .group(group)
             .into_iter()
-            .flat_map(|group| group.members().map(|member| member.client_id.clone()));
+            .flat_map(|group| group.members().map(|member| member.client_id.to_string()));
         let list = ConsumerList {
             consumer_id_list: members.collect(),
         };
@@ -149,37 +187,36 @@ impl BrokerProcessor {
         Ok(Command::response(ResponseCode::SUCCESS).with_body(list.to_json()))
     }
 
+    /// Clients lock after the heartbeat that made their group: a group that is not known has no member that could read.
     pub(super) fn lock_queues(&self, request: &Command) -> Answer {
-        let body = LockBatchRequest::parse(&request.body.contiguous())?;
-        let group = group_name(&body.consumer_group)?;
-        let queues = body.mq_set.iter().filter_map(locked_queue);
-        let locked =
-            self.deps
-                .clients
-                .locks
-                .lock()
-                .lock(self.now(), &group, &body.client_id, queues);
+        let (mut body, group) = lock_request(request)?;
+        if !self.deps.metadata.groups.contains(group.as_str()) {
+            return Err(Refusal::no_group(group.as_str()));
+        }
+        let (client_id, now) = (check_client_id(&body.client_id)?, self.now());
         // The names come back as the client gave them: it looks them up in its own table.
-        let broker_name = body
-            .mq_set
-            .first()
-            .map_or_else(String::new, |queue| queue.broker_name.clone());
+        body.mq_set.retain(|queue| {
+            self.lockable(&group, queue).is_some_and(|queue| {
+                let mut locks = self.deps.clients.locks.lock();
+                locks.lock(now, &group, &client_id, queue)
+            })
+        });
         let response = LockBatchResponse {
-            lock_ok_mq_set: locked
-                .into_iter()
-                .map(|(topic, queue)| MessageQueue {
-                    broker_name: broker_name.clone(),
-                    queue_id: queue.to_wire(),
-                    topic: topic.as_str().to_owned(),
-                })
-                .collect(),
+            lock_ok_mq_set: body.mq_set,
         };
         Ok(Command::response(ResponseCode::SUCCESS).with_body(response.to_json()))
     }
 
+    /// A queue that is there, under the name that the table of topics has.
+    fn lockable(&self, group: &GroupName, queue: &MessageQueue) -> Option<(TopicName, QueueId)> {
+        let topic = self.deps.metadata.topics.name_of(&queue.topic)?;
+        let id = QueueId::from_wire(queue.queue_id)?;
+        self.check_queue(&topic, group, id).ok()?;
+        Some((topic, id))
+    }
+
     pub(super) fn unlock_queues(&self, request: &Command) -> Answer {
-        let body = LockBatchRequest::parse(&request.body.contiguous())?;
-        let group = group_name(&body.consumer_group)?;
+        let (body, group) = lock_request(request)?;
         let queues = body.mq_set.iter().filter_map(locked_queue);
         self.deps
             .clients
@@ -233,7 +270,7 @@ impl BrokerProcessor {
             .groups()
             .map(|(group, members)| {
                 let rows = members.map(|member| ProducerInfo {
-                    client_id: member.client_id.clone(),
+                    client_id: member.client_id.to_string(),
                     language: member.language.name().to_owned(),
                     last_update_timestamp: member.last_seen.0,
                     remote_ip: member.channel.peer().to_string(),
@@ -246,6 +283,15 @@ impl BrokerProcessor {
     }
 }
 
+fn lock_request(request: &Command) -> Result<(LockBatchRequest, GroupName), Refusal> {
+    let body = LockBatchRequest::parse(&request.body.contiguous())?;
+    if body.mq_set.len() > LOCKED_QUEUES_MAX {
+        return Err(too_many("queues in a request", LOCKED_QUEUES_MAX));
+    }
+    let group = group_name(&body.consumer_group)?;
+    Ok((body, group))
+}
+
 fn locked_queue(queue: &MessageQueue) -> Option<(TopicName, QueueId)> {
     let topic = TopicName::parse(&queue.topic).ok()?;
     Some((topic, QueueId::from_wire(queue.queue_id)?))
@@ -254,7 +300,7 @@ fn locked_queue(queue: &MessageQueue) -> Option<(TopicName, QueueId)> {
 fn connection_row(member: &Member<Connection>) -> ClientConnection {
     ClientConnection {
         client_addr: member.channel.peer().to_string(),
-        client_id: member.client_id.clone(),
+        client_id: member.client_id.to_string(),
         language: member.language.name().to_owned(),
         version: member.version,
     }

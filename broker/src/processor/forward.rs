@@ -62,7 +62,7 @@ impl BrokerProcessor {
         let member = consumers.group(&group).and_then(|group| {
             group
                 .members()
-                .find(|member| member.client_id == *client_id)
+                .find(|member| *member.client_id == *client_id)
         });
         let member = member
             .ok_or_else(|| Refusal::system_error(format!("The Consumer {who} not online")))?;

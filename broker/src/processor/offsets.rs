@@ -89,7 +89,7 @@ impl BrokerProcessor {
     }
 
     /// Refuses a position in a queue that is not there and never was, so that clients cannot fill the table with them.
-    fn check_queue(
+    pub(super) fn check_queue(
         &self,
         topic: &TopicName,
         group: &GroupName,

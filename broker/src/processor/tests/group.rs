@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use rocket_protocol::body::{
-    ConsumerConnection, ConsumerList, LockBatchRequest, LockBatchResponse, MessageQueue,
+    ConsumerConnection, ConsumerData, ConsumerList, HeartbeatData, LockBatchRequest,
+    LockBatchResponse, MessageQueue, ProducerData, SubscriptionData,
 };
 use rocket_protocol::header::{
     ConsumerGroupHeader, GetConsumerRunningInfoHeader, UnregisterClientHeader,
@@ -84,35 +86,135 @@ async fn a_group_without_members_has_no_list_and_is_not_online() {
     world.stop().await;
 }
 
+fn lock(client_id: &str, group: &str, topic: &str, queues: &[i32]) -> Command {
+    let queue = |id: &i32| MessageQueue {
+        broker_name: "broker-a".to_owned(),
+        queue_id: *id,
+        topic: topic.to_owned(),
+    };
+    let body = LockBatchRequest {
+        client_id: client_id.to_owned(),
+        consumer_group: group.to_owned(),
+        mq_set: queues.iter().map(queue).collect(),
+        only_this_broker: false,
+    };
+    Command::request(RequestCode::LOCK_BATCH_MQ).with_body(body.to_json())
+}
+
+async fn locked(client: &Peer, request: Command) -> Vec<i32> {
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    let body = LockBatchResponse::parse(&response.body.contiguous()).unwrap();
+    let ids = body.lock_ok_mq_set.iter().map(|queue| queue.queue_id);
+    ids.collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queue_locks_have_one_owner_and_expire() {
     let world = World::new().await;
     let client = world.client().await;
-    let lock = async |client_id: &str| {
-        let body = LockBatchRequest {
-            client_id: client_id.to_owned(),
-            consumer_group: "g".to_owned(),
-            mq_set: vec![MessageQueue {
-                broker_name: "broker-a".to_owned(),
-                queue_id: 1,
-                topic: "orders".to_owned(),
-            }],
-            only_this_broker: false,
-        };
-        let request = Command::request(RequestCode::LOCK_BATCH_MQ).with_body(body.to_json());
-        let response = client.expect(request, ResponseCode::SUCCESS).await;
-        LockBatchResponse::parse(&response.body.contiguous())
-            .unwrap()
-            .lock_ok_mq_set
-            .len()
-    };
-    assert_eq!(lock("a").await, 1);
-    assert_eq!(lock("b").await, 0);
+    client.send_ok("orders", 0, "x", "").await;
+    client.heartbeat("c1", "g", "orders", "*").await;
+    let lock = async |client_id| locked(&client, lock(client_id, "g", "orders", &[1])).await;
+    assert_eq!(lock("a").await, [1]);
+    assert!(lock("b").await.is_empty());
     world.advance(Duration::from_mins(1));
-    assert_eq!(lock("b").await, 0);
+    assert!(lock("b").await.is_empty());
     world.advance(Duration::from_millis(1));
-    assert_eq!(lock("b").await, 1);
-    assert_eq!(lock("a").await, 0);
+    assert_eq!(lock("b").await, [1]);
+    assert!(lock("a").await.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_queues_and_groups_that_are_there_are_locked() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("orders", 0, "x", "").await;
+    client
+        .expect(
+            lock("a", "g", "orders", &[0]),
+            ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST,
+        )
+        .await;
+    client.heartbeat("c1", "g", "orders", "*").await;
+    assert_eq!(
+        locked(&client, lock("a", "g", "orders", &[0, 3, 4, -1])).await,
+        [0, 3]
+    );
+    assert!(
+        locked(&client, lock("a", "g", "nothing", &[0]))
+            .await
+            .is_empty()
+    );
+    let giant = "c".repeat(1025);
+    client
+        .expect(
+            lock(&giant, "g", "orders", &[0]),
+            ResponseCode::INVALID_PARAMETER,
+        )
+        .await;
+    let many: Vec<i32> = (0..65_537).collect();
+    client
+        .expect(
+            lock("a", "g", "orders", &many),
+            ResponseCode::INVALID_PARAMETER,
+        )
+        .await;
+    world.stop().await;
+}
+
+fn heartbeat(client_id: &str, groups: usize, subscriptions: usize) -> Command {
+    let producer = |index| ProducerData {
+        group_name: format!("p{index}"),
+    };
+    let subscription = |index| SubscriptionData {
+        topic: format!("t{index}"),
+        ..SubscriptionData::default()
+    };
+    let data = HeartbeatData {
+        client_id: client_id.to_owned(),
+        producer_data_set: (0..groups).map(producer).collect(),
+        consumer_data_set: vec![ConsumerData {
+            group_name: "g".to_owned(),
+            subscription_data_set: (0..subscriptions).map(subscription).collect(),
+            ..ConsumerData::default()
+        }],
+        ..HeartbeatData::default()
+    };
+    Command::request(RequestCode::HEART_BEAT).with_body(serde_json::to_vec(&data).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_heartbeat_makes_the_broker_keep_is_bounded() {
+    let world = World::new().await;
+    let client = world.client().await;
+    for (request, code) in [
+        (
+            heartbeat(&"c".repeat(1025), 1, 1),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+        (heartbeat("c", 4096, 1), ResponseCode::INVALID_PARAMETER),
+        (heartbeat("c", 1, 4097), ResponseCode::INVALID_PARAMETER),
+    ] {
+        client.expect(request, code).await;
+        let producers = world.processor.deps.clients.producers.read();
+        assert_eq!(producers.groups().count(), 0);
+    }
+    client
+        .expect(
+            heartbeat(&"c".repeat(1024), 4095, 4096),
+            ResponseCode::SUCCESS,
+        )
+        .await;
+    let ids: Vec<Arc<str>> = {
+        let producers = world.processor.deps.clients.producers.read();
+        ["p0", "p4094"]
+            .iter()
+            .flat_map(|group| producers.members(group))
+            .map(|member| Arc::clone(&member.client_id))
+            .collect()
+    };
+    assert!(Arc::ptr_eq(&ids[0], &ids[1]), "one text for all groups");
     world.stop().await;
 }
 
