@@ -22,8 +22,10 @@ pub struct BrokerAnnouncement {
 
 impl Announcement for BrokerAnnouncement {
     fn register(&self) -> Command {
-        let config = self.config.load();
+        // In this order: brokerPermission is changed before the table's version is, so what is told under a new version is the
+        // new one.
         let mut table = (self.topics)();
+        let config = self.config.load();
         if !(config.is_readable() && config.is_writeable()) {
             let allowed = i32::try_from(config.broker_permission).unwrap_or_default();
             for topic in table.topic_config_table.values_mut() {

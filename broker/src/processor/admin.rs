@@ -316,6 +316,9 @@ impl BrokerProcessor {
         let config = self.deps.config.load();
         let topics = &self.deps.metadata.topics;
         self.waiting(|| topics.ensure_system(&config, self.now()))??;
+        if changed.contains(&"brokerPermission") {
+            self.waiting(|| topics.renew(self.now()))??;
+        }
         if !changed.is_empty() {
             (self.deps.topics_changed)();
         }

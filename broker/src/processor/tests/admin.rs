@@ -1,11 +1,19 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rocket_namesrv::RouteTable;
+use rocket_namesrv::table::{Queues, Registration, Rules, Version};
 use rocket_protocol::body::{
-    ConsumeStats, GroupList, KvTable, SubscriptionGroupTable, TopicConfigTable, TopicStats,
+    ConsumeStats, GroupList, KvTable, RegisterBrokerBody, SubscriptionGroupTable, TopicConfigTable, TopicStats,
 };
 use rocket_protocol::header::{CreateTopicHeader, QueryMessageHeader};
-use rocket_protocol::{Command, RequestCode, ResponseCode};
+use rocket_protocol::{Command, RequestCode, ResponseCode, UnixMillis};
 
 use super::{World, pull_header};
+use crate::announcement::BrokerAnnouncement;
 use crate::metrics::Metrics;
+use crate::registration::Announcement as _;
 
 fn create(topic: &'static str, queues: i32, attributes: Option<&'static str>) -> Command {
     let header = CreateTopicHeader {
@@ -217,5 +225,70 @@ async fn messages_are_found_by_key_and_by_unique_key() {
     client
         .expect(query("k3", false), ResponseCode::QUERY_NOT_FOUND)
         .await;
+    world.stop().await;
+}
+
+/// What name servers make of what the broker tells them now.
+fn told(world: &World) -> Registration {
+    let deps = &world.processor.deps;
+    let metadata = Arc::clone(&deps.metadata);
+    let announcement = BrokerAnnouncement {
+        identity: Arc::clone(&deps.identity),
+        config: Arc::clone(&deps.config),
+        topics: Arc::new(move || metadata.topics.to_body()),
+    };
+    let body = announcement.register().body.contiguous();
+    let table = RegisterBrokerBody::parse(&body)
+        .unwrap()
+        .topic_config_serialize_wrapper;
+    let queues = |perm| Queues {
+        read: 1,
+        write: 1,
+        perm,
+        sys_flag: 0,
+    };
+    let topics: BTreeMap<_, _> = table
+        .topic_config_table
+        .iter()
+        .map(|(name, topic)| (name.clone(), queues(u32::try_from(topic.perm).unwrap())))
+        .collect();
+    Registration {
+        cluster: "C".to_owned(),
+        name: "broker-a".to_owned(),
+        addr: "a:1".to_owned(),
+        id: 0,
+        ha_addr: "a:2".to_owned(),
+        expiry: None,
+        acting_master: None,
+        zone: None,
+        topics: Some(topics),
+        version: Version {
+            state: table.data_version.state_version,
+            timestamp: table.data_version.timestamp,
+            counter: table.data_version.counter,
+        },
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_permission_of_the_broker_changes_its_routes_at_once() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("orders", 0, "x", "").await;
+    let mut table = RouteTable::new(Rules::default());
+    let mut perm = || {
+        table.register(told(&world), 1, UnixMillis(0)).unwrap();
+        table.route("orders").unwrap().queues["broker-a"].perm
+    };
+    assert_eq!(perm(), 6);
+    let nudges = || world.topics_changed.load(Ordering::SeqCst);
+    for (value, expected) in [("4", 4), ("6", 6)] {
+        let before = nudges();
+        let update = Command::request(RequestCode::UPDATE_BROKER_CONFIG)
+            .with_body(format!("brokerPermission={value}\n").into_bytes());
+        client.expect(update, ResponseCode::SUCCESS).await;
+        assert_eq!(perm(), expected);
+        assert!(nudges() > before, "name servers are told at once");
+    }
     world.stop().await;
 }
