@@ -74,6 +74,16 @@ pub enum Problem {
         /// Which ones, and what would be right.
         why: String,
     },
+    /// A key without effect here was to be changed.
+    #[error("{place}: {key} has no effect: {why}")]
+    NoEffect {
+        /// Where.
+        place: Place,
+        /// The key.
+        key: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// A key that needs a restart was to be changed while the broker runs.
     #[error("{place}: {key} is read at start only; change it in the configuration and restart")]
     NeedsRestart {

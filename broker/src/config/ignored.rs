@@ -1,4 +1,7 @@
-//! RocketMQ's keys that are accepted and do nothing here, each with the reason. A warning at start names the ones that were given.
+//! RocketMQ's keys that are accepted and do nothing here, each with the reason. A warning at start names the ones that were given;
+//! a value that asks for what this broker would not do ends the start.
+
+use std::path::Path;
 
 /// A key without effect.
 #[derive(Debug, Clone, Copy)]
@@ -7,43 +10,95 @@ pub struct Ignored {
     pub name: &'static str,
     /// Why it does nothing.
     pub why: &'static str,
+    /// The values that promise nothing that is not so.
+    pub takes: Takes,
+}
+
+/// Which values of a key without effect are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    /// All.
+    Any,
+    /// `false`.
+    False,
+    /// The path of this name below storePathRootDir.
+    BelowRoot(&'static str),
+}
+
+impl Ignored {
+    /// Why a value is not accepted. `root`: storePathRootDir.
+    ///
+    /// # Errors
+    /// What is accepted.
+    pub fn check(&self, value: &str, root: &str) -> Result<(), String> {
+        let value = value.trim();
+        match self.takes {
+            Takes::Any => Ok(()),
+            Takes::False if value.eq_ignore_ascii_case("false") => Ok(()),
+            Takes::False => Err(format!("must be false: {}", self.why)),
+            Takes::BelowRoot(name) => {
+                let own = Path::new(root).join(name);
+                if Path::new(value) == own {
+                    return Ok(());
+                }
+                Err(format!("must be {}: {}", own.display(), self.why))
+            }
+        }
+    }
 }
 
 const fn list<const N: usize>(names: [&'static str; N], why: &'static str) -> [Ignored; N] {
-    let mut keys = [Ignored { name: "", why }; N];
+    taking(names, why, Takes::Any)
+}
+
+const fn taking<const N: usize>(
+    names: [&'static str; N],
+    why: &'static str,
+    takes: Takes,
+) -> [Ignored; N] {
+    let mut keys = [Ignored {
+        name: "",
+        why,
+        takes,
+    }; N];
     let mut index = 0;
     while index < N {
         #[expect(clippy::indexing_slicing, reason = "index < N, at compile time")]
         {
-            keys[index] = Ignored {
-                name: names[index],
-                why,
-            };
+            keys[index].name = names[index];
         }
         index += 1;
     }
     keys
 }
 
-const fn join<const A: usize, const B: usize, const N: usize>(
-    a: [Ignored; A],
-    b: [Ignored; B],
-) -> [Ignored; N] {
-    assert!(
-        A + B == N,
-        "the length of a joined list is the sum of its parts"
-    );
-    let mut keys = [Ignored { name: "", why: "" }; N];
-    let mut index = 0;
-    while index < N {
-        #[expect(
-            clippy::indexing_slicing,
-            reason = "both indices are below the lengths, at compile time"
-        )]
-        {
-            keys[index] = if index < A { a[index] } else { b[index - A] };
+const fn total(lists: &[&[Ignored]]) -> usize {
+    let (mut len, mut rest) = (0, lists);
+    while let Some((first, others)) = rest.split_first() {
+        len += first.len();
+        rest = others;
+    }
+    len
+}
+
+const fn join<const N: usize>(lists: &[&[Ignored]]) -> [Ignored; N] {
+    let mut keys = [Ignored {
+        name: "",
+        why: "",
+        takes: Takes::Any,
+    }; N];
+    let (mut index, mut rest) = (0, lists);
+    while let Some((first, others)) = rest.split_first() {
+        let mut first = *first;
+        while let Some((key, behind)) = first.split_first() {
+            #[expect(clippy::indexing_slicing, reason = "N is the total, at compile time")]
+            {
+                keys[index] = *key;
+            }
+            index += 1;
+            first = behind;
         }
-        index += 1;
+        rest = others;
     }
     keys
 }
@@ -99,11 +154,23 @@ const QUEUE_TIMES: [Ignored; 9] = list(
     "requests do not wait in queues of their own; the append queue is bounded and answers SYSTEM_BUSY when full",
 );
 
-const WRITING: [Ignored; 24] = list(
+const PLACES: &str = "all data lies below storePathRootDir";
+const PATHS: [Ignored; 3] = [
+    below_root("storePathCommitLog", "commitlog"),
+    below_root("storePathConsumeQueue", "consumequeue"),
+    below_root("storePathIndex", "index"),
+];
+
+const fn below_root(name: &'static str, folder: &'static str) -> Ignored {
+    Ignored {
+        name,
+        why: PLACES,
+        takes: Takes::BelowRoot(folder),
+    }
+}
+
+const WRITING: [Ignored; 21] = list(
     [
-        "storePathCommitLog",
-        "storePathConsumeQueue",
-        "storePathIndex",
         "storeCheckpoint",
         "abortFile",
         "commitIntervalCommitLog",
@@ -168,7 +235,7 @@ const OTHER_HA: [Ignored; 21] = list(
     "replication follows a protocol of its own; mastership is decided by the operator",
 );
 
-const ABSENT: [Ignored; 26] = list(
+const ABSENT: [Ignored; 23] = list(
     [
         "storeType",
         "rocketmqHome",
@@ -186,9 +253,6 @@ const ABSENT: [Ignored; 26] = list(
         "enableCompaction",
         "enableLmq",
         "enableMultiDispatch",
-        "aclEnable",
-        "authenticationEnabled",
-        "authorizationEnabled",
         "enableDetailStat",
         "highSpeedMode",
         "disableConsumeIfConsumerReadSlowly",
@@ -200,7 +264,7 @@ const ABSENT: [Ignored; 26] = list(
     "this broker has no such part, or it cannot be turned off",
 );
 
-const SMALL: [Ignored; 14] = list(
+const SMALL: [Ignored; 12] = list(
     [
         "forceRegister",
         "compressedRegister",
@@ -214,21 +278,37 @@ const SMALL: [Ignored; 14] = list(
         "serverSocketSndBufSize",
         "serverSocketRcvBufSize",
         "serverTcpNoDelay",
-        "useTLS",
-        "tlsEnable",
     ],
     "has a fixed value here (metrics: see metricsPort)",
 );
 
+const ACCESS: [Ignored; 3] = taking(
+    ["aclEnable", "authenticationEnabled", "authorizationEnabled"],
+    "this broker has no access control",
+    Takes::False,
+);
+
+const TLS: [Ignored; 2] = taking(
+    ["useTLS", "tlsEnable"],
+    "this broker has no TLS",
+    Takes::False,
+);
+
 /// The broker's.
 pub const BROKER: &[Ignored] = &JOINED;
-const JOINED: [Ignored; 130] = join::<69, 61, 130>(
-    join::<63, 6, 69>(
-        join::<39, 24, 63>(join::<30, 9, 39>(POOLS, QUEUE_TIMES), WRITING),
-        DELETING,
-    ),
-    join::<47, 14, 61>(join::<21, 26, 47>(OTHER_HA, ABSENT), SMALL),
-);
+const JOINED: [Ignored; total(LISTS)] = join(LISTS);
+const LISTS: &[&[Ignored]] = &[
+    &POOLS,
+    &QUEUE_TIMES,
+    &PATHS,
+    &WRITING,
+    &DELETING,
+    &OTHER_HA,
+    &ABSENT,
+    &SMALL,
+    &ACCESS,
+    &TLS,
+];
 
 /// The name server's.
 pub const NAMESRV: &[Ignored] = &NAMESRV_LIST;

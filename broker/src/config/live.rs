@@ -35,17 +35,20 @@ impl LiveConfig {
     /// Changes hot keys from properties text, all or none; the change lasts until the process ends. Returns the names of the changed keys.
     ///
     /// # Errors
-    /// Unknown keys, bad values, and keys that are read at start only and would change.
+    /// Unknown keys, keys without effect, bad values, and keys that are read at start only and would change.
     pub fn update(&self, properties: &str) -> Result<Vec<&'static str>, Error> {
         let _guard = self.updating.lock();
         let mut next = BrokerConfig::clone(&self.current.load());
         let mut changed = Vec::new();
         let mut problems = Vec::new();
         for entry in source::properties(properties, |_| Place::Request)? {
-            if BrokerConfig::IGNORED
-                .iter()
-                .any(|ignored| ignored.name == entry.key)
-            {
+            let mut ignored = BrokerConfig::IGNORED.iter();
+            if let Some(ignored) = ignored.find(|ignored| ignored.name == entry.key) {
+                problems.push(Problem::NoEffect {
+                    place: entry.place,
+                    key: ignored.name,
+                    why: ignored.why,
+                });
                 continue;
             }
             let Some(key) = BrokerConfig::key(&entry.key) else {

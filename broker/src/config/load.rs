@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::{Error, Place, Problem};
+use super::ignored::Ignored;
 use super::source::{self, Entry};
 use super::table::{Settings, apply};
 
@@ -37,12 +38,14 @@ pub(super) fn from_entries<S: Settings>(
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let mut given: BTreeMap<String, Place> = BTreeMap::new();
+    let mut without_effect: BTreeMap<&'static str, (&'static Ignored, Entry)> = BTreeMap::new();
     for entry in entries {
         if let Some(ignored) = S::IGNORED.iter().find(|ignored| ignored.name == entry.key) {
             warnings.push(format!(
                 "{}: {} has no effect: {}",
                 entry.place, entry.key, ignored.why
             ));
+            without_effect.insert(ignored.name, (ignored, entry));
             continue;
         }
         if let Err(problem) = apply(&mut config, &entry) {
@@ -57,6 +60,17 @@ pub(super) fn from_entries<S: Settings>(
                 "{}: {} was given before, at {before}; this one counts",
                 entry.place, entry.key
             ));
+        }
+    }
+    let root = config.get("storePathRootDir").unwrap_or_default();
+    for (ignored, entry) in without_effect.into_values() {
+        if let Err(why) = ignored.check(&entry.value, &root) {
+            problems.push(Problem::BadValue {
+                place: entry.place,
+                key: ignored.name,
+                value: entry.value,
+                why,
+            });
         }
     }
     if problems.is_empty() {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::broker::BrokerConfig;
+use super::ignored::Takes;
 use super::namesrv::NamesrvConfig;
 use super::table::{Apply, Key, Origin, Settings};
 
@@ -98,11 +99,18 @@ pub fn markdown() -> String {
         );
         let mut why = "";
         for key in ignored {
+            let must = match key.takes {
+                Takes::Any => "",
+                Takes::False => " (any value but `false` ends the start)",
+                Takes::BelowRoot(_) => {
+                    " (a path that is not RocketMQ's default below it ends the start)"
+                }
+            };
             if key.why == why {
                 let _ = write!(out, ", `{}`", key.name);
             } else {
                 why = key.why;
-                let _ = write!(out, "\n\n- {why}: `{}`", key.name);
+                let _ = write!(out, "\n\n- {why}{must}: `{}`", key.name);
             }
         }
         out.push('\n');

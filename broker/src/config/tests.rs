@@ -204,6 +204,48 @@ fn keys_without_effect_are_accepted_and_named() {
 }
 
 #[test]
+fn what_this_broker_does_not_protect_is_not_taken_as_protected() {
+    for key in [
+        "aclEnable",
+        "authenticationEnabled",
+        "authorizationEnabled",
+        "useTLS",
+        "tlsEnable",
+    ] {
+        assert!(of(&format!("{key}=false")).is_ok(), "{key}");
+        for value in ["true", "TRUE", "", "yes"] {
+            let message = of(&format!("{key}={value}")).unwrap_err();
+            let start = format!("broker.conf:1: {key} = `{value}`: must be false: ");
+            assert!(message.starts_with(&start), "{message}");
+        }
+        assert!(of(&format!("{key}=true\n{key}=false")).is_ok(), "{key}");
+    }
+}
+
+#[test]
+fn data_is_where_the_configuration_says_or_the_start_ends() {
+    let root = "storePathRootDir=/data/store\n";
+    for (key, folder) in [
+        ("storePathCommitLog", "commitlog"),
+        ("storePathConsumeQueue", "consumequeue"),
+        ("storePathIndex", "index"),
+    ] {
+        for path in [
+            format!("/data/store/{folder}"),
+            format!("/data//store/{folder}/"),
+        ] {
+            assert!(of(&format!("{key}={path}\n{root}")).is_ok(), "{path}");
+        }
+        assert_eq!(
+            of(&format!("{key}=/fast/{folder}\n{root}")).unwrap_err(),
+            format!(
+                "broker.conf:1: {key} = `/fast/{folder}`: must be /data/store/{folder}: all data lies below storePathRootDir"
+            )
+        );
+    }
+}
+
+#[test]
 fn a_key_given_twice_counts_last_and_is_named() {
     let loaded = of("listenPort=1\nlistenPort=2").unwrap();
     assert_eq!(loaded.config.listen_port, 2);
@@ -315,6 +357,13 @@ fn a_running_broker_takes_hot_keys_only_and_all_or_none() {
     );
     assert!(!live.load().auto_create_topic_enable);
     assert!(live.update("nope=1").is_err());
+    assert_eq!(
+        live.update("autoCreateTopicEnable=true\naclEnable=true")
+            .unwrap_err()
+            .to_string(),
+        "request: aclEnable has no effect: this broker has no access control"
+    );
+    assert!(!live.load().auto_create_topic_enable);
 }
 
 #[test]
