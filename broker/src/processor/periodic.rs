@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::delay::Delivery;
+use super::delay::{Delivery, Level};
 use super::{BrokerProcessor, ParkedPull};
 use crate::long_polling::Wake;
 
@@ -124,7 +124,10 @@ impl BrokerProcessor {
 
     async fn deliver_delayed(self: Arc<Self>, stop: CancellationToken) {
         let delays = self.deps.config.load().message_delay_level.0.clone();
-        let mut rests = vec![(Instant::now(), REST_MIN); delays.len()];
+        let mut levels: Vec<_> = (1..)
+            .zip(delays)
+            .map(|(number, delay)| Resting::new(Level::new(number, delay)))
+            .collect();
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -136,25 +139,59 @@ impl BrokerProcessor {
                 continue;
             }
             let begun = self.now();
-            for (index, (delay, (until, rest))) in delays.iter().zip(&mut rests).enumerate() {
-                if Instant::now() < *until {
-                    continue;
-                }
-                let level = index + 1;
-                let delivery = tokio::select! {
-                    () = stop.cancelled() => return,
-                    delivery = self.deliver_level(level, *delay) => delivery,
-                };
-                match delivery {
-                    Delivery::Done => *rest = REST_MIN,
-                    Delivery::Failed => {
-                        tracing::warn!(level, rest = ?rest, "a delayed message was not promised, it will be tried again");
-                        *until = Instant::now() + *rest;
-                        *rest = (*rest * 2).min(REST_MAX);
-                    }
-                }
+            while self.deliver_round(&mut levels, &stop).await {}
+            if stop.is_cancelled() {
+                return;
             }
             self.delays_seen.store(begun.0, Ordering::Release);
+        }
+    }
+
+    /// Delivers a batch of each level, so that none waits for what another one has left. `true`: there may be more.
+    async fn deliver_round(
+        self: &Arc<Self>,
+        levels: &mut [Resting],
+        stop: &CancellationToken,
+    ) -> bool {
+        let mut has_more = false;
+        for resting in levels {
+            // Only between batches: what is appended is to be counted.
+            if stop.is_cancelled() {
+                return false;
+            }
+            if Instant::now() < resting.until {
+                continue;
+            }
+            match self.deliver_level(&mut resting.level).await {
+                Delivery::Done => resting.rest = REST_MIN,
+                Delivery::More => {
+                    resting.rest = REST_MIN;
+                    has_more = true;
+                }
+                Delivery::Failed => {
+                    tracing::warn!(level = resting.level.number(), rest = ?resting.rest, "a delayed message was not promised, it will be tried again");
+                    resting.until = Instant::now() + resting.rest;
+                    resting.rest = (resting.rest * 2).min(REST_MAX);
+                }
+            }
+        }
+        has_more
+    }
+}
+
+/// A delay level that rests after a failed delivery: until when, and for how long after the next one.
+struct Resting {
+    level: Level,
+    until: Instant,
+    rest: Duration,
+}
+
+impl Resting {
+    fn new(level: Level) -> Self {
+        Self {
+            level,
+            until: Instant::now(),
+            rest: REST_MIN,
         }
     }
 }

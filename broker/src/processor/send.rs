@@ -125,7 +125,12 @@ impl BrokerProcessor {
 
     /// Hands messages to the store, which writes them when all of this read were served; those that are not taken are completed
     /// at once.
-    fn append(&self, messages: &[MessageRef<'_>], promise: Promise, completion: PendingSend) {
+    pub(super) fn append(
+        &self,
+        messages: &[MessageRef<'_>],
+        promise: Promise,
+        completion: PendingSend,
+    ) {
         use rocket_store::Completion as _;
         if let Err(refused) = self.deps.store.append(messages, promise, completion) {
             let (pending, status) = refused.into_parts();

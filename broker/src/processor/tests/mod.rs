@@ -1,6 +1,7 @@
 //! The processors over real sockets, on a real store in a temporary folder. Time is the test's own.
 
 mod admin;
+mod delay;
 mod group;
 mod making;
 mod offset;
