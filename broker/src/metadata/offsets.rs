@@ -120,11 +120,16 @@ impl Offsets {
         if self.has_reset(topic, group, queue) {
             return false;
         }
+        self.put(topic, group, queue, offset);
+        true
+    }
+
+    /// As [`Offsets::commit`] by order of an administrator, which counts in any case.
+    fn put(&self, topic: &TopicName, group: &GroupName, queue: QueueId, offset: i64) {
         self.set(topic, group, queue, |cell| {
             cell.committed.store(offset, Ordering::Relaxed);
         });
         self.is_changed.store(true, Ordering::Relaxed);
-        true
     }
 
     /// Remembers what the group was given; for statistics, lost at a restart.
@@ -137,10 +142,11 @@ impl Offsets {
     /// Sets positions by order of an administrator; the next pull of each queue is answered with its new offset.
     pub fn reset(&self, topic: &TopicName, group: &GroupName, offsets: &[(QueueId, i64)]) {
         for (queue, offset) in offsets {
-            self.commit(topic, group, *queue, *offset);
+            // First, so that no commit of the group comes behind the new position.
             self.resets
                 .lock()
                 .insert((topic.clone(), group.clone(), *queue), *offset);
+            self.put(topic, group, *queue, *offset);
         }
     }
 
@@ -153,10 +159,12 @@ impl Offsets {
         resets.remove(&(topic.clone(), group.clone(), queue))
     }
 
-    /// Copies positions of `from` to `to` in one topic.
+    /// Copies positions of `from` to `to` in one topic. That is an administrator's order too, and takes the place of one that
+    /// `to` was not told yet.
     pub fn copy(&self, topic: &TopicName, from: &GroupName, to: &GroupName) {
         for (queue, offset) in self.queues(topic.as_str(), from.as_str()) {
-            self.commit(topic, to, queue, offset);
+            self.take_reset(topic, to, queue);
+            self.put(topic, to, queue, offset);
         }
     }
 
@@ -190,6 +198,8 @@ impl Offsets {
     /// Forgets all positions in a topic.
     pub fn forget_topic(&self, topic: &str) {
         self.table.write().remove(topic);
+        let mut resets = self.resets.lock();
+        resets.retain(|(of, _, _), _| of.as_str() != topic);
         self.is_changed.store(true, Ordering::Relaxed);
     }
 
@@ -199,6 +209,8 @@ impl Offsets {
             groups.remove(group);
             !groups.is_empty()
         });
+        let mut resets = self.resets.lock();
+        resets.retain(|(_, of, _), _| of.as_str() != group);
         self.is_changed.store(true, Ordering::Relaxed);
     }
 
@@ -345,6 +357,33 @@ mod tests {
         assert_eq!(offsets.take_reset(&topic(), &group(), Q), Some(2));
         assert_eq!(offsets.take_reset(&topic(), &group(), Q), None);
         assert!(offsets.commit(&topic(), &group(), Q, 3));
+    }
+
+    #[test]
+    fn the_last_order_of_an_administrator_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = Offsets::open(dir.path()).unwrap();
+        offsets.reset(&topic(), &group(), &[(Q, 2)]);
+        offsets.reset(&topic(), &group(), &[(Q, 7)]);
+        assert_eq!(offsets.committed("t", "g", Q), Some(7));
+        let other = GroupName::parse("h").unwrap();
+        offsets.commit(&topic(), &other, Q, 4);
+        offsets.copy(&topic(), &other, &group());
+        assert_eq!(offsets.committed("t", "g", Q), Some(4));
+        assert_eq!(offsets.take_reset(&topic(), &group(), Q), None);
+    }
+
+    #[test]
+    fn an_order_ends_with_its_topic_or_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = Offsets::open(dir.path()).unwrap();
+        offsets.reset(&topic(), &group(), &[(Q, 2)]);
+        offsets.forget_group("g");
+        assert!(offsets.commit(&topic(), &group(), Q, 1));
+        offsets.reset(&topic(), &group(), &[(Q, 2)]);
+        offsets.forget_topic("t");
+        assert!(offsets.commit(&topic(), &group(), Q, 1));
+        assert_eq!(offsets.take_reset(&topic(), &group(), Q), None);
     }
 
     #[test]
