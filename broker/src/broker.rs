@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 use rocket_remoting::{ConnectionLimits, Server, ServerConfig, StatsSnapshot};
 use rocket_store::{
-    Arrival, Clock, CloseError, FlushFailure, OpenError, Removed, Store, StoreEvents,
+    Arrival, Clock, CloseError, FlushFailure, Health, OpenError, Removed, Store, StoreEvents,
 };
 
 use crate::announcement::BrokerAnnouncement;
@@ -31,6 +31,9 @@ use crate::refuser::Refuser;
 use crate::registration::{Plan, Registration};
 use crate::retention::{self, GroupReaders};
 use crate::{clock, http, recovered, store_settings};
+
+/// After which time is tried again to read what a recovery left to be put into the queues.
+const QUEUES_RETRY: Duration = Duration::from_millis(100);
 
 /// Why a broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -423,6 +426,14 @@ impl Port {
     }
 }
 
+/// Waits until all that a recovery found is in the queues: before that whoever asked for a queue's end would be told one in the
+/// middle. In vain when the store has failed; the process is about to end then.
+fn fill_queues(store: &BrokerStore) {
+    while !store.catch_up() && store.health() == Health::Writable {
+        std::thread::sleep(QUEUES_RETRY);
+    }
+}
+
 /// What is on disk.
 struct Kept {
     store: Arc<BrokerStore>,
@@ -462,6 +473,7 @@ impl Kept {
                 source,
             })?;
             recovered::tell(&dir, &report, store_settings::flush(&config));
+            fill_queues(&store);
             let metadata = Metadata::open(&dir, &config, clock::now())?;
             Ok(Self {
                 store: Arc::new(store),

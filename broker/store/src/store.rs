@@ -167,11 +167,18 @@ impl<C: Completion> Shared<C> {
         }
     }
 
-    /// Dispatches on this thread what is visible by now, so that whoever saw a message acknowledged finds it.
-    fn catch_up(&self) {
+    /// Dispatches on this thread what is visible by now, so that whoever saw a message acknowledged finds it. Not what comes
+    /// meanwhile: while producers are fast that would have no end. `false`: some of it cannot be dispatched now.
+    fn catch_up(&self) -> bool {
         // See `is_dispatch_urgent`.
         fence(Ordering::SeqCst);
-        while self.engine.is_behind() && self.engine.dispatch_step() == Step::Worked {}
+        let end = self.engine.visible();
+        while self.engine.dispatched() < end {
+            if self.engine.dispatch_step() == Step::Idle {
+                return self.engine.dispatched() >= end;
+            }
+        }
+        true
     }
 
     /// What `get` says; when that is the end of the queue, what it says when all is dispatched that is visible by now.
@@ -396,6 +403,12 @@ impl<C: Completion> Store<C> {
     ) -> GetResult {
         self.engine()
             .get_catching_up(topic, queue_id, from, limits, filter)
+    }
+
+    /// Puts on this thread into queues and index what is visible by now: all that a recovery left over, after [`Store::open`].
+    /// Waits for the disk. `false`: some of it cannot be read now.
+    pub fn catch_up(&self) -> bool {
+        self.shared.catch_up()
     }
 
     /// What of a queue is visible; `None` if the queue never had a visible message.

@@ -12,6 +12,7 @@ mod catching_up;
 mod counted;
 mod damage;
 mod disk;
+mod dispatching;
 mod failures;
 mod opening;
 mod preparing;
