@@ -83,7 +83,8 @@ impl BrokerProcessor {
             .unwrap_or_default()
             .parse()
             .map_err(|error| Refusal::system_error(format!("decode message id failed: {error}")))?;
-        let record = self.deps.store.record_at(id.offset).ok_or_else(|| {
+        let read = self.reading(|| self.deps.store.record_at(id.offset))?;
+        let record = read.ok_or_else(|| {
             Refusal::system_error(format!("can not find message by the offset, {}", id.offset))
         })?;
         request.body = record.into();

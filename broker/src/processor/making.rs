@@ -1,14 +1,17 @@
-//! What requests make: topics and consumer groups, on disk before the answer.
+//! What waits for the disk: topics and consumer groups that requests make, on disk before the answer, and messages that single
+//! requests ask for, wherever in the log they are.
 //!
-//! Writing and syncing a file takes milliseconds, during which a connection's task must not keep a worker of the runtime from
-//! others: it gives the worker away meanwhile ([`BrokerProcessor::waiting`]), and only so many do so at a time. Those who
-//! come together are written together (`metadata::writer`).
+//! Writing and syncing a file takes milliseconds, as reading what is not in memory does, during which a connection's task must
+//! not keep a worker of the runtime from others: it gives the worker away meanwhile ([`BrokerProcessor::waiting`],
+//! [`BrokerProcessor::reading`]), and only so many do so at a time. Those who write together are written together
+//! (`metadata::writer`). Pulls have a way of their own (`catch_up`).
 
 use std::sync::Arc;
 
 use rocket_protocol::ResponseCode;
 use rocket_protocol::body::SubscriptionGroupConfig;
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
 
 use super::BrokerProcessor;
 use super::refusal::Refusal;
@@ -16,20 +19,37 @@ use crate::config::BrokerConfig;
 use crate::metadata::CreateGroupError;
 use crate::round;
 
-/// Requests that may wait for metadata to be written at a time. Each holds a thread.
+/// Requests that may wait for metadata to be written, and as many that may read, at a time. Each holds a thread.
 pub(super) const WAITING_MAX: usize = 64;
 
 impl BrokerProcessor {
-    /// Does what waits for the disk, on this thread, while others take over its tasks.
+    /// Writes metadata, on this thread, while others take over its tasks.
     ///
     /// # Errors
     /// Too many do that right now.
     pub(super) fn waiting<T>(&self, work: impl FnOnce() -> T) -> Result<T, Refusal> {
-        let Ok(_place) = self.writers.try_acquire() else {
-            return Err(Refusal::new(
-                ResponseCode::SYSTEM_BUSY,
-                "[REJECTREQUEST]too many topics and groups are being made, start flow control for a while",
-            ));
+        Self::aside(
+            &self.writers,
+            "[REJECTREQUEST]too many topics and groups are being made, start flow control for a while",
+            work,
+        )
+    }
+
+    /// Reads the log where it may not be in memory, on this thread, while others take over its tasks.
+    ///
+    /// # Errors
+    /// Too many do that right now.
+    pub(super) fn reading<T>(&self, work: impl FnOnce() -> T) -> Result<T, Refusal> {
+        Self::aside(
+            &self.readers,
+            "[REJECTREQUEST]too many requests read from the disk, start flow control for a while",
+            work,
+        )
+    }
+
+    fn aside<T>(places: &Semaphore, busy: &str, work: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let Ok(_place) = places.try_acquire() else {
+            return Err(Refusal::new(ResponseCode::SYSTEM_BUSY, busy));
         };
         // Where there is one thread only, as in tests, there is nobody to give the tasks to.
         let has_others = Handle::try_current()

@@ -101,6 +101,8 @@ pub struct BrokerProcessor {
     delays_seen: AtomicI64,
     /// Bounds the requests that wait for metadata to be written.
     writers: Semaphore,
+    /// Bounds the requests that read what may not be in memory.
+    readers: Semaphore,
     /// Bounds the requests that are being forwarded to clients.
     forwards: Arc<Semaphore>,
 }
@@ -131,6 +133,7 @@ impl BrokerProcessor {
             catch_ups: CatchUps::default(),
             delays_seen: AtomicI64::new(i64::MIN),
             writers: Semaphore::new(making::WAITING_MAX),
+            readers: Semaphore::new(making::WAITING_MAX),
             forwards: Arc::new(Semaphore::new(forward::CONCURRENT_MAX)),
         })
     }
@@ -172,14 +175,9 @@ impl BrokerProcessor {
             RequestCode::UPDATE_CONSUMER_OFFSET => self.update_consumer_offset(request),
             RequestCode::GET_MAX_OFFSET => self.max_offset(request),
             RequestCode::GET_MIN_OFFSET => self.min_offset(request),
-            RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => self.search_offset(request),
-            RequestCode::GET_EARLIEST_MSG_STORETIME => self.earliest_store_time(request),
-            RequestCode::INVOKE_BROKER_TO_RESET_OFFSET => self.reset_offset(request),
             RequestCode::CLONE_GROUP_OFFSET => self.clone_group_offset(request),
             RequestCode::GET_ALL_CONSUMER_OFFSET => Ok(self.all_consumer_offsets()),
             RequestCode::GET_ALL_DELAY_OFFSET => Ok(self.all_delay_offsets()),
-            RequestCode::VIEW_MESSAGE_BY_ID => self.view_message(request),
-            RequestCode::QUERY_MESSAGE => self.query_message(request),
             RequestCode::UPDATE_AND_CREATE_TOPIC => self.update_topic(request),
             RequestCode::UPDATE_AND_CREATE_TOPIC_LIST => self.update_topics(request),
             RequestCode::DELETE_TOPIC_IN_BROKER => self.delete_topic(request),
@@ -193,19 +191,34 @@ impl BrokerProcessor {
             RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => Ok(self.all_groups()),
             RequestCode::UPDATE_BROKER_CONFIG => self.update_config(request),
             RequestCode::GET_BROKER_CONFIG => Ok(self.broker_config()),
-            RequestCode::GET_BROKER_RUNTIME_INFO => Ok(self.runtime_info()),
-            RequestCode::GET_TOPIC_STATS_INFO => self.topic_stats(request),
-            RequestCode::GET_CONSUME_STATS => self.consume_stats(request),
-            RequestCode::GET_BROKER_CONSUME_STATS => self.broker_consume_stats(request),
-            RequestCode::QUERY_CONSUME_TIME_SPAN => self.consume_time_span(request),
             RequestCode::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(request),
             RequestCode::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(request),
             RequestCode::VIEW_BROKER_STATS_DATA => self.view_stats(request),
-            _ => Err(Refusal::new(
-                ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
-                format!(" request type {} not supported", request.code),
-            )),
+            _ => self.read_for(request).unwrap_or_else(|| {
+                Err(Refusal::new(
+                    ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
+                    format!(" request type {} not supported", request.code),
+                ))
+            }),
         }
+    }
+
+    /// Answers requests that read messages wherever in the log they are.
+    fn read_for(&self, request: &Command) -> Option<Answer> {
+        let read: fn(&Self, &Command) -> Answer = match request.request_code() {
+            RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => Self::search_offset,
+            RequestCode::GET_EARLIEST_MSG_STORETIME => Self::earliest_store_time,
+            RequestCode::INVOKE_BROKER_TO_RESET_OFFSET => Self::reset_offset,
+            RequestCode::VIEW_MESSAGE_BY_ID => Self::view_message,
+            RequestCode::QUERY_MESSAGE => Self::query_message,
+            RequestCode::GET_TOPIC_STATS_INFO => Self::topic_stats,
+            RequestCode::GET_CONSUME_STATS => Self::consume_stats,
+            RequestCode::GET_BROKER_CONSUME_STATS => Self::broker_consume_stats,
+            RequestCode::QUERY_CONSUME_TIME_SPAN => Self::consume_time_span,
+            RequestCode::GET_BROKER_RUNTIME_INFO => |this, _| Ok(this.runtime_info()),
+            _ => return None,
+        };
+        Some(self.reading(|| read(self, request)).flatten())
     }
 }
 

@@ -44,9 +44,8 @@ impl BrokerProcessor {
         if header.set_zero_if_not_found == Some(false) {
             return not_found("Not found, do not set to zero, maybe this group boot first");
         }
-        if self.queue_start(&topic, queue) <= 0
-            && self.deps.store.is_in_memory(&topic, queue, QueueOffset(0))
-        {
+        let is_in_memory = || self.deps.store.is_in_memory(&topic, queue, QueueOffset(0));
+        if self.queue_start(&topic, queue) <= 0 && self.reading(is_in_memory)? {
             return Ok(offset_answer(0));
         }
         not_found("Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")

@@ -93,8 +93,8 @@ impl BrokerProcessor {
                 format!("the topic[{retry}] sending message is forbidden"),
             ));
         }
-        let bytes = PhysicalOffset::from_wire(header.offset)
-            .and_then(|offset| self.deps.store.record_at(offset));
+        let read = |offset| self.reading(|| self.deps.store.record_at(offset));
+        let bytes = PhysicalOffset::from_wire(header.offset).map_or(Ok(None), read)?;
         let record = bytes
             .as_deref()
             .and_then(|bytes| RecordView::parse(bytes).ok())

@@ -1,7 +1,13 @@
-//! What clients make: bounded, on disk before the answer, and in nobody's way.
+//! What clients make: bounded, on disk before the answer, and in nobody's way. What they read from the disk is neither.
 
-use rocket_protocol::header::UpdateConsumerOffsetHeader;
-use rocket_protocol::{Command, RequestCode, ResponseCode, UnixMillis};
+use std::sync::Arc;
+
+use rocket_protocol::header::{
+    ConsumerSendMsgBackHeader, GetConsumeStatsHeader, GetEarliestMsgStoretimeHeader,
+    GroupTopicHeader, QueryConsumerOffsetHeader, QueryMessageHeader, ResetOffsetHeader,
+    SearchOffsetHeader, TopicHeader, UpdateConsumerOffsetHeader, ViewMessageHeader,
+};
+use rocket_protocol::{Command, HeaderFields, RequestCode, ResponseCode, UnixMillis};
 
 use super::{START, World, pull_header};
 use crate::config::BrokerConfig;
@@ -126,5 +132,128 @@ async fn a_group_lives_for_retention_while_a_member_subscribes_to_the_topic() {
     assert_eq!(is_live(1000), Some(true), "its member subscribes");
     client.heartbeat("c", "g", "other", "*").await;
     assert_eq!(is_live(2000), Some(false), "to something else by now");
+    world.stop().await;
+}
+
+/// Requests that read messages wherever they are.
+fn reading_requests() -> Vec<Command> {
+    fn with(code: RequestCode, header: &impl HeaderFields) -> Command {
+        Command::request(code).with_header(header)
+    }
+    let (topic, consumer_group) = (|| "t".into(), || "g".into());
+    vec![
+        with(
+            RequestCode::SEARCH_OFFSET_BY_TIMESTAMP,
+            &SearchOffsetHeader {
+                topic: topic(),
+                ..SearchOffsetHeader::default()
+            },
+        ),
+        with(
+            RequestCode::GET_EARLIEST_MSG_STORETIME,
+            &GetEarliestMsgStoretimeHeader {
+                topic: topic(),
+                ..GetEarliestMsgStoretimeHeader::default()
+            },
+        ),
+        with(
+            RequestCode::INVOKE_BROKER_TO_RESET_OFFSET,
+            &ResetOffsetHeader {
+                topic: topic(),
+                group: consumer_group(),
+                ..ResetOffsetHeader::default()
+            },
+        ),
+        with(
+            RequestCode::VIEW_MESSAGE_BY_ID,
+            &ViewMessageHeader::default(),
+        ),
+        with(
+            RequestCode::QUERY_MESSAGE,
+            &QueryMessageHeader {
+                topic: topic(),
+                key: "k".into(),
+                max_num: 1,
+                end_timestamp: i64::MAX,
+                ..QueryMessageHeader::default()
+            },
+        ),
+        with(
+            RequestCode::GET_TOPIC_STATS_INFO,
+            &TopicHeader { topic: topic() },
+        ),
+        with(
+            RequestCode::GET_CONSUME_STATS,
+            &GetConsumeStatsHeader {
+                consumer_group: consumer_group(),
+                ..GetConsumeStatsHeader::default()
+            },
+        ),
+        with(
+            RequestCode::QUERY_CONSUME_TIME_SPAN,
+            &GroupTopicHeader {
+                group: consumer_group(),
+                topic: Some(topic()),
+            },
+        ),
+        Command::request(RequestCode::GET_BROKER_CONSUME_STATS).with_ext("isOrder", "false"),
+        Command::request(RequestCode::GET_BROKER_RUNTIME_INFO),
+        with(
+            RequestCode::QUERY_CONSUMER_OFFSET,
+            &QueryConsumerOffsetHeader {
+                consumer_group: consumer_group(),
+                topic: topic(),
+                ..QueryConsumerOffsetHeader::default()
+            },
+        ),
+        with(
+            RequestCode::CONSUMER_SEND_MSG_BACK,
+            &ConsumerSendMsgBackHeader {
+                group: consumer_group(),
+                ..ConsumerSendMsgBackHeader::default()
+            },
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn who_reads_from_the_disk_is_told_to_wait_when_too_many_do() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("t", 0, "x", "KEYS\u{1}k\u{2}").await;
+    client.heartbeat("c", "g", "t", "*").await;
+    let all = u32::try_from(super::super::making::WAITING_MAX).unwrap();
+    let busy = world.processor.readers.acquire_many(all).await.unwrap();
+    for request in reading_requests() {
+        client.expect(request, ResponseCode::SYSTEM_BUSY).await;
+    }
+    // Others are served meanwhile.
+    assert_eq!(client.pull("t", 0, 0).await.bodies, ["x"]);
+    drop(busy);
+    for request in reading_requests() {
+        client.expect(request, ResponseCode::SUCCESS).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn who_reads_from_the_disk_keeps_nobody_else_from_the_only_worker() {
+    let world = World::new().await;
+    let (tell, told) = std::sync::mpsc::channel();
+    let (began, begun) = tokio::sync::oneshot::channel();
+    let mut tasks = tokio::task::JoinSet::new();
+    let processor = Arc::clone(&world.processor);
+    tasks.spawn(async move {
+        let read = processor.reading(|| {
+            began.send(()).unwrap();
+            told.recv_timeout(super::PATIENCE)
+        });
+        read.unwrap().unwrap();
+    });
+    tasks.spawn(async move {
+        begun.await.unwrap();
+        tell.send(()).unwrap();
+    });
+    tasks.join_all().await;
     world.stop().await;
 }
