@@ -23,7 +23,10 @@ impl Refusal {
         }
     }
 
-    pub(super) fn into_command(self) -> Command {
+    pub(super) fn into_command(mut self) -> Command {
+        // It may name what the request brought, and that may be longer than an answer's header.
+        let end = self.remark.floor_char_boundary(REMARK_BYTES_MAX);
+        self.remark.truncate(end);
         Command::response(self.code).with_remark(self.remark)
     }
 
@@ -45,6 +48,9 @@ impl Refusal {
         )
     }
 }
+
+/// Bytes of a remark; nobody reads more.
+const REMARK_BYTES_MAX: usize = 4_096;
 
 /// What RocketMQ adds to remarks that newcomers meet (`FAQUrl`).
 pub(super) const SEE_FAQ: &str =
@@ -99,4 +105,20 @@ fn invalid_name(kind: &str, text: &str, error: &NameError) -> Refusal {
         ),
     };
     Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_is_cut_where_a_letter_ends() {
+        let remark = |len: usize| {
+            let text = format!("{}{}", "x".repeat(len), "\u{e9}".repeat(1 << 20));
+            let command = Refusal::system_error(text).into_command();
+            command.remark.as_deref().unwrap_or_default().len()
+        };
+        assert_eq!(remark(0), 4_096);
+        assert_eq!(remark(1), 4_095);
+    }
 }

@@ -30,6 +30,10 @@ use crate::config::BrokerConfig;
 
 /// Since which client version `maxReconsumeTimes` means what it says (V3_4_9).
 const VERSION_MAX_RECONSUME_TIMES: i32 = 121;
+/// Messages of one batch. The answer names each with up to 57 letters, and a header ends at 16 MiB.
+const BATCH_MESSAGES_MAX: usize = 65_536;
+/// Room for so many messages is kept for the next batch.
+const BATCH_ROOM_KEPT: usize = 1_024;
 /// Bits of sysFlag that only the broker sets.
 const BROKER_SYS_FLAGS: i32 =
     SysFlag::TRANSACTION_MASK | SysFlag::INNER_BATCH | SysFlag::NEED_UNWRAP;
@@ -290,6 +294,11 @@ impl Send<'_> {
         let mut messages = recycled(BATCH.take());
         for part in batch::views(self.body) {
             let part = part.map_err(|error| illegal(error.to_string()))?;
+            if messages.len() >= BATCH_MESSAGES_MAX {
+                return Err(illegal(format!(
+                    "a batch may have {BATCH_MESSAGES_MAX} messages"
+                )));
+            }
             let facts = SendFacts::read(part.properties);
             self.refuse_transaction(&facts)?;
             refuse_timer(&facts)?;
@@ -321,7 +330,10 @@ impl Send<'_> {
         let facts = SendFacts::read(self.view.properties);
         let unique_key = UniqueKey::of(facts.unique_key);
         self.hand_over(&messages, &facts, 0, queue_id, unique_key, reply);
-        BATCH.set(recycled(messages));
+        let room = recycled(messages);
+        if room.capacity() <= BATCH_ROOM_KEPT {
+            BATCH.set(room);
+        }
         Ok(())
     }
 

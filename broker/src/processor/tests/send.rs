@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use rocket_protocol::header::{SendMessageHeader, SendMessageV2Header, ViewMessageHeader};
 use rocket_protocol::message::{BatchMessage, OffsetMessageId, property};
 use rocket_protocol::{Command, HeaderFormat, RecordView, RequestCode, ResponseCode};
+use rocket_remoting::{Client, ClientConfig, NoRequests};
 use rocket_store::PutStatus;
 
 use super::super::pending::put_answer;
@@ -98,6 +99,39 @@ async fn a_batch_gets_adjacent_offsets_and_an_id_for_each_message() {
     header.topic = "%RETRY%g".into();
     let retry = request.with_header(&header);
     client.expect(retry, ResponseCode::MESSAGE_ILLEGAL).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_has_as_many_messages_as_its_answer_can_name() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let mut one = BytesMut::new();
+    BatchMessage {
+        flag: 0,
+        body: "x".into(),
+        properties: "".into(),
+    }
+    .encode(&mut one);
+    let mut header: SendMessageV2Header = send_header("orders", 0, "").into();
+    header.batch = true;
+    let batch = |messages| {
+        Command::request(RequestCode::SEND_BATCH_MESSAGE)
+            .with_header(&header)
+            .with_body(one.repeat(messages))
+    };
+    client
+        .expect(batch(65_537), ResponseCode::MESSAGE_ILLEGAL)
+        .await;
+    // RocketMQ's clients take any header.
+    let mut config = ClientConfig::default();
+    config.limits.frame.header_bytes_max = 16 << 20;
+    let address = world.address.to_string();
+    let client = Client::connect(&address, config, Arc::new(NoRequests)).await;
+    let answer = client.unwrap().call(batch(65_536), super::PATIENCE).await;
+    let sent: rocket_protocol::header::SendMessageResponseHeader =
+        answer.unwrap().header().unwrap();
+    assert_eq!(sent.msg_id.split(',').count(), 65_536);
     world.stop().await;
 }
 
