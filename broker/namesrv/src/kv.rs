@@ -1,21 +1,24 @@
 //! Key-value settings that are kept on disk: `{"configTable":{namespace:{key:value}}}`, RocketMQ's `kvConfig.json`.
 //!
-//! A change is answered after it is on disk: written beside, synced, renamed over, the folder synced. A file that cannot be read ends the
+//! A change is answered after it is on disk: written beside, synced, renamed over, the folder synced. Readers wait for none of
+//! that: they have the table as it was until the next one is there. A file that cannot be read ends the
 //! start: an empty table in its place would be written over it by the next change.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 /// The namespace whose entries say which topics are ordered.
 pub const ORDER_TOPIC_CONFIG: &str = "ORDER_TOPIC_CONFIG";
 
-/// Entries in all namespaces together; RocketMQ sets no bound, and nothing that it uses this for comes near.
-const ENTRIES_MAX: usize = 100_000;
+/// Bytes of all namespaces, keys and values together; RocketMQ sets no bound, and nothing that it uses this for comes near.
+/// Each change writes them all.
+const BYTES_MAX: usize = 1 << 20;
 
 /// What can go wrong. Nothing is changed then.
 #[derive(Debug, thiserror::Error)]
@@ -36,8 +39,8 @@ pub enum Error {
         /// Where it is wrong.
         source: serde_json::Error,
     },
-    /// Too many entries.
-    #[error("the key-value table holds {ENTRIES_MAX} entries and takes no more")]
+    /// Too much; delete something first.
+    #[error("the key-value table would hold more than {BYTES_MAX} bytes")]
     Full,
 }
 
@@ -49,11 +52,25 @@ struct Document {
     table: Namespaces,
 }
 
+impl Document {
+    fn bytes(&self) -> usize {
+        let of_entry = |(key, value): (&String, &String)| key.len() + value.len();
+        let namespaces = self.table.iter();
+        let of_namespace = |(name, entries): (&String, &BTreeMap<String, String>)| {
+            name.len() + entries.iter().map(of_entry).sum::<usize>()
+        };
+        namespaces.map(of_namespace).sum()
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct KvConfig {
     path: PathBuf,
-    document: RwLock<Document>,
+    /// Held for no longer than it takes to clone or to replace the pointer.
+    document: RwLock<Arc<Document>>,
+    /// Held over the write so that two changes reach the disk in the order in which readers see them.
+    changing: Mutex<()>,
 }
 
 impl KvConfig {
@@ -77,18 +94,23 @@ impl KvConfig {
         };
         Ok(Self {
             path: path.to_owned(),
-            document: RwLock::new(document),
+            document: RwLock::new(Arc::new(document)),
+            changing: Mutex::new(()),
         })
+    }
+
+    fn document(&self) -> Arc<Document> {
+        Arc::clone(&self.document.read())
     }
 
     /// The value of a key.
     pub fn get(&self, namespace: &str, key: &str) -> Option<String> {
-        self.document.read().table.get(namespace)?.get(key).cloned()
+        self.document().table.get(namespace)?.get(key).cloned()
     }
 
     /// All entries of a namespace; `None` when it has never had one.
     pub fn namespace(&self, namespace: &str) -> Option<BTreeMap<String, String>> {
-        self.document.read().table.get(namespace).cloned()
+        self.document().table.get(namespace).cloned()
     }
 
     /// Sets a key. Blocks on the disk.
@@ -117,18 +139,19 @@ impl KvConfig {
     }
 
     fn change(&self, change: impl FnOnce(&mut Namespaces)) -> Result<(), Error> {
-        // Held over the write so that two changes reach the disk in the order in which readers see them.
-        let mut document = self.document.write();
-        let mut next = document.clone();
+        let _changing = self.changing.lock();
+        let before = self.document();
+        let mut next = Document::clone(&before);
         change(&mut next.table);
-        if next.table.values().map(BTreeMap::len).sum::<usize>() > ENTRIES_MAX {
+        // A table of RocketMQ's may be larger already; what makes it smaller is always taken.
+        if next.bytes() > BYTES_MAX.max(before.bytes()) {
             return Err(Error::Full);
         }
         self.write(&next).map_err(|source| Error::Io {
             path: self.path.clone(),
             source,
         })?;
-        *document = next;
+        *self.document.write() = Arc::new(next);
         Ok(())
     }
 
@@ -206,5 +229,55 @@ mod tests {
         };
         assert!(kv.put("n", "k", "w").is_err());
         assert_eq!(kv.get("n", "k").as_deref(), Some("v"));
+    }
+
+    #[test]
+    fn the_table_takes_a_mebibyte_and_what_makes_it_smaller() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kvConfig.json");
+        let kv = KvConfig::open(&path).unwrap();
+        let half = "v".repeat(1 << 19);
+        kv.put("n", "a", &half).unwrap();
+        assert!(matches!(kv.put("n", "b", &half), Err(Error::Full)));
+        assert_eq!(kv.get("n", "b"), None);
+        kv.put("n", "b", "v").unwrap();
+        // As RocketMQ may have written it.
+        let large = format!(
+            r#"{{"configTable":{{"n":{{"a":"{half}","b":"{half}","c":"{half}","d":"v"}}}}}}"#
+        );
+        std::fs::write(&path, large).unwrap();
+        let kv = KvConfig::open(&path).unwrap();
+        assert!(matches!(kv.put("n", "d", "vv"), Err(Error::Full)));
+        kv.put("n", "a", "v").unwrap();
+        kv.delete("n", "b").unwrap();
+        kv.put("n", "d", "vv").unwrap();
+    }
+
+    /// The disk is a pipe here that nobody reads yet.
+    #[test]
+    fn readers_do_not_wait_for_the_disk_of_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let kv = Arc::new(KvConfig::open(&folder.path().join("kvConfig.json")).unwrap());
+        kv.put("n", "k", "old").unwrap();
+        let beside = folder.path().join("kvConfig.json.tmp");
+        let made = std::process::Command::new("mkfifo")
+            .arg(&beside)
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let changing = {
+            let kv = Arc::clone(&kv);
+            std::thread::spawn(move || kv.put("n", "k", "new"))
+        };
+        while kv.changing.try_lock().is_some() {
+            std::thread::yield_now();
+        }
+        assert!(kv.document.try_read().is_some(), "readers would wait");
+        assert_eq!(kv.get("n", "k").as_deref(), Some("old"));
+        assert_eq!(kv.namespace("n").unwrap()["k"], "old");
+        // The change ends: a pipe can be written now, and not be synced.
+        std::fs::read(&beside).unwrap();
+        assert!(changing.join().unwrap().is_err());
+        assert_eq!(kv.get("n", "k").as_deref(), Some("old"));
     }
 }
