@@ -18,12 +18,21 @@ pub const TYPE_TAG: &str = "TAG";
 /// Name of the SQL92 expression type on the wire.
 pub const TYPE_SQL92: &str = "SQL92";
 
+/// Bytes of an expression. RocketMQ sets no bound; a subscription is kept as long as its group lives, and its filter as long as a
+/// pull waits.
+pub const EXPRESSION_BYTES_MAX: usize = 16 << 10;
+/// Tags of an expression.
+pub const TAGS_MAX: usize = 1_024;
+
 /// Why an expression is not a filter. The subscriber has to change it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FilterError {
     /// Only separators, no tag.
     #[error("the tag expression {0:?} has no tag")]
     NoTag(String),
+    /// Longer than [`EXPRESSION_BYTES_MAX`], or of more than [`TAGS_MAX`] tags.
+    #[error("an expression may have {EXPRESSION_BYTES_MAX} bytes and {TAGS_MAX} tags")]
+    TooLong,
     /// An expression type that this broker has no filter for.
     #[error("the expression type {0:?} is not supported")]
     UnknownType(String),

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rocket_filter::{Filter, is_tag_type};
+use rocket_filter::{EXPRESSION_BYTES_MAX, Filter, FilterError, TAGS_MAX, is_tag_type};
 use rocket_protocol::body::{
     CheckClientConfig, ClientConnection, ConsumerConnection, ConsumerData, ConsumerList,
     HeartbeatData, LockBatchRequest, LockBatchResponse, MessageQueue, ProducerConnection,
-    ProducerInfo, ProducerTable,
+    ProducerInfo, ProducerTable, SubscriptionData,
 };
 use rocket_protocol::header::{ConsumerGroupHeader, ProducerGroupHeader, UnregisterClientHeader};
 use rocket_protocol::{Command, GroupName, QueueId, ResponseCode, TopicName};
@@ -50,7 +50,25 @@ fn check_bounds(data: &HeartbeatData) -> Result<(), Refusal> {
     {
         return Err(too_many("subscriptions of a group", SUBSCRIPTIONS_MAX));
     }
+    let mut subscriptions = consumers
+        .iter()
+        .flat_map(|consumer| &consumer.subscription_data_set);
+    if !subscriptions.all(is_kept) {
+        return Err(Refusal::new(
+            ResponseCode::INVALID_PARAMETER,
+            FilterError::TooLong.to_string(),
+        ));
+    }
     Ok(())
+}
+
+/// Whether a subscription is short enough to be kept with its texts, of which tools are told.
+fn is_kept(data: &SubscriptionData) -> bool {
+    let tags: usize = data.tags_set.iter().map(String::len).sum();
+    data.sub_string.len() <= EXPRESSION_BYTES_MAX
+        && data.expression_type.len() <= EXPRESSION_BYTES_MAX
+        && tags <= EXPRESSION_BYTES_MAX
+        && data.tags_set.len().max(data.code_set.len()) <= TAGS_MAX
 }
 
 impl BrokerProcessor {

@@ -219,6 +219,51 @@ async fn what_a_heartbeat_makes_the_broker_keep_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_is_too_long_is_not_kept() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let short = SubscriptionData {
+        topic: "orders".to_owned(),
+        sub_string: "t".repeat(16 << 10),
+        ..SubscriptionData::default()
+    };
+    let with = |change: fn(&mut SubscriptionData)| {
+        let mut changed = short.clone();
+        change(&mut changed);
+        changed
+    };
+    for (subscription, code) in [
+        (
+            with(|data| data.sub_string.push('t')),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+        (
+            with(|data| data.tags_set = vec!["t".repeat(9 << 10); 2]),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+        (
+            with(|data| data.code_set = vec![0; 1_025]),
+            ResponseCode::INVALID_PARAMETER,
+        ),
+        (short.clone(), ResponseCode::SUCCESS),
+    ] {
+        let data = HeartbeatData {
+            client_id: "c".to_owned(),
+            consumer_data_set: vec![ConsumerData {
+                group_name: "g".to_owned(),
+                subscription_data_set: vec![subscription],
+                ..ConsumerData::default()
+            }],
+            ..HeartbeatData::default()
+        };
+        let body = serde_json::to_vec(&data).unwrap();
+        let request = Command::request(RequestCode::HEART_BEAT).with_body(body);
+        client.expect(request, code).await;
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_for_a_client_is_passed_on_and_its_answer_back() {
     let world = World::new().await;
     let (listener, mut asked) = Listener::new();
