@@ -24,7 +24,7 @@ use rocket_store::{Promise, PutOutcome};
 use super::BrokerProcessor;
 use super::pending::{PendingSend, ProducerSend, UniqueKey, illegal_message, refuse_send};
 use super::refusal::Refusal;
-use super::send_properties::{kind, promise, refuse_timer, with_properties, without};
+use super::send_properties::{kind, promise, refuse_unserved, with_properties, without};
 use super::send_topics::{SendTopic, put_property};
 use crate::config::BrokerConfig;
 
@@ -222,7 +222,7 @@ impl Send<'_> {
     fn one(&self, reply: &mut Option<Reply>) -> Result<(), Refusal> {
         let facts = SendFacts::read(self.view.properties);
         self.refuse_transaction(&facts)?;
-        refuse_timer(&facts)?;
+        refuse_unserved(&facts, self.topic.is_retry)?;
         let queue_id = self.queue_id();
         let is_usual =
             !self.topic.is_retry && facts.delay.is_none() && !facts.has_broker_properties;
@@ -301,7 +301,7 @@ impl Send<'_> {
             }
             let facts = SendFacts::read(part.properties);
             self.refuse_transaction(&facts)?;
-            refuse_timer(&facts)?;
+            refuse_unserved(&facts, self.topic.is_retry)?;
             if facts.delay.is_some() {
                 return Err(illegal("batch messages cannot be delayed".to_owned()));
             }

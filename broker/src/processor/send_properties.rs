@@ -9,16 +9,19 @@ use rocket_store::Promise;
 use super::refusal::Refusal;
 use crate::metrics::MessageType;
 
-/// Arbitrary delivery times are not served by this version; delivering such a message at once would be wrong.
-pub(super) fn refuse_timer(facts: &SendFacts<'_>) -> Result<(), Refusal> {
+/// Arbitrary delivery times and replies are not served by this version: delivering such a message at once would be wrong, and a
+/// producer that waits for a reply would wait in vain. A retry was taken before, by another broker perhaps.
+pub(super) fn refuse_unserved(facts: &SendFacts<'_>, is_retry: bool) -> Result<(), Refusal> {
+    let refused = |remark| Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark));
     match facts.timer {
-        None => Ok(()),
-        Some(name) => Err(Refusal::new(
-            ResponseCode::MESSAGE_ILLEGAL,
-            format!(
-                "messages with an arbitrary delivery time ({name}) are not supported by this broker version, use a delay level"
-            ),
+        Some(name) => refused(format!(
+            "messages with an arbitrary delivery time ({name}) are not supported by this broker version, use a delay level"
         )),
+        None if facts.is_request && !is_retry => refused(
+            "requests (REPLY_TO_CLIENT) are not supported by this broker version: no reply would come"
+                .to_owned(),
+        ),
+        None => Ok(()),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct SendFacts<'a> {
     pub transaction: Option<&'a str>,
     /// The first of the names that ask for an arbitrary delivery time, of those that are there.
     pub timer: Option<&'static str>,
+    /// Whether its producer waits for a reply of whoever consumes it: a request.
+    pub is_request: bool,
     /// Whether there is a sharding key, the mark of a message group.
     pub has_sharding_key: bool,
     /// Whether something is there that only the broker may set: a receipt of POP, the region, the trace switch, the cluster.
@@ -39,6 +41,7 @@ struct Found<'a> {
     delay: Option<&'a [u8]>,
     transaction: Option<&'a [u8]>,
     sharding_key: Option<&'a [u8]>,
+    reply_to: Option<&'a [u8]>,
     timers: [Option<&'a [u8]>; TIMERS.len()],
     broker: [Option<&'a [u8]>; 4],
 }
@@ -53,6 +56,7 @@ impl<'a> Found<'a> {
             b"DELAY" => &mut self.delay,
             b"TRAN_MSG" => &mut self.transaction,
             b"__SHARDINGKEY" => &mut self.sharding_key,
+            b"REPLY_TO_CLIENT" => &mut self.reply_to,
             b"TIMER_DELAY_SEC" => delay_sec,
             b"TIMER_DELAY_MS" => delay_ms,
             b"TIMER_DELIVER_MS" => deliver_ms,
@@ -81,6 +85,7 @@ impl<'a> SendFacts<'a> {
                 .into_iter()
                 .zip(found.timers)
                 .find_map(|(name, value)| text(value).map(|_| name)),
+            is_request: text(found.reply_to).is_some(),
             has_sharding_key: text(found.sharding_key).is_some(),
             has_broker_properties: found.broker.into_iter().any(|value| text(value).is_some()),
         }
@@ -163,6 +168,7 @@ mod tests {
             delay: scan(properties, property::DELAY),
             transaction: scan(properties, property::TRAN_MSG),
             timer: TIMERS.into_iter().find(|name| has(name)),
+            is_request: has(property::REPLY_TO_CLIENT),
             has_sharding_key: has(property::SHARDING_KEY),
             has_broker_properties: has(property::POP_CK)
                 || has(property::MSG_REGION)
@@ -187,6 +193,7 @@ mod tests {
             "DELAY",
             "TRAN_MSG",
             "__SHARDINGKEY",
+            "REPLY_TO_CLIENT",
             "POP_CK",
             "MSG_REGION",
             "TRACE_ON",

@@ -209,6 +209,21 @@ async fn what_cannot_be_stored_is_refused_with_rocketmqs_codes() {
             "TIMER_DELAY_SEC\u{1}5\u{2}",
             ResponseCode::MESSAGE_ILLEGAL,
         ),
+        (
+            "orders",
+            0,
+            "x",
+            "CORRELATION_ID\u{1}1\u{2}REPLY_TO_CLIENT\u{1}c\u{2}TTL\u{1}3000\u{2}",
+            ResponseCode::MESSAGE_ILLEGAL,
+        ),
+        // One that Apache's broker took, and that a consumer sends back by itself.
+        (
+            "%RETRY%g",
+            0,
+            "x",
+            "REPLY_TO_CLIENT\u{1}c\u{2}",
+            ResponseCode::SUCCESS,
+        ),
     ] {
         let response = client.send(topic, queue, body, properties).await;
         assert_eq!(
