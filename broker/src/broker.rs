@@ -19,10 +19,10 @@ use crate::announcement::BrokerAnnouncement;
 use crate::clients::Clients;
 use crate::commit_policy::SingleCopy;
 use crate::config::{BrokerConfig, LiveConfig};
-use crate::crew::Crew;
+use crate::crew::{Alarm, Crew};
 use crate::gate::Gate;
 use crate::gauges::{self, Sources};
-use crate::health::{BrokerHealth, Phase};
+use crate::health::{BrokerHealth, Failure, Phase};
 use crate::identity::Identity;
 use crate::metadata::{FileError, Metadata};
 use crate::metrics::{Metrics, Scrape};
@@ -120,8 +120,8 @@ impl StoreEvents for Events {
             error = failure.error,
             "the store failed and takes nothing any more; this broker will stop"
         );
-        self.health
-            .fail(format!("{}: {}", failure.file, failure.error));
+        let reason = format!("{}: {}", failure.file, failure.error);
+        self.health.fail(Failure::Store(reason));
     }
 
     fn removed(&self, removed: &Removed) {
@@ -231,7 +231,11 @@ impl Broker {
         ));
         store.set_readers(Arc::clone(&readers) as _);
         let config = Arc::new(LiveConfig::new(config));
-        let registration = Registration::default();
+        let alarm = {
+            let health = Arc::clone(&probes.health);
+            Alarm::new(move |what| health.fail(Failure::Task(what)))
+        };
+        let registration = Registration::new(alarm.clone());
         let serving = if standby {
             let master = config.load().fixed_master.as_ref().map(ToString::to_string);
             port.gate.open(Arc::new(Refuser::standby(
@@ -250,6 +254,7 @@ impl Broker {
                 long_polling,
                 metrics: Arc::clone(&metrics),
                 topics_changed: Arc::new(move || nudge.topics_changed()),
+                alarm,
                 clock: Arc::new(Clocks::start()),
                 identity: Arc::clone(&identity),
             });
@@ -325,8 +330,8 @@ impl Broker {
         serving.map_or(0, |serving| serving.processor.waiting_pulls())
     }
 
-    /// Waits until the store fails, and returns why. The broker must be stopped then.
-    pub async fn failed(&self) -> String {
+    /// Waits until the broker must be stopped, and returns why.
+    pub async fn failed(&self) -> Failure {
         self.probes.health.failed().await
     }
 

@@ -8,7 +8,7 @@ use rocket_store::{Health, Positions};
 
 use crate::clock;
 use crate::config::LiveConfig;
-use crate::health::BrokerHealth;
+use crate::health::{BrokerHealth, Failure};
 use crate::metrics::{Metrics, Scrape, Series};
 use crate::processor::BrokerStore;
 use crate::registration::Registration;
@@ -107,9 +107,10 @@ impl Sources {
         series.disk_capacity_bytes.set(signed(disk.capacity));
         let writable = self.store.health() == Health::Writable && !disk.refused;
         series.store_writable.set(i64::from(writable));
+        let failure = self.health.failure();
         series
             .store_failed
-            .set(i64::from(self.health.failure().is_some()));
+            .set(i64::from(matches!(failure, Some(Failure::Store(_)))));
     }
 
     fn refresh_remoting(&self, series: &Series) {

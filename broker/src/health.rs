@@ -17,12 +17,23 @@ pub enum Phase {
     Stopping,
 }
 
+/// Why a broker must end.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A write or flush of the store failed: a person must look at it before the next start.
+    #[error("the store failed: {0}")]
+    Store(String),
+    /// A task panicked that the broker cannot do without. The next start is as good as any.
+    #[error("a task of the broker panicked: {0}")]
+    Task(String),
+}
+
 /// Shared by everything that has a say in whether the broker is ready.
 #[derive(Debug)]
 pub struct BrokerHealth {
     role: &'static str,
     phase: RwLock<Phase>,
-    failure: watch::Sender<Option<String>>,
+    failure: watch::Sender<Option<Failure>>,
 }
 
 impl BrokerHealth {
@@ -40,8 +51,8 @@ impl BrokerHealth {
         *self.phase.write() = phase;
     }
 
-    /// The store failed. Only the first failure is kept: the others follow from it.
-    pub fn fail(&self, reason: String) {
+    /// Only the first failure is kept: the others follow from it.
+    pub fn fail(&self, reason: Failure) {
         self.failure.send_if_modified(|failure| {
             let first = failure.is_none();
             if first {
@@ -51,18 +62,19 @@ impl BrokerHealth {
         });
     }
 
-    /// The failure of the store, if there was one.
-    pub fn failure(&self) -> Option<String> {
+    /// The failure, if there was one.
+    pub fn failure(&self) -> Option<Failure> {
         self.failure.borrow().clone()
     }
 
-    /// Waits for the failure of the store.
-    pub async fn failed(&self) -> String {
+    /// Waits for a failure.
+    pub async fn failed(&self) -> Failure {
         let mut failure = self.failure.subscribe();
-        match failure.wait_for(Option::is_some).await {
-            Ok(reason) => reason.clone().unwrap_or_default(),
+        let failed = failure.wait_for(Option::is_some).await;
+        match failed.ok().and_then(|failure| failure.clone()) {
+            Some(failure) => failure,
             // The sender is in `self`, so this cannot be; were it so, there would be no failure to wait for.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 
@@ -70,7 +82,7 @@ impl BrokerHealth {
     pub fn readiness(&self, store: Option<(Health, DiskUsage)>) -> Readiness {
         let not_ready = |reason: String| Readiness::not_ready(self.role, reason);
         if let Some(failure) = self.failure() {
-            return not_ready(format!("the store failed: {failure}"));
+            return not_ready(failure.to_string());
         }
         match (*self.phase.read(), store) {
             (Phase::Recovering, _) | (Phase::Serving, None) => not_ready("recovering".to_owned()),
@@ -144,9 +156,9 @@ mod tests {
     #[tokio::test]
     async fn the_first_failure_is_the_one_that_is_told() {
         let health = serving();
-        health.fail("first".to_owned());
-        health.fail("second".to_owned());
-        assert_eq!(health.failed().await, "first");
+        health.fail(Failure::Store("first".to_owned()));
+        health.fail(Failure::Task("second".to_owned()));
+        assert_eq!(health.failed().await, Failure::Store("first".to_owned()));
         assert_eq!(
             health
                 .readiness(Some((Health::Writable, DISK)))

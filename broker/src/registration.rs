@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::HostPort;
+use crate::crew::Alarm;
 
 /// How often names are looked up while all is well.
 const LOOKUP_PERIOD: Duration = Duration::from_secs(10);
@@ -73,22 +74,23 @@ struct Shared {
     registered: Mutex<BTreeSet<SocketAddr>>,
     /// An address could not be reached: its name may mean another one by now.
     suspicious: tokio::sync::Notify,
+    alarm: Alarm,
 }
 
-impl Default for Registration {
-    fn default() -> Self {
+impl Registration {
+    /// One that has not begun. `alarm` is told when a task of it panics.
+    pub fn new(alarm: Alarm) -> Self {
         Self {
             shared: Arc::new(Shared {
                 changed: watch::Sender::new(0),
                 reached: watch::Sender::new(Reached::default()),
                 registered: Mutex::default(),
                 suspicious: tokio::sync::Notify::new(),
+                alarm,
             }),
         }
     }
-}
 
-impl Registration {
     /// Starts telling, as tasks of `tasks`. Ends, with a farewell to everyone who was told, when `stop` is cancelled. To be called once.
     pub fn start(
         &self,
@@ -105,7 +107,8 @@ impl Registration {
                 tasks: tasks.clone(),
                 stop,
             };
-            tasks.spawn(supervisor.run());
+            let alarm = &self.shared.alarm;
+            tasks.spawn(alarm.watch("registration", supervisor.run()));
         }
     }
 
@@ -220,7 +223,9 @@ impl Supervisor {
             announcement: Arc::clone(&self.announcement),
             shared: Arc::clone(&self.shared),
         };
-        self.tasks.spawn(teller.run(token.clone()));
+        let told = teller.run(token.clone());
+        self.tasks
+            .spawn(self.shared.alarm.watch("registration", told));
         token
     }
 }

@@ -14,6 +14,7 @@ use super::{EXIT_FAILURE, EXIT_OK, EXIT_STORE, Exit, configure};
 use crate::broker::{self, Broker};
 use crate::config::{BrokerConfig, HostPort, NamesrvConfig};
 use crate::crew::Crew;
+use crate::health::Failure;
 use crate::http::{self, Readiness};
 use crate::metrics::{self, Scrape};
 use crate::name_server::NameServer;
@@ -161,8 +162,8 @@ fn say(addresses: &[(&str, SocketAddr)]) -> Result<(), Exit> {
     super::print(&format!("{lines}ready\n")).map(drop)
 }
 
-/// Waits for a signal or for the store's failure, which is returned.
-async fn until_told(signals: &mut Signals, broker: &Broker) -> Option<String> {
+/// Waits for a signal or for a failure, which is returned.
+async fn until_told(signals: &mut Signals, broker: &Broker) -> Option<Failure> {
     tokio::select! {
         signal = signals.next() => {
             tracing::info!(signal, "stopping");
@@ -177,7 +178,7 @@ async fn stop(
     signals: &mut Signals,
     common: &Common,
     down: impl Future<Output = Result<(), broker::Error>>,
-    failed: Option<String>,
+    failed: Option<Failure>,
 ) -> Result<u8, Exit> {
     let grace = Duration::from_secs(common.grace);
     let stopped = tokio::select! {
@@ -187,10 +188,13 @@ async fn stop(
             std::process::exit(i32::from(EXIT_FAILURE));
         }
     };
-    if let Some(reason) = failed {
+    if let Some(failure) = failed {
         return Err(Exit {
-            status: EXIT_STORE,
-            reason: format!("the store failed: {reason}"),
+            status: match failure {
+                Failure::Store(_) => EXIT_STORE,
+                Failure::Task(_) => EXIT_FAILURE,
+            },
+            reason: failure.to_string(),
         });
     }
     match stopped {

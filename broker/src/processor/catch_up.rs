@@ -64,7 +64,7 @@ impl BrokerProcessor {
     pub(super) fn start_catching_up(self: &Arc<Self>, stop: &CancellationToken) {
         for _ in 0..READERS {
             let (this, stop) = (Arc::clone(self), stop.clone());
-            self.tasks.spawn(async move {
+            let reads = async move {
                 loop {
                     let is_over = tokio::select! {
                         () = stop.cancelled() => true,
@@ -79,7 +79,9 @@ impl BrokerProcessor {
                         return;
                     }
                 }
-            });
+            };
+            let watched = self.deps.alarm.watch("catching up", reads);
+            self.tasks.spawn(watched);
         }
     }
 

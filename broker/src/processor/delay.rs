@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::BrokerProcessor;
 use super::pending::PendingSend;
+use crate::crew::joined;
 
 const READ: ReadLimits = ReadLimits {
     messages_max: 64,
@@ -235,16 +236,9 @@ impl BrokerProcessor {
             let due = due(&result.chunks, &mut waiting, this.now(), end);
             (result, due, waiting)
         });
-        match read.await {
-            Ok((result, due, waiting)) => {
-                level.waiting = waiting;
-                Some((result, due))
-            }
-            Err(error) => {
-                tracing::error!(level = level.number, position, %error, "a delay level could not be read");
-                None
-            }
-        }
+        let (result, due, waiting) = joined(read.await)?;
+        level.waiting = waiting;
+        Some((result, due))
     }
 
     /// Appends a copy, to be written out by the caller; the future says whether the position may pass the message.

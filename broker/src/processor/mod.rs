@@ -42,6 +42,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clients::{self, Clients};
 use crate::config::LiveConfig;
+use crate::crew::Alarm;
 use crate::identity::Identity;
 use crate::long_polling::LongPolling;
 use crate::metadata::Metadata;
@@ -81,6 +82,8 @@ pub struct Deps {
     pub metrics: Arc<Metrics>,
     /// To be called when the table of topics changed, so that name servers hear of it at once.
     pub topics_changed: Arc<dyn Fn() + Send + Sync>,
+    /// To be told when a task of the processor panics.
+    pub alarm: Alarm,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Who this broker is to others.

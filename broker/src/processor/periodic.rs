@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::delay::{Delivery, Level};
 use super::{BrokerProcessor, ParkedPull};
+use crate::crew::joined;
 use crate::long_polling::Wake;
 
 /// How exactly pulls expire and delayed messages are delivered; 100 ms as in `ScheduleMessageService`.
@@ -27,12 +28,14 @@ impl BrokerProcessor {
     /// Runs everything periodic until `stop`, then answers all pulls that wait, so that the server's end does not wait for
     /// them. To be called once.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
-        self.tasks
-            .spawn(Arc::clone(&self).serve_woken(stop.clone()));
+        let alarm = &self.deps.alarm;
+        let woken = Arc::clone(&self).serve_woken(stop.clone());
+        self.tasks.spawn(alarm.watch("woken pulls", woken));
         self.start_catching_up(&stop);
-        self.tasks
-            .spawn(Arc::clone(&self).deliver_delayed(stop.clone()));
-        self.tasks.spawn(Arc::clone(&self).keep_house(stop));
+        let delayed = Arc::clone(&self).deliver_delayed(stop.clone());
+        self.tasks.spawn(alarm.watch("delay levels", delayed));
+        let house = Arc::clone(&self).keep_house(stop);
+        self.tasks.spawn(alarm.watch("house", house));
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -111,7 +114,7 @@ impl BrokerProcessor {
         let metadata = Arc::clone(&self.deps.metadata);
         let now = self.now();
         let flushed = tokio::task::spawn_blocking(move || metadata.flush(now)).await;
-        if let Ok(Err(error)) = flushed {
+        if let Some(Err(error)) = joined(flushed) {
             tracing::error!(%error, "positions were not written, they will be tried again");
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prometheus::Registry;
 use rocket_broker::config::{HostPort, NamesrvConfig};
-use rocket_broker::crew::Crew;
+use rocket_broker::crew::{Alarm, Crew};
 use rocket_broker::metrics::{self, Scrape};
 use rocket_broker::name_server::NameServer;
 use rocket_broker::registration::{Announcement, Plan, Reached, Registration};
@@ -143,7 +143,7 @@ async fn every_name_server_is_told_at_start_upon_a_change_and_at_the_end() {
     let addresses = [both[0].address(), both[1].address()];
     let broker = Arc::new(Topics(Mutex::new(vec!["T", "U"])));
     let crew = Crew::default();
-    let registration = Registration::default();
+    let registration = Registration::new(Alarm::default());
     registration.start(
         plan(&addresses),
         Arc::clone(&broker) as _,
@@ -174,7 +174,7 @@ async fn a_name_server_that_is_down_costs_the_others_nothing_and_is_told_when_it
     drop(down);
     let broker = Arc::new(Topics(Mutex::new(vec!["T", "U"])));
     let crew = Crew::default();
-    let registration = Registration::default();
+    let registration = Registration::new(Alarm::default());
     registration.start(
         plan(&[up.address(), address]),
         broker as _,
@@ -202,7 +202,7 @@ async fn a_name_server_that_restarts_is_told_again_without_waiting_for_the_perio
     let address = first.address();
     let broker = Arc::new(Topics(Mutex::new(vec!["T", "U"])));
     let crew = Crew::default();
-    let registration = Registration::default();
+    let registration = Registration::new(Alarm::default());
     registration.start(
         plan(&[address]),
         broker as _,
@@ -213,5 +213,36 @@ async fn a_name_server_that_restarts_is_told_again_without_waiting_for_the_perio
     first.stop().await;
     let _second = servers.start(address.port());
     until("the restarted one is told", address, &["T", "U"]).await;
+    crew.dismiss().await;
+}
+
+/// One that does not know what to say.
+struct Speechless;
+
+impl Announcement for Speechless {
+    fn register(&self) -> Command {
+        panic!("no words")
+    }
+
+    fn unregister(&self) -> Command {
+        panic!("no words")
+    }
+}
+
+#[tokio::test]
+async fn a_registration_that_breaks_is_told_of() {
+    let servers = servers();
+    let server = servers.start(0);
+    let crew = Crew::default();
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let alarm = Alarm::new(move |what| drop(tell.send(what)));
+    Registration::new(alarm).start(
+        plan(&[server.address()]),
+        Arc::new(Speechless),
+        &crew.tasks,
+        crew.stop.clone(),
+    );
+    let what = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap();
+    assert_eq!(what.as_deref(), Some("registration: no words"));
     crew.dismiss().await;
 }

@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use super::{BrokerProcessor, BrokerStore, Deps, PullPolling};
 use crate::clients::Clients;
 use crate::config::{BrokerConfig, LiveConfig, Settings as _};
+use crate::crew::Alarm;
 use crate::identity::Identity;
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
@@ -137,6 +138,7 @@ impl World {
             topics_changed: Arc::new(move || {
                 changes.fetch_add(1, Ordering::SeqCst);
             }),
+            alarm: Alarm::new(|what| panic!("{what}")),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             identity: Arc::new(identity),
         };
