@@ -9,7 +9,7 @@ use rocket_protocol::body::{
 use rocket_protocol::header::{
     GetBrokerConsumeStatsHeader, GetConsumeStatsHeader, GroupTopicHeader, TopicHeader,
 };
-use rocket_protocol::{Command, QueueId, QueueOffset, ResponseCode, TopicName};
+use rocket_protocol::{Command, QueueId, QueueOffset, ResponseCode, TopicName, UnixMillis};
 
 use super::BrokerProcessor;
 use super::refusal::{Answer, Refusal, topic_name};
@@ -116,8 +116,11 @@ impl BrokerProcessor {
                 }
                 let stats = self.consume_stats_of(&topic, group);
                 for row in stats.offset_table.0.values() {
-                    all.total_diff += row.broker_offset - row.consumer_offset;
-                    all.total_inflight_diff += row.pull_offset - row.consumer_offset;
+                    // Positions are what clients say.
+                    let behind = row.broker_offset.saturating_sub(row.consumer_offset);
+                    let inflight = row.pull_offset.saturating_sub(row.consumer_offset);
+                    all.total_diff = all.total_diff.saturating_add(behind);
+                    all.total_inflight_diff = all.total_inflight_diff.saturating_add(inflight);
                 }
                 list.push(stats);
             }
@@ -151,7 +154,8 @@ impl BrokerProcessor {
             };
             let delay = match committed {
                 Some(offset) if offset < max => {
-                    self.now().0 - self.store_time(&topic, queue, offset)
+                    let stored = UnixMillis(self.store_time(&topic, queue, offset));
+                    self.now().since(stored)
                 }
                 _ => 0,
             };

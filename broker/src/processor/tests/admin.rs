@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use rocket_namesrv::RouteTable;
 use rocket_namesrv::table::{Queues, Registration, Rules, Version};
 use rocket_protocol::body::{
-    ConsumeStats, GroupList, KvTable, RegisterBrokerBody, SubscriptionGroupTable, TopicConfigTable, TopicStats,
+    BrokerConsumeStats, ConsumeStats, GroupList, KvTable, RegisterBrokerBody, SubscriptionGroupTable, TopicConfigTable, TopicStats,
 };
-use rocket_protocol::header::{CreateTopicHeader, QueryMessageHeader};
+use rocket_protocol::header::{CreateTopicHeader, QueryMessageHeader, UpdateConsumerOffsetHeader};
 use rocket_protocol::{Command, RequestCode, ResponseCode, UnixMillis};
 
 use super::{World, pull_header};
@@ -290,5 +290,42 @@ async fn a_changed_permission_of_the_broker_changes_its_routes_at_once() {
         assert_eq!(perm(), expected);
         assert!(nudges() > before, "name servers are told at once");
     }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statistics_bear_any_position_that_clients_commit() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("orders", 0, "x", "").await;
+    client.heartbeat("c", "g", "orders", "*").await;
+    for queue_id in 0..4 {
+        let header = UpdateConsumerOffsetHeader {
+            consumer_group: "g".into(),
+            topic: "orders".into(),
+            queue_id,
+            commit_offset: i64::MAX,
+        };
+        let commit = Command::request(RequestCode::UPDATE_CONSUMER_OFFSET).with_header(&header);
+        client.expect(commit, ResponseCode::SUCCESS).await;
+    }
+    let request =
+        Command::request(RequestCode::GET_BROKER_CONSUME_STATS).with_ext("isOrder", "false");
+    let response = client.expect(request, ResponseCode::SUCCESS).await;
+    let stats = BrokerConsumeStats::parse(&response.body.contiguous()).unwrap();
+    assert_eq!(stats.total_diff, i64::MIN);
+    for (code, group) in [
+        (RequestCode::GET_CONSUME_STATS, "consumerGroup"),
+        (RequestCode::QUERY_CONSUME_TIME_SPAN, "group"),
+    ] {
+        let request = Command::request(code)
+            .with_ext(group, "g")
+            .with_ext("topic", "orders");
+        client.expect(request, ResponseCode::SUCCESS).await;
+    }
+    let registry = prometheus::Registry::new();
+    world
+        .processor
+        .observe(&Metrics::new(&registry).unwrap().series);
     world.stop().await;
 }
