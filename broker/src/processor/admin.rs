@@ -206,6 +206,11 @@ impl BrokerProcessor {
         let mut checked = Vec::with_capacity(groups.len());
         for mut group in groups {
             let name = group_name(&group.group_name)?;
+            if !(0..=QUEUES_MAX).contains(&group.retry_queue_nums) {
+                return Err(invalid(format!(
+                    "The group[{name}] may have 0 to {QUEUES_MAX} retry queues"
+                )));
+            }
             let known = self.deps.metadata.groups.get(name.as_str());
             let mut attributes = known.map_or_else(BTreeMap::new, |known| known.attributes.clone());
             for (key, value) in &group.attributes {

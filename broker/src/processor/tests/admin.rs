@@ -78,6 +78,12 @@ async fn groups_are_made_told_and_deleted() {
     let put = Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP)
         .with_body(br#"{"groupName":"made","retryMaxTimes":3}"#.to_vec());
     client.expect(put, ResponseCode::SUCCESS).await;
+    for queues in [-1, 65_537] {
+        let body = format!(r#"{{"groupName":"large","retryQueueNums":{queues}}}"#);
+        let put = Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP)
+            .with_body(body.into_bytes());
+        client.expect(put, ResponseCode::INVALID_PARAMETER).await;
+    }
     let all = || Command::request(RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG);
     let groups = async || {
         let response = client.expect(all(), ResponseCode::SUCCESS).await;
