@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -119,6 +119,7 @@ impl Acceptor {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, slot: Arc<()>) {
+        let peer = canonical(peer);
         let prepared = driver::prepare(&stream).and_then(|()| stream.local_addr());
         let local = match prepared {
             Ok(local) => local,
@@ -144,5 +145,31 @@ impl Acceptor {
             served.await;
             drop(slot);
         });
+    }
+}
+
+/// The address as the peer knows it: a listener for IPv6 shows one of IPv4 as a mapped one, which would be written into
+/// messages as an IPv6 host.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), peer.port()),
+        IpAddr::V6(_) => peer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_the_one_that_it_stands_for() {
+        for (given, expected) in [
+            ("[::ffff:10.0.0.1]:7", "10.0.0.1:7"),
+            ("10.0.0.1:7", "10.0.0.1:7"),
+            ("[fe80::1%3]:7", "[fe80::1%3]:7"),
+        ] {
+            let given: SocketAddr = given.parse().unwrap();
+            assert_eq!(canonical(given).to_string(), expected);
+        }
     }
 }
