@@ -58,8 +58,10 @@ impl Metadata {
 
     /// Writes what is not on disk yet: the positions.
     pub fn flush(&self, now: UnixMillis) -> Result<(), FileError> {
-        self.offsets.flush(now)?;
-        self.delay.flush(now)
+        let offsets = self.offsets.flush(now);
+        // Whatever became of the other file: each costs work done twice.
+        let delay = self.delay.flush(now);
+        offsets.and(delay)
     }
 }
 
@@ -69,5 +71,30 @@ fn next_version(version: DataVersion, now: UnixMillis) -> DataVersion {
         counter: version.counter + 1,
         state_version: version.state_version,
         timestamp: now.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_protocol::{GroupName, QueueId, TopicName};
+
+    use super::*;
+
+    #[test]
+    fn positions_of_delay_levels_are_written_when_those_of_groups_cannot_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = BrokerConfig::default();
+        let metadata = Metadata::open(dir.path(), &config, UnixMillis(0)).unwrap();
+        let (topic, group) = (
+            TopicName::parse("t").unwrap(),
+            GroupName::parse("g").unwrap(),
+        );
+        metadata.offsets.commit(&topic, &group, QueueId(0), 1);
+        metadata.delay.set(2, 7);
+        // A folder where the file is made.
+        std::fs::create_dir(dir.path().join("config/consumerOffset.json.tmp")).unwrap();
+        assert!(metadata.flush(UnixMillis(1)).is_err());
+        let config = dir.path().join("config");
+        assert_eq!(DelayOffsets::open(&config).unwrap().get(2), 7);
     }
 }
