@@ -154,20 +154,10 @@ settings! {
         flush_consumer_offset_interval: Duration, "flushConsumerOffsetInterval" = "5000", between(100, 600_000), "ms", Restart, RocketMQ;
         /// Silence after which a producer or consumer is forgotten.
         channel_expired_timeout: Duration, "channelExpiredTimeout" = "120000", between(1_000, 3_600_000), "ms", Restart, RocketMQ;
-        /// Silence after which a subscription of a group is forgotten.
-        subscription_expired_timeout: Duration, "subscriptionExpiredTimeout" = "600000", between(1_000, 86_400_000), "ms", Restart, RocketMQ;
         /// Whether members of a group are told when another one comes or goes.
         notify_consumer_ids_changed_enable: bool, "notifyConsumerIdsChangedEnable" = "true", ANY, "", Hot, RocketMQ;
         /// Whether transactional sends are refused.
         reject_transaction_message: bool, "rejectTransactionMessage" = "false", ANY, "", Hot, RocketMQ;
-        /// Age after which the producer of an undecided transaction is asked.
-        transaction_timeout: Duration, "transactionTimeOut" = "6000", between(100, 86_400_000), "ms", Hot, RocketMQ;
-        /// Questions after which an undecided transaction is given up.
-        transaction_check_max: u32, "transactionCheckMax" = "15", between(1, 10_000), "", Hot, RocketMQ;
-        /// How often undecided transactions are looked at.
-        transaction_check_interval: Duration, "transactionCheckInterval" = "30000", between(100, 86_400_000), "ms", Restart, RocketMQ;
-        /// Longest delay that a message with an arbitrary delivery time may have.
-        timer_max_delay: Duration, "timerMaxDelaySec" = "259200", between(1, 31_536_000), "s", Restart, RocketMQ;
     }
     "Reading" {
         /// Whether a pull that finds nothing is held until a message comes.
@@ -188,16 +178,8 @@ settings! {
         catch_up_bytes: ByteSize, "catchUpBytes" = "67108864", at_least(MIB), "bytes", Restart, Ours;
         /// Messages that a query by key answers at most.
         max_msgs_num_batch: u32, "maxMsgsNumBatch" = "64", between(1, 4_096), "", Hot, RocketMQ;
-        /// Whether consumers may filter by SQL92 expressions.
-        enable_property_filter: bool, "enablePropertyFilter" = "false", ANY, "", Hot, RocketMQ;
-        /// Whether filters also hold for retry topics.
-        filter_support_retry: bool, "filterSupportRetry" = "false", ANY, "", Hot, RocketMQ;
-        /// Pulls of one queue that may be held at a time; POP.
-        pop_polling_size: u32, "popPollingSize" = "1024", between(1, 1_000_000), "", Restart, RocketMQ;
         /// Pulls that may be held at a time in all.
         max_pop_polling_size: u32, "maxPopPollingSize" = "100000", between(1, 10_000_000), "", Restart, RocketMQ;
-        /// Queues of the revive topic of POP.
-        revive_queue_num: u32, "reviveQueueNum" = "8", between(1, 64), "", Restart, RocketMQ;
     }
     "Connections" {
         /// Silence in both directions after which a connection is closed.

@@ -294,6 +294,32 @@ const TLS: [Ignored; 2] = taking(
     Takes::False,
 );
 
+const TRANSACTIONS: [Ignored; 3] = list(
+    [
+        "transactionTimeOut",
+        "transactionCheckMax",
+        "transactionCheckInterval",
+    ],
+    "transactional sends are refused",
+);
+
+const TIMER: [Ignored; 1] = list(
+    ["timerMaxDelaySec"],
+    "arbitrary delivery times are refused; see messageDelayLevel",
+);
+
+const SQL: [Ignored; 2] = list(
+    ["enablePropertyFilter", "filterSupportRetry"],
+    "subscriptions by SQL92 are refused",
+);
+
+const POP: [Ignored; 2] = list(["popPollingSize", "reviveQueueNum"], "POP is refused");
+
+const SUBSCRIPTIONS: [Ignored; 1] = list(
+    ["subscriptionExpiredTimeout"],
+    "a group's subscriptions are those of its last heartbeat, and end with its last member",
+);
+
 /// The broker's.
 pub const BROKER: &[Ignored] = &JOINED;
 const JOINED: [Ignored; total(LISTS)] = join(LISTS);
@@ -308,6 +334,11 @@ const LISTS: &[&[Ignored]] = &[
     &SMALL,
     &ACCESS,
     &TLS,
+    &TRANSACTIONS,
+    &TIMER,
+    &SQL,
+    &POP,
+    &SUBSCRIPTIONS,
 ];
 
 /// The name server's.

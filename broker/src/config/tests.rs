@@ -246,6 +246,22 @@ fn data_is_where_the_configuration_says_or_the_start_ends() {
 }
 
 #[test]
+fn keys_of_what_is_refused_say_so() {
+    for (key, value, why) in [
+        (
+            "transactionTimeOut",
+            "6000",
+            "transactional sends are refused",
+        ),
+        ("enablePropertyFilter", "true", "SQL92 are refused"),
+        ("reviveQueueNum", "8", "POP is refused"),
+    ] {
+        let warnings = of(&format!("{key}={value}")).unwrap().warnings;
+        assert!(warnings[0].contains(why), "{warnings:?}");
+    }
+}
+
+#[test]
 fn a_key_given_twice_counts_last_and_is_named() {
     let loaded = of("listenPort=1\nlistenPort=2").unwrap();
     assert_eq!(loaded.config.listen_port, 2);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rocket_filter::{EXPRESSION_BYTES_MAX, Filter, FilterError, TAGS_MAX, is_tag_type};
+use rocket_filter::{EXPRESSION_BYTES_MAX, FilterError, TAGS_MAX, is_tag_type};
 use rocket_protocol::body::{
     CheckClientConfig, ClientConnection, ConsumerConnection, ConsumerData, ConsumerList,
     HeartbeatData, LockBatchRequest, LockBatchResponse, MessageQueue, ProducerConnection,
@@ -14,7 +14,7 @@ use rocket_protocol::{Command, GroupName, QueueId, ResponseCode, TopicName};
 use rocket_remoting::Connection;
 
 use super::BrokerProcessor;
-use super::refusal::{Answer, Refusal, group_name, success};
+use super::refusal::{Answer, Refusal, group_name, no_filter, success};
 use crate::clients::Member;
 
 /// Bytes of the name that a client gives itself. Clients make it of address, process and a number.
@@ -163,7 +163,7 @@ impl BrokerProcessor {
         success()
     }
 
-    pub(super) fn check_client_config(&self, request: &Command) -> Answer {
+    pub(super) fn check_client_config(request: &Command) -> Answer {
         let check = CheckClientConfig::parse(&request.body.contiguous())?;
         let Some(data) = check.subscription_data else {
             return success();
@@ -172,18 +172,7 @@ impl BrokerProcessor {
         if is_tag_type(Some(kind)) {
             return success();
         }
-        if !self.deps.config.load().enable_property_filter {
-            return Err(Refusal::system_error(format!(
-                "The broker does not support consumer to filter message by {kind}"
-            )));
-        }
-        match Filter::parse(Some(kind), Some(&data.sub_string)) {
-            Ok(_) => success(),
-            Err(error) => Err(Refusal::new(
-                ResponseCode::SUBSCRIPTION_PARSE_FAILED,
-                error.to_string(),
-            )),
-        }
+        Err(no_filter(kind))
     }
 
     pub(super) fn consumer_list(&self, request: &Command) -> Answer {

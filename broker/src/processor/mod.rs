@@ -167,7 +167,7 @@ impl BrokerProcessor {
         match request.request_code() {
             RequestCode::HEART_BEAT => self.heartbeat(connection, request),
             RequestCode::UNREGISTER_CLIENT => self.unregister_client(connection, request),
-            RequestCode::CHECK_CLIENT_CONFIG => self.check_client_config(request),
+            RequestCode::CHECK_CLIENT_CONFIG => Self::check_client_config(request),
             RequestCode::GET_CONSUMER_LIST_BY_GROUP => self.consumer_list(request),
             RequestCode::LOCK_BATCH_MQ => self.lock_queues(request),
             RequestCode::UNLOCK_BATCH_MQ => self.unlock_queues(request),

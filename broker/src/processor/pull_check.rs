@@ -12,7 +12,7 @@ use rocket_remoting::Connection;
 
 use super::BrokerProcessor;
 use super::pull::{Pull, Wanted};
-use super::refusal::{Refusal, SEE_FAQ, group_name};
+use super::refusal::{Refusal, SEE_FAQ, group_name, no_filter};
 use crate::clients::Subscription;
 use crate::config::BrokerConfig;
 
@@ -113,7 +113,7 @@ impl BrokerProcessor {
                     ),
                 )
             })?;
-        let wanted = self.wanted_by_pull(&header, &group_config, config)?;
+        let wanted = self.wanted_by_pull(&header, &group_config)?;
         let pull = Pull {
             topic,
             group: group_name(&header.consumer_group)?,
@@ -160,11 +160,10 @@ impl BrokerProcessor {
         &self,
         header: &PullMessageHeader,
         group_config: &SubscriptionGroupConfig,
-        config: &BrokerConfig,
     ) -> Result<Wanted, Refused> {
         if header.sys_flag & FLAG_SUBSCRIPTION != 0 {
             let kind = header.expression_type.as_deref();
-            check_kind(kind, config)?;
+            check_kind(kind)?;
             let expression = header.subscription.as_deref().or(Some("*"));
             let filter = Filter::parse(kind, expression);
             return filter
@@ -172,7 +171,7 @@ impl BrokerProcessor {
                 .map_err(|error| not_parsed(header, &error));
         }
         let subscription = self.subscription_by_heartbeat(header, group_config)?;
-        check_kind(Some(&subscription.data.expression_type), config)?;
+        check_kind(Some(&subscription.data.expression_type))?;
         match &subscription.filter {
             Ok(_) => Ok(Wanted::OfGroup(subscription)),
             Err(error) => Err(not_parsed(header, error)),
@@ -220,16 +219,11 @@ impl BrokerProcessor {
     }
 }
 
-/// Filters that look into messages are a setting.
-fn check_kind(kind: Option<&str>, config: &BrokerConfig) -> Result<(), Refused> {
-    if is_tag_type(kind) || config.enable_property_filter {
+fn check_kind(kind: Option<&str>) -> Result<(), Refused> {
+    if is_tag_type(kind) {
         return Ok(());
     }
-    let kind = kind.unwrap_or_default();
-    Err(Refusal::system_error(format!(
-        "The broker does not support consumer to filter message by {kind}"
-    ))
-    .into())
+    Err(no_filter(kind.unwrap_or_default()).into())
 }
 
 fn not_parsed(header: &PullMessageHeader, error: &FilterError) -> Refused {

@@ -75,6 +75,13 @@ impl From<FileError> for Refusal {
     }
 }
 
+/// Filters other than those by tags look into messages, and there are none here.
+pub(super) fn no_filter(kind: &str) -> Refusal {
+    Refusal::system_error(format!(
+        "The broker does not support consumer to filter message by {kind}"
+    ))
+}
+
 /// A success without body or fields.
 #[expect(
     clippy::unnecessary_wraps,
