@@ -86,6 +86,7 @@ json_bodies!(
     QueryAssignmentRequest,
     QueryAssignmentResponse,
     QueryConsumeTimeSpan,
+    QuerySubscription,
     RegisterBrokerBody,
     RouteData,
     SetMessageRequestMode,

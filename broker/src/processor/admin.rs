@@ -1,14 +1,15 @@
-//! Topics, groups and configuration: 17, 18, 21, 25, 26, 200, 201, 207, 215, 225, 305, 343, 300, 351, 352.
+//! Topics, groups and configuration: 17, 18, 21, 25, 26, 200, 201, 207, 215, 225, 305, 343, 300, 316, 345,
+//! 351, 352.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rocket_protocol::body::{
-    GroupList, SubscriptionGroupConfig, SubscriptionGroupList, TopicConfig, TopicConfigList,
-    TopicFilterType, TopicList, kv,
+    GroupList, QuerySubscription, SubscriptionGroupConfig, SubscriptionGroupList, TopicConfig,
+    TopicConfigList, TopicFilterType, TopicList, kv,
 };
 use rocket_protocol::header::{
     CreateTopicHeader, DeleteSubscriptionGroupHeader, GetBrokerConfigResponseHeader, GroupHeader,
-    TopicHeader,
+    GroupTopicHeader, TopicHeader,
 };
 use rocket_protocol::{Command, GroupName, ResponseCode, TopicName};
 
@@ -287,6 +288,41 @@ impl BrokerProcessor {
             group_list: groups.into_iter().collect(),
         };
         Ok(body(list.to_json()))
+    }
+
+    /// What a group wants of a topic, if it has members.
+    pub(super) fn subscription_of_group(&self, request: &Command) -> Answer {
+        let header: GroupTopicHeader = request.header()?;
+        let (group, topic) = (&*header.group, header.topic.as_deref().unwrap_or_default());
+        let subscription = self.deps.clients.subscription(group, topic);
+        let answer = QuerySubscription {
+            group: group.to_owned(),
+            subscription_data: subscription.map(|subscription| subscription.data.clone()),
+            topic: topic.to_owned(),
+        };
+        Ok(body(answer.to_json()))
+    }
+
+    /// Queues go with their topic. Those that have none came with a folder of another broker; they are named and not removed,
+    /// as somebody may make the topic at this moment.
+    pub(super) fn clean_unused_topics(&self) -> Answer {
+        let topics = &self.deps.metadata.topics;
+        let mut unused: Vec<String> = self
+            .deps
+            .store
+            .queues()
+            .into_iter()
+            .filter(|(topic, _)| !topics.contains(topic.as_str()) && !self.is_own_topic(topic))
+            .map(|(topic, _)| topic.to_string())
+            .collect();
+        unused.dedup();
+        if unused.is_empty() {
+            return success();
+        }
+        Err(Refusal::system_error(format!(
+            "queues of topics that this broker does not have are kept; delete them with deleteTopic: {}",
+            unused.join(", ")
+        )))
     }
 
     /// Topics in which a group has a position.

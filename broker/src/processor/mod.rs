@@ -54,7 +54,7 @@ pub use pending::PendingSend;
 pub use pull::ParkedPull;
 
 use catch_up::CatchUps;
-use refusal::{Answer, Refusal};
+use refusal::{Answer, Refusal, success};
 use send_topics::{SendContext, SendTopics};
 use stats::BrokerStats;
 use unique_key::UniqueKeys;
@@ -162,7 +162,7 @@ impl BrokerProcessor {
         range.map_or(0, |range| range.min.to_wire())
     }
 
-    /// Requests whose answer is known at once.
+    /// Requests whose answer is known at once. Queues need no cleaning: their entries leave with the log that they lead to.
     fn answer(&self, connection: &Connection, request: &Command) -> Answer {
         match request.request_code() {
             RequestCode::HEART_BEAT => self.heartbeat(connection, request),
@@ -196,6 +196,9 @@ impl BrokerProcessor {
             RequestCode::GET_BROKER_CONFIG => Ok(self.broker_config()),
             RequestCode::QUERY_TOPIC_CONSUME_BY_WHO => self.groups_of_topic(request),
             RequestCode::QUERY_TOPICS_BY_CONSUMER => self.topics_of_group(request),
+            RequestCode::QUERY_SUBSCRIPTION_BY_CONSUMER => self.subscription_of_group(request),
+            RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE => success(),
+            RequestCode::CLEAN_UNUSED_TOPIC => self.clean_unused_topics(),
             RequestCode::VIEW_BROKER_STATS_DATA => self.view_stats(request),
             _ => self.read_for(request).unwrap_or_else(|| {
                 Err(Refusal::new(

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use rocket_namesrv::RouteTable;
 use rocket_namesrv::table::{Queues, Registration, Rules, Version};
 use rocket_protocol::body::{
-    BrokerConsumeStats, ConsumeStats, GroupList, KvTable, RegisterBrokerBody, SubscriptionGroupTable, TopicConfigTable, TopicStats,
+    BrokerConsumeStats, ConsumeStats, GroupList, KvTable, QuerySubscription, RegisterBrokerBody,
+    SubscriptionGroupTable, TopicConfigTable, TopicStats,
 };
 use rocket_protocol::header::{CreateTopicHeader, QueryMessageHeader, UpdateConsumerOffsetHeader};
 use rocket_protocol::{Command, RequestCode, ResponseCode, UnixMillis};
@@ -333,5 +334,41 @@ async fn statistics_bear_any_position_that_clients_commit() {
     world
         .processor
         .observe(&Metrics::new(&registry).unwrap().series);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_group_subscribes_to_is_told() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.heartbeat("c", "g", "orders", "a||b").await;
+    let subscription = async |topic| {
+        let request = Command::request(RequestCode::QUERY_SUBSCRIPTION_BY_CONSUMER)
+            .with_ext("group", "g")
+            .with_ext("topic", topic);
+        let response = client.expect(request, ResponseCode::SUCCESS).await;
+        let body = QuerySubscription::parse(&response.body.contiguous()).unwrap();
+        assert_eq!((body.group.as_str(), body.topic.as_str()), ("g", topic));
+        body.subscription_data.map(|data| data.sub_string)
+    };
+    assert_eq!(subscription("orders").await.as_deref(), Some("a||b"));
+    assert_eq!(subscription("other").await, None);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cleaning_says_what_it_does_not_clean() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("orders", 0, "x", "").await;
+    let clean = || Command::request(RequestCode::CLEAN_UNUSED_TOPIC);
+    client.expect(clean(), ResponseCode::SUCCESS).await;
+    let queues = Command::request(RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE);
+    client.expect(queues, ResponseCode::SUCCESS).await;
+    let topics = &world.processor.deps.metadata.topics;
+    topics.delete("orders", UnixMillis(super::START)).unwrap();
+    let answer = client.expect(clean(), ResponseCode::SYSTEM_ERROR).await;
+    let remark = answer.remark.as_deref().unwrap_or_default();
+    assert!(remark.ends_with("deleteTopic: orders"), "{remark}");
     world.stop().await;
 }
