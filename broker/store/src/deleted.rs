@@ -58,6 +58,21 @@ impl Deleted {
         Ok(())
     }
 
+    /// The log is cut at `end`: what comes there next is no message of a deleted topic.
+    pub(crate) fn cut(&self, end: u64) -> io::Result<()> {
+        let mut before = self.before.write();
+        if before.values().all(|&of| of <= end) {
+            return Ok(());
+        }
+        let mut next = before.clone();
+        for of in next.values_mut() {
+            *of = end.min(*of);
+        }
+        self.write(&next)?;
+        *before = next;
+        Ok(())
+    }
+
     fn write(&self, next: &BTreeMap<String, u64>) -> io::Result<()> {
         self.dir.replace(PATH, &serde_json::to_vec(next)?)
     }

@@ -69,6 +69,7 @@ enum Op {
     },
     Kill,
     Close,
+    Delete,
     Rot(Rot),
 }
 
@@ -97,6 +98,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<u64>().prop_map(|seed| Op::Lose { seed }),
         1 => Just(Op::Kill),
         1 => Just(Op::Close),
+        1 => prop::bool::weighted(0.3).prop_map(|is_deleted| if is_deleted { Op::Delete } else { Op::Write }),
     ]
 }
 
@@ -164,6 +166,8 @@ struct World {
     refused: HashSet<u64>,
     /// Where the messages lie that were answered or seen: from, to.
     places: Mutex<HashMap<u64, (u64, u64)>>,
+    /// Messages before this number were of the topic's earlier life.
+    deleted: u64,
     /// What rotted, in order; it is empty but for the tests of [`rot`].
     rotten: Vec<String>,
     /// A flush or write was to fail.
@@ -204,6 +208,7 @@ impl World {
             seen: BTreeMap::new(),
             refused: HashSet::new(),
             places: Mutex::default(),
+            deleted: 0,
             rotten: Vec::new(),
             has_failing_disk: false,
         };
@@ -313,9 +318,21 @@ impl World {
                 let next = self.dir.killed();
                 self.restart(next);
             }
+            Op::Delete => self.delete(),
             Op::Rot(rot) => self.rot(rot),
         }
         self.take_outcomes();
+    }
+
+    /// The topic goes with all that was sent to it, answered or not.
+    fn delete(&mut self) {
+        self.take_outcomes();
+        let topic = TopicName::parse(TOPIC).unwrap();
+        self.engine().delete_topic(&topic).unwrap();
+        assert!(self.engine().queues().is_empty());
+        self.deleted = self.next;
+        self.promised.clear();
+        self.seen.clear();
     }
 
     fn send(&mut self, queue: u32, size: u16, count: u8, promise: bool, prepared: bool) {
@@ -399,6 +416,7 @@ impl World {
         for (sent, outcome) in std::mem::take(&mut *self.outcomes.lock()) {
             self.answered += 1;
             match (outcome.status, outcome.appended) {
+                (PutStatus::Ok, Some(_)) if sent.first < self.deleted => {}
                 (PutStatus::Ok, Some(appended)) if sent.is_kept && sent.is_queued => {
                     let of_one = [appended.physical_offset];
                     let starts = match &appended.physical_offsets[..] {
@@ -466,6 +484,7 @@ impl World {
                             .parse()
                             .unwrap();
                         assert!(everywhere.insert(number), "message {number} is there twice");
+                        assert!(number >= self.deleted, "message {number} was deleted");
                         assert!(
                             !self.refused.contains(&number),
                             "message {number} was refused"

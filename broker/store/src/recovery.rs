@@ -85,6 +85,11 @@ pub(crate) fn recover(
     }
     let end = found.end;
     let (tail_cut, file_end) = end_at(&log, from, &found, bounds, clock)?;
+    // A note may have been for messages that the log has lost since: those that come in their place are no deleted ones.
+    deleted
+        .cut(end)
+        .map_err(OpenError::io("write", "rocket/deleted-topics.json"))?;
+    carried.raise(&queues, end);
     if is_new {
         secure_new(&**dir, &queues, start.dispatched, end)?;
     }

@@ -53,6 +53,8 @@ impl World {
             let names = next.list_names(folder);
             paths.extend(names.iter().map(|name| format!("{folder}/{name}")));
         }
+        // It has no checksum: a digit of it that becomes another one is believed.
+        paths.retain(|path| !path.ends_with("deleted-topics.json"));
         let path = paths.swap_remove(usize::from(rot.file) % paths.len());
         let mut len = next.read(&path).unwrap().unwrap().len() as u64;
         if let Some(start) = path.strip_prefix("commitlog/") {
@@ -82,9 +84,7 @@ impl World {
         match opened {
             Ok(engine) => Some(engine),
             Err(error) => {
-                let may_be = |path: &String| {
-                    path.starts_with("commitlog/") || path.starts_with("rocket/deleted-topics.json")
-                };
+                let may_be = |path: &String| path.starts_with("commitlog/");
                 assert!(
                     self.rotten.iter().any(may_be),
                     "{error:?} after {:?}",
@@ -133,6 +133,7 @@ impl World {
                     "message {number} is there twice"
                 );
                 assert!(!self.refused.contains(number), "{number} was refused");
+                assert!(*number >= self.deleted, "{number} was deleted");
                 let known = self.promised.get(&(queue, offset));
                 let known = known.or_else(|| self.seen.get(&(queue, offset)));
                 assert!(

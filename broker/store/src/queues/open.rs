@@ -138,11 +138,15 @@ impl Queues {
                     last: 0,
                     chain: Chain::EMPTY,
                 };
-                let restore = || Some(self.0.table.restore(&self.0.home, &topic, &saved));
-                by_slot.entry(slot).or_insert_with(restore);
+                let queue = by_slot.entry(slot).or_default();
+                // Also where a queue was dropped that had the number before: earlier versions gave it again.
+                queue.get_or_insert_with(|| self.0.table.restore(&self.0.home, &topic, &saved));
                 Ok(())
             }
             Entry::Drop { slot } => {
+                // It may never have been declared; another queue must not have its number.
+                let next = &self.0.home.slot_next;
+                next.fetch_max(slot.saturating_add(1), Ordering::Relaxed);
                 if let Some(Some(queue)) = by_slot.insert(slot, None) {
                     self.forget(&queue);
                 }
