@@ -35,6 +35,8 @@ pub(crate) struct Reader {
     /// The index of the first unit of the first file.
     first: u64,
     files: Vec<Arc<dyn Segment>>,
+    /// The index of the first unit of the newest file that does not count, if that is the newest of all.
+    unread: Option<u64>,
 }
 
 impl Reader {
@@ -50,16 +52,21 @@ impl Reader {
             units_per_file: file_bytes / UNIT_BYTES,
             first: 0,
             files: Vec::new(),
+            unread: None,
         };
         for entry in dir.list(&folder)? {
             let Ok(offset) = entry.name.parse::<u64>() else {
                 continue;
             };
-            let is_one = entry.name.len() == 20 && offset.is_multiple_of(file_bytes);
-            if entry.is_folder || !is_one || entry.len != file_bytes {
+            if entry.is_folder || entry.name.len() != 20 {
                 continue;
             }
             let first = offset / UNIT_BYTES;
+            if !offset.is_multiple_of(file_bytes) || entry.len != file_bytes {
+                reader.unread = Some(first);
+                continue;
+            }
+            reader.unread = None;
             if reader.end_of_files() != first {
                 reader.files.clear();
                 reader.first = first;
@@ -70,6 +77,16 @@ impl Reader {
                 .push(dir.open(&path, SegmentOptions::default())?);
         }
         Ok(reader)
+    }
+
+    /// Whether the newest file counts.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.unread.is_none()
+    }
+
+    /// So many messages the queue had at least when its newest file was made.
+    pub(crate) fn named(&self) -> u64 {
+        self.unread.unwrap_or(0)
     }
 
     fn end_of_files(&self) -> u64 {

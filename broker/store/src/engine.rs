@@ -10,7 +10,8 @@
 //!
 //! What each step does is in a file of its own: `append`, `flush`, `answer`, `prepare`, `upkeep`.
 //!
-//! Order of locks: writing, answering, appender, dispatcher, then any one of progress, waiters, checkpoint, queues, index.
+//! Order of locks: writing, answering, appender, dispatcher, then carried or one of progress, waiters, checkpoint, deleted,
+//! queues, index.
 //! Completions are called with none of them held but writing and answering, which nobody waits for.
 
 use std::io;
@@ -25,6 +26,7 @@ use crate::api::{
     Clock, CommitPolicy, Completion, Damaged, DiskUsage, Health, Positions, Stats, StoreEvents,
 };
 use crate::appender::{Appender, Batch};
+use crate::carried::Carried;
 use crate::checkpoint::Checkpoint;
 use crate::commit_log::CommitLog;
 use crate::config::StoreConfig;
@@ -69,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) index: Option<Index>,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) deleted: Deleted,
+    pub(crate) carried: Carried,
     pub(crate) appender: Appender,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) lock: Box<dyn Lock>,
@@ -95,6 +98,7 @@ pub struct Engine<C: Completion> {
     pub(crate) queues: Queues,
     pub(crate) index: Option<Index>,
     pub(crate) deleted: Deleted,
+    pub(crate) carried: Carried,
     pub(crate) counters: Counters,
     pub(crate) appender: Mutex<Appender>,
     pub(crate) dispatcher: Mutex<Dispatcher>,
@@ -137,6 +141,7 @@ impl<C: Completion> Engine<C> {
             queues: parts.queues,
             index: parts.index,
             deleted: parts.deleted,
+            carried: parts.carried,
             counters: Counters::default(),
             progress: Mutex::new(Progress::new(parts.appender.end())),
             appender: Mutex::new(parts.appender),
@@ -169,6 +174,9 @@ impl<C: Completion> Engine<C> {
         engine.look_at_disk();
         engine.settle();
         while engine.dispatch_step() == Step::Worked {}
+        if engine.carried.is_pending() {
+            engine.checkpoint_step();
+        }
         if let Some(reason) = engine.failed() {
             return Err(OpenError::Failed(reason));
         }
@@ -268,6 +276,7 @@ impl<C: Completion> Engine<C> {
         // Held so that nothing is dispatched to a queue that is being removed.
         let mut dispatcher = self.dispatcher.lock();
         self.deleted.note(topic, appender.end())?;
+        self.carried.forget(topic)?;
         self.queues.remove_topic(topic);
         dispatcher.places.clear();
         Ok(())

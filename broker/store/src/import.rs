@@ -54,21 +54,39 @@ impl ApacheQueues {
         Ok(end)
     }
 
+    /// The offset behind the last message of each queue that lies before `log_end`, or what the names of its files tell where
+    /// they cannot be read.
+    pub(crate) fn next_offsets(&self, log_end: u64) -> io::Result<Vec<(TopicName, QueueId, u64)>> {
+        let mut known = Vec::new();
+        for (topic, queue_id, queue) in &self.0 {
+            let next = queue.range(0, log_end)?.end.max(queue.named());
+            if next > 0 {
+                known.push((topic.clone(), *queue_id, next));
+            }
+        }
+        Ok(known)
+    }
+
     /// Takes over the units of the messages from `log_min` to `dispatched`. `false` as soon as the last unit of a queue
-    /// does not `agree` with the log.
+    /// does not `agree` with the log, or the newest file of a queue is of another size than it should be: what such a file
+    /// holds nobody can tell, and without it the queue's messages would be hidden for good.
     pub(crate) fn move_to(
-        self,
+        &self,
         queues: &Queues,
         log_min: u64,
         dispatched: u64,
         deleted: &Deleted,
         agrees: impl Fn(&TopicName, QueueId, u64, Unit) -> io::Result<bool>,
     ) -> io::Result<bool> {
-        for (topic, queue_id, queue) in self.0 {
+        for (topic, queue_id, queue) in &self.0 {
+            if !queue.is_whole() {
+                tracing::warn!(%topic, %queue_id, "the newest file of a consume queue is of another size than is configured");
+                return Ok(false);
+            }
             let range = queue.range(log_min, dispatched)?;
-            if let Some((index, unit)) = last(&queue, range.end)?
+            if let Some((index, unit)) = last(queue, range.end)?
                 && unit.physical_offset >= log_min
-                && !agrees(&topic, queue_id, index, unit)?
+                && !agrees(topic, *queue_id, index, unit)?
             {
                 return Ok(false);
             }
@@ -79,7 +97,7 @@ impl ApacheQueues {
             };
             let first = first.map_or(0, |unit| unit.physical_offset);
             if range.end > 0 && !deleted.covers(topic.as_str(), first) {
-                queues.import(&topic, queue_id, range, |index| queue.read(index, RUN))?;
+                queues.import(topic, *queue_id, range, |index| queue.read(index, RUN))?;
             }
         }
         Ok(true)

@@ -12,17 +12,23 @@
 //!
 //! ```text
 //! commitlog/ index/ checkpoint abort lock      as Apache's broker has them
-//! rocket/checkpoint rocket/deleted-topics.json rocket/flush-failed rocket/damage.json      ours, bounds and notes
+//! rocket/checkpoint rocket/deleted-topics.json rocket/queue-offsets.json rocket/flush-failed rocket/damage.json
+//!                        ours, bounds and notes
 //! rocket/checksums/      CRC32C of the log's blocks
+//! rocket/queues/         the consume queues
 //! rocket/index/          the index by key
 //! ```
 #![forbid(unsafe_code)]
 
+mod ages;
+mod agree;
 mod answer;
 mod apache_queue;
 mod api;
 mod append;
 mod appender;
+mod by_time;
+mod carried;
 mod ceiling;
 mod checkpoint;
 mod checksums;

@@ -170,6 +170,8 @@ struct World {
     deleted: u64,
     /// What rotted, in order; it is empty but for the tests of [`rot`].
     rotten: Vec<String>,
+    /// To here the queues held the log for good when that happened.
+    held: u64,
     /// A flush or write was to fail.
     has_failing_disk: bool,
 }
@@ -210,6 +212,7 @@ impl World {
             places: Mutex::default(),
             deleted: 0,
             rotten: Vec::new(),
+            held: 0,
             has_failing_disk: false,
         };
         world.open();
@@ -432,7 +435,7 @@ impl World {
                         let key = (sent.queue, appended.queue_offset.0 + index);
                         let before = self.promised.insert(key, sent.first + index);
                         assert!(
-                            before.is_none_or(|before| self.is_excused(before)),
+                            before.is_none_or(|before| self.may_be_given_again(before)),
                             "an offset is promised once"
                         );
                     }

@@ -12,10 +12,12 @@ use std::io;
 use std::sync::Arc;
 
 use rocket_mapped_file::{Directory, SegmentOptions};
-use rocket_protocol::{PhysicalOffset, QueueId, RecordView, TopicName, UnixMillis};
+use rocket_protocol::{PhysicalOffset, RecordView, TopicName, UnixMillis};
 
+use crate::agree::{Sample, agree, look_at};
 use crate::api::Clock;
 use crate::appender::{Appender, is_queued};
+use crate::carried::Carried;
 use crate::ceiling;
 use crate::checkpoint::{self, Bounds, Checkpoint};
 use crate::checksums;
@@ -31,10 +33,6 @@ use crate::index::{Index, Known};
 use crate::prepare::first_pace;
 use crate::queues::{Queues, Secured};
 use crate::tail::{self, Followed};
-use crate::unit::Unit;
-
-/// Queues that are compared with the log, at most about so many.
-const SAMPLES: usize = 64;
 
 /// Where to begin.
 struct Start {
@@ -66,23 +64,23 @@ pub(crate) fn recover(
     let log = open_log(config, dir, bounds)?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
-    let (mut start, queues) = open_queues(config, dir, &log, &deleted, bounds, clean)?;
-    let queues_end = queues.end.max(start.dispatched);
-    let mut from = start.floor.min(start.dispatched);
-    let (mut found, mut time) = scan_log(&log, &queues.queues, &deleted, &start, from)?;
-    let mut is_new = queues.is_new;
-    let queues = queues.queues;
-    if found.end < queues_end {
-        tracing::warn!(
-            log_end = found.end,
-            queues_end,
-            "the queues go beyond the log"
-        );
-        build_again(&queues, &log, &mut start)?;
-        is_new = true;
-        from = start.floor.min(start.dispatched);
-        (found, time) = scan_log(&log, &queues, &deleted, &start, from)?;
-    }
+    let carried = Carried::open(Arc::clone(dir))
+        .map_err(OpenError::io("read", "rocket/queue-offsets.json"))?;
+    let files = Files {
+        config,
+        dir,
+        log: &log,
+        deleted: &deleted,
+        carried: &carried,
+    };
+    let Scanned {
+        start,
+        from,
+        found,
+        time,
+        queues,
+        is_new,
+    } = scan_from_queues(&files, bounds, clean)?;
     let end = found.end;
     let (tail_cut, file_end) = end_at(&log, from, &found, bounds, clock)?;
     // A note may have been for messages that the log has lost since: those that come in their place are no deleted ones.
@@ -91,7 +89,7 @@ pub(crate) fn recover(
         .map_err(OpenError::io("write", "rocket/deleted-topics.json"))?;
     carried.raise(&queues, end);
     if is_new {
-        secure_new(&**dir, &queues, start.dispatched, end)?;
+        secure_new(&queues, start.dispatched, end)?;
     }
 
     let known = Known {
@@ -115,6 +113,7 @@ pub(crate) fn recover(
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
     begin_run(&**dir, config, &mut checkpoint, bounds)?;
+    remove_apache_queues(&**dir)?;
     log.set_ceiling(bounds.ceiling);
     let report = RecoveryReport {
         clean,
@@ -138,12 +137,59 @@ pub(crate) fn recover(
             index,
             checkpoint,
             deleted,
+            carried,
             appender,
             dispatcher,
             lock,
         },
         report,
     ))
+}
+
+/// What the log and the queues came to.
+struct Scanned {
+    start: Start,
+    from: u64,
+    found: Followed,
+    /// Store time of the last message.
+    time: i64,
+    queues: Queues,
+    /// A table of them is to be written before anything is dispatched.
+    is_new: bool,
+}
+
+/// Opens the queues and reads what of the log is not known to be good.
+fn scan_from_queues(
+    files: &Files<'_>,
+    bounds: Option<Bounds>,
+    clean: bool,
+) -> Result<Scanned, OpenError> {
+    let (log, deleted) = (files.log, files.deleted);
+    let (mut start, queues) = open_queues(files, bounds, clean)?;
+    let queues_end = queues.end.max(start.dispatched);
+    let mut from = start.floor.min(start.dispatched);
+    let (mut found, mut time) = scan_log(log, &queues.queues, deleted, &start, from)?;
+    let mut is_new = queues.is_new;
+    let queues = queues.queues;
+    if found.end < queues_end {
+        tracing::warn!(
+            log_end = found.end,
+            queues_end,
+            "the queues go beyond the log"
+        );
+        build_again(files, &queues, &mut start)?;
+        is_new = true;
+        from = start.floor.min(start.dispatched);
+        (found, time) = scan_log(log, &queues, deleted, &start, from)?;
+    }
+    Ok(Scanned {
+        start,
+        from,
+        found,
+        time,
+        queues,
+        is_new,
+    })
 }
 
 fn open_log(
@@ -298,15 +344,28 @@ struct Found {
     is_new: bool,
 }
 
+/// What queues are opened from.
+struct Files<'a> {
+    config: &'a StoreConfig,
+    dir: &'a Arc<dyn Directory>,
+    log: &'a CommitLog,
+    deleted: &'a Deleted,
+    carried: &'a Carried,
+}
+
 /// Opens the queues, in our form, or else in Apache's, or else none, and finds out where to begin.
 fn open_queues(
-    config: &StoreConfig,
-    dir: &Arc<dyn Directory>,
-    log: &CommitLog,
-    deleted: &Deleted,
+    files: &Files<'_>,
     bounds: Option<Bounds>,
     clean: bool,
 ) -> Result<(Start, Found), OpenError> {
+    let Files {
+        config,
+        dir,
+        log,
+        deleted,
+        carried,
+    } = *files;
     let secured = bounds.map(|bounds| Secured {
         log_min: log.min(),
         dispatched: bounds.dispatched,
@@ -333,9 +392,13 @@ fn open_queues(
     }
     let is_taken_over = known.is_none()
         && !apache.is_empty()
-        && take_over(&queues, apache, log, deleted, start.dispatched)?;
+        && take_over(files, &queues, &apache, start.dispatched)?;
     if !is_taken_over {
-        build_again(&queues, log, &mut start)?;
+        let of_apache = apache.next_offsets(start.dispatched);
+        carried
+            .keep(of_apache.map_err(OpenError::io("read", "consumequeue"))?)
+            .map_err(OpenError::io("write", "rocket/queue-offsets.json"))?;
+        build_again(files, &queues, &mut start)?;
     }
     let (end, is_new) = (start.dispatched, true);
     Ok((
@@ -349,42 +412,56 @@ fn open_queues(
 }
 
 fn take_over(
+    files: &Files<'_>,
     queues: &Queues,
-    apache: ApacheQueues,
-    log: &CommitLog,
-    deleted: &Deleted,
+    apache: &ApacheQueues,
     dispatched: u64,
 ) -> Result<bool, OpenError> {
-    queues
-        .reset(dispatched)
-        .map_err(OpenError::io("make", "rocket/queues"))?;
+    let log = files.log;
+    start_over(files, queues, dispatched)?;
     let agrees = |topic: &TopicName, queue_id, index, unit| {
-        record_is(log, unit, |view| is_at(view, topic, queue_id, index)).map_err(io::Error::other)
+        let place = (topic, queue_id, index);
+        Ok(look_at(log, unit, place) == Sample::Agrees)
     };
     apache
-        .move_to(queues, log.min(), dispatched, deleted, agrees)
+        .move_to(queues, log.min(), dispatched, files.deleted, agrees)
         .map_err(OpenError::io("read", "consumequeue"))
 }
 
+/// Removes the files of the queues and carries over which offsets they gave away.
+fn start_over(files: &Files<'_>, queues: &Queues, position: u64) -> Result<(), OpenError> {
+    let carried = files.carried.keep(queues.next_offsets());
+    carried.map_err(OpenError::io("write", "rocket/queue-offsets.json"))?;
+    queues
+        .reset(position)
+        .map_err(OpenError::io("make", "rocket/queues"))
+}
+
 /// All queues from the beginning of the log.
-fn build_again(queues: &Queues, log: &CommitLog, start: &mut Start) -> Result<(), OpenError> {
+fn build_again(files: &Files<'_>, queues: &Queues, start: &mut Start) -> Result<(), OpenError> {
+    let log = files.log;
     if start.dispatched > log.min() {
         tracing::warn!(from = log.min(), "building the queues again");
         start.dispatched_time = 0;
     }
     start.dispatched = log.min();
-    queues
-        .reset(start.dispatched)
-        .map_err(OpenError::io("make", "rocket/queues"))
+    start_over(files, queues, start.dispatched)
 }
 
-/// Secures queues that were just made. From here on those in Apache's form would only mislead.
-fn secure_new(
-    dir: &dyn Directory,
-    queues: &Queues,
-    dispatched: u64,
-    durable: u64,
-) -> Result<(), OpenError> {
+/// Our own are secured and so are our bounds: from here on queues in Apache's form would only mislead.
+fn remove_apache_queues(dir: &dyn Directory) -> Result<(), OpenError> {
+    let folder = crate::apache_queue::FOLDER;
+    let entries = dir.list(folder).map_err(OpenError::io("list", folder))?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    dir.remove_folder(folder)
+        .and_then(|()| dir.sync(""))
+        .map_err(OpenError::io("remove", folder))
+}
+
+/// Secures queues that were just made.
+fn secure_new(queues: &Queues, dispatched: u64, durable: u64) -> Result<(), OpenError> {
     let due = queues
         .begin_table_now(dispatched)
         .map_err(OpenError::io("write", "rocket/queues"))?;
@@ -393,8 +470,6 @@ fn secure_new(
         .map_err(|(file, error)| OpenError::io("write", &file)(error))?;
     queues
         .commit_table(durable)
-        .and_then(|()| dir.remove_folder(crate::apache_queue::FOLDER))
-        .and_then(|()| dir.sync(""))
         .map_err(OpenError::io("write", "rocket/queues"))
 }
 
@@ -479,52 +554,6 @@ pub(crate) fn store_time(head: &[u8]) -> Option<i64> {
     };
     let time = i64::from_be_bytes(*head.get(at..)?.first_chunk()?);
     (matches!(magic, MAGIC_V1 | MAGIC_V2) && time > 0).then_some(time)
-}
-
-/// Whether some of the queues tell of messages that are where they say: not those of another log.
-fn agree(queues: &Queues, log: &CommitLog) -> Result<bool, OpenError> {
-    let all = queues.all();
-    for queue in all.iter().step_by(all.len() / SAMPLES + 1) {
-        let index = queue.max() - 1;
-        let unit = match queue.get(index) {
-            Ok(unit) => unit.filter(|unit| *unit != Unit::PADDING),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
-            Err(error) => return Err(OpenError::io("read", "rocket/queues")(error)),
-        };
-        let Some(unit) = unit.filter(|unit| unit.physical_offset >= log.min()) else {
-            continue;
-        };
-        if !record_is(log, unit, |view| {
-            is_at(view, queue.topic(), queue.queue_id(), index)
-        })? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn is_at(view: &RecordView<'_>, topic: &TopicName, queue_id: QueueId, index: u64) -> bool {
-    view.topic() == topic.as_str() && view.queue_id() == queue_id && view.queue_offset().0 == index
-}
-
-fn record_is(
-    log: &CommitLog,
-    unit: Unit,
-    wanted: impl Fn(&RecordView<'_>) -> bool,
-) -> Result<bool, OpenError> {
-    let Some(file) = log.file_at(unit.physical_offset) else {
-        return Ok(false);
-    };
-    let at = unit.physical_offset - file.start;
-    let len = usize::try_from(unit.size).unwrap_or(usize::MAX);
-    if at + len as u64 > file.segment.len() {
-        return Ok(false);
-    }
-    let mut bytes = vec![0; len];
-    file.segment
-        .read_at(at, &mut bytes)
-        .map_err(OpenError::io("read", &file.path()))?;
-    Ok(RecordView::parse_trusting(&bytes).is_ok_and(|(view, _)| wanted(&view)))
 }
 
 fn raise_next(

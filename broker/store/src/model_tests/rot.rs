@@ -38,6 +38,12 @@ fn sealed(dir: &MemoryDirectory) -> u64 {
     bounds.map_or(0, |bounds| bounds.sealed)
 }
 
+/// To where a start will know that the queues held the log.
+fn held(dir: &MemoryDirectory) -> u64 {
+    let (_, bounds) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
+    bounds.map_or(0, |bounds| bounds.dispatched)
+}
+
 impl World {
     /// Kills the process, lets one file rot, and starts again. One stroke in the life of a store, and none where a flush
     /// failed: a block and its checksum that both rot are believed, and a checksum whose flush failed may be gone.
@@ -56,6 +62,7 @@ impl World {
         // It has no checksum: a digit of it that becomes another one is believed.
         paths.retain(|path| !path.ends_with("deleted-topics.json"));
         let path = paths.swap_remove(usize::from(rot.file) % paths.len());
+        self.held = held(&next);
         let mut len = next.read(&path).unwrap().unwrap().len() as u64;
         if let Some(start) = path.strip_prefix("commitlog/") {
             let start: u64 = start.parse().unwrap();
@@ -137,7 +144,7 @@ impl World {
                 let known = self.promised.get(&(queue, offset));
                 let known = known.or_else(|| self.seen.get(&(queue, offset)));
                 assert!(
-                    known.is_none_or(|known| known == number || self.is_excused(*known)),
+                    known.is_none_or(|known| known == number || self.may_be_given_again(*known)),
                     "{number} at {offset} of queue {queue}, where {known:?} was; {:?}",
                     self.rotten
                 );
@@ -204,6 +211,17 @@ impl World {
             next = result.next_begin;
         }
         Some(found)
+    }
+
+    /// Whether the offset of a message that was answered may be given to another one: nobody knew of it any more.
+    pub(super) fn may_be_given_again(&self, number: u64) -> bool {
+        let Some(&(from, to)) = self.places.lock().get(&number) else {
+            return false;
+        };
+        let rotted = |what: &str| self.rotten.iter().any(|path| path.starts_with(what));
+        // It rotted before the queues held it, or retention took it and what held it since has rotted.
+        self.is_excused(number) && to > self.held && rotted("commitlog/")
+            || from < self.engine().positions().min.0 && rotted("rocket/")
     }
 
     /// Whether a message that was answered may be missing: retention took it, or it lies in damage that is told.

@@ -159,6 +159,21 @@ impl Queues {
         queue.map_or(0, |queue| queue.next_offset())
     }
 
+    /// Which offset each queue gives next, as far as it is known, in no order.
+    pub(crate) fn next_offsets(&self) -> Vec<(TopicName, QueueId, u64)> {
+        let all = self.0.table.all();
+        let known = all.iter().map(|queue| {
+            let next = queue.next_offset().max(queue.max());
+            (queue.topic().clone(), queue.queue_id(), next)
+        });
+        known.filter(|(_, _, next)| *next > 0).collect()
+    }
+
+    /// Whether a table waits for the commit log.
+    pub(crate) fn is_table_waiting(&self) -> bool {
+        self.0.tables.lock().written.is_some()
+    }
+
     /// All queues that ever had a message that was put, sorted.
     pub(crate) fn all(&self) -> Vec<SharedQueue> {
         let mut all = self.0.table.all();
@@ -294,7 +309,7 @@ impl Queues {
     }
 
     /// Makes the table that was written count, if there is one and the commit log is `durable` far enough; then removes
-    /// what is older.
+    /// what is older, but the table before: should this one rot, that one still tells which offsets were given away.
     pub(crate) fn commit_table(&self, durable: u64) -> io::Result<()> {
         let mut tables = self.0.tables.lock();
         let Some(written) = tables
@@ -308,7 +323,7 @@ impl Queues {
         let head = written.head;
         tables.number = head.number;
         tables.written = None;
-        snapshot::remove(&*self.0.dir, |number| number < head.number)?;
+        snapshot::remove(&*self.0.dir, |number| is_unneeded(number, head.number))?;
         let journal = self.0.home.journal.lock();
         journal.remove(|number| number < head.journal)
     }

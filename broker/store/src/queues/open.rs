@@ -13,7 +13,8 @@ use super::extent::Chain;
 use super::journal::{Entry, Journal};
 use super::queue::{Note, Queue, Saved};
 use super::unit_log::UnitLog;
-use super::{FOLDER, MARK, QueueLogConfig, Queues, damaged, snapshot};
+use super::{FOLDER, MARK, QueueLogConfig, Queues, damaged, is_unneeded, snapshot};
+use crate::checksums;
 use crate::deleted::Deleted;
 
 /// What the commit log and the checkpoint say.
@@ -35,8 +36,8 @@ pub(crate) struct Known {
 }
 
 impl Queues {
-    /// Opens the queues that are there. `None` beside them: there are none, or none that can be believed; then there are
-    /// no queues, and [`Queues::reset`] must follow.
+    /// Opens the queues that are there. `None` beside them: there are none, or none that can be believed. Then
+    /// [`Queues::reset`] must follow, and only [`Queues::next_offsets`] may be asked before.
     pub(crate) fn open(
         dir: Arc<dyn Directory>,
         config: QueueLogConfig,
@@ -48,11 +49,12 @@ impl Queues {
         let Some(secured) = secured else {
             return Ok((queues, None));
         };
-        if queues.0.dir.read(MARK)?.is_some() {
-            tracing::warn!("the files of the queues are damaged; they are built again");
-            return Ok((queues, None));
-        }
+        let is_marked = queues.0.dir.read(MARK)?.is_some();
         match queues.load(secured, deleted) {
+            Ok(_) if is_marked => {
+                tracing::warn!("the files of the queues are damaged; they are built again");
+                Ok((queues, None))
+            }
             Ok(known) => Ok((queues, known)),
             Err(error) if is_damage(&error) => {
                 tracing::warn!(error = %error, "the files of the queues cannot be believed; they are built again");
@@ -98,7 +100,7 @@ impl Queues {
         };
         *home.journal.lock() = journal;
         self.0.tables.lock().number = head.number;
-        snapshot::remove(&**dir, |number| number != head.number)?;
+        snapshot::remove(&**dir, |number| is_unneeded(number, head.number))?;
         for queue in self.0.table.all() {
             queue.raise_next(queue.max());
         }

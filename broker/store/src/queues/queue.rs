@@ -14,7 +14,7 @@ use super::unit_log::{UnitLog, head_of};
 use super::{QueueLogConfig, damaged};
 use crate::unit::Unit;
 
-/// Units that a queue may miss at once. More is a damaged record, not a damaged queue.
+/// Units that a queue may miss at once. Behind more it begins anew: so many fillers are not worth their place.
 const GAP_MAX: u64 = if cfg!(fuzzing) { 16 } else { 1 << 20 };
 
 /// What all queues share.
@@ -133,6 +133,16 @@ impl Queue {
         self.next.fetch_max(next, Ordering::Relaxed);
     }
 
+    /// The queue goes on at `next`: what is missing before will not come. A table must follow.
+    pub(crate) fn reach(&self, next: u64) -> io::Result<()> {
+        let mut tail = self.tail.lock();
+        if next > self.max() {
+            self.bridge(&mut tail, next)?;
+        }
+        self.raise_next(next);
+        Ok(())
+    }
+
     /// One behind the last index; 0 while no message was ever put.
     pub(crate) fn max(&self) -> u64 {
         self.max.load(Ordering::Acquire)
@@ -209,7 +219,7 @@ impl Queue {
     /// Comes from the end to `first`, which lies behind it. `false` if that cannot be.
     fn bridge(&self, tail: &mut Tail, first: u64) -> io::Result<bool> {
         let max = self.max();
-        if max > 0 && first - max > GAP_MAX || i64::try_from(first).is_err() {
+        if i64::try_from(first).is_err() {
             tracing::error!(topic = %self.topic(), queue = %self.id, index = first, end = max,
                 "a record's queue offset cannot be; it is left out");
             return Ok(false);
@@ -217,10 +227,16 @@ impl Queue {
         if self.min_offset.load(Ordering::Relaxed) < self.home().log_min.load(Ordering::Acquire) {
             self.find_min_in(tail)?;
         }
-        if self.min.load(Ordering::Relaxed) >= max {
-            // Nothing readable is left before: the first message that is still there begins the queue.
+        let is_gap = max > 0 && first - max > GAP_MAX;
+        if is_gap {
+            tracing::error!(topic = %self.topic(), queue = %self.id, from = max, to = first,
+                "a queue misses more messages than can be; it begins anew behind them");
+        }
+        if is_gap || self.min.load(Ordering::Relaxed) >= max {
+            // Nothing readable is left before, or too far away: the first message behind begins the queue.
             tail.units.clear();
             self.min.store(first, Ordering::Release);
+            self.min_offset.store(u64::MAX, Ordering::Release);
         } else {
             tail.units
                 .extend((max..first).map(|_| Unit::PADDING.pack()));
@@ -376,10 +392,15 @@ impl Queue {
         self.raise_next(index);
     }
 
-    fn head_at(&self, position: u64) -> io::Result<Head> {
-        let place = self.home().units.read().place(position, HEAD);
-        let place = place.ok_or_else(|| damaged("the unit log"))?;
-        head_of(&place.read(HEAD)?, self.slot)
+    /// Where `len` bytes of the unit log are; `None` once retention took them.
+    fn place(&self, position: u64, len: usize) -> io::Result<Option<Place>> {
+        // Both under one lock: between two of them the file may go.
+        let units = self.home().units.read();
+        if !units.reaches(position) {
+            return Ok(None);
+        }
+        let place = units.place(position, len);
+        place.map(Some).ok_or_else(|| damaged("the unit log"))
     }
 
     fn units_at(&self, position: u64, head: &Head) -> io::Result<Vec<Unit>> {
@@ -408,7 +429,7 @@ impl Queue {
                 return Ok((oldest, None));
             };
             // What was too far from here is too far from further back as well.
-            if position == NONE || !self.home().units.read().reaches(position) {
+            let Some(place) = place else {
                 level += 1;
                 continue;
             }

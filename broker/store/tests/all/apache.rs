@@ -151,3 +151,15 @@ fn a_folder_that_apache_closed_opens() {
 fn a_folder_of_a_killed_apache_opens() {
     opens_and_goes_on("apache-5.4.0-killed");
 }
+
+/// Its queues cannot be read then, and are built from the log.
+#[test]
+fn a_folder_of_a_killed_apache_opens_with_another_size_of_its_queues_files() {
+    for bytes in [1000, 4000, 6_000_000] {
+        let (dir, manifest) = unpack("apache-5.4.0-killed");
+        let mut config = small(dir.path());
+        config.consume_queue_file_bytes = bytes;
+        let store = open(config);
+        assert!(compare(&store, &manifest) > 600);
+    }
+}

@@ -9,6 +9,7 @@
 mod apache;
 mod by_time;
 mod catching_up;
+mod clocks;
 mod counted;
 mod damage;
 mod disk;
@@ -17,6 +18,8 @@ mod failures;
 mod opening;
 mod preparing;
 mod reading;
+mod rebuilding;
 mod retention;
+mod sectors;
 mod support;
 mod watched;
