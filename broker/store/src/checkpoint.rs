@@ -1,12 +1,14 @@
 //! What the store remembers of its positions: lower bounds, which may be lost, and one upper bound, which may not.
 //!
 //! ```text
-//! rocket/checkpoint, two slots of 512 bytes, the newer good one counts; big-endian
+//! rocket/checkpoint, two slots of 4096 bytes, the newer good one counts; big-endian
 //!   0 magic "RKC1" · 4 version u32 = 2 · 8 sequence u64 · 16 confirm u64 · 24 flushed floor u64
 //!  32 dispatched u64 · 40 store time at dispatched i64 · 48 ceiling u64 · 56 sealed u64 · 64 scrubbed u64
 //!  72 CRC32 of bytes 0..72
-//! version 1 ends with the CRC32 at 48
+//! version 1 ends with the CRC32 at 48; a file of 1024 bytes has slots of 512 bytes, and is made anew when it is opened
 //! ```
+//!
+//! Each slot is a page and a sector of its own, of the largest that disks have: what takes one of them leaves the other.
 //!
 //! A lower bound stays true when it is old, so whoever keeps house writes a slot ten times a second without a flush: a
 //! killed process leaves a floor that is close. It is flushed about once a second.
@@ -16,7 +18,7 @@
 //! other one, again and again, until a flush makes that the last flushed one. A loss of power then leaves the flushed slot
 //! as it was, and the other as it was, as any write since made it, or torn, which its checksum tells; all that is newer
 //! than the flushed slot has a ceiling at least as high. That needs of the device only that a write cut short harms no other
-//! 512 bytes than those that it changes. It does not need that a sector is written all or nothing, and could not have it:
+//! 4096 bytes than those that it changes. It does not need that a sector is written all or nothing, and could not have it:
 //! the kernel may be sending the page to the device while a slot in it is being written.
 //!
 //! A flush that failed tells nothing of what is on the disk, and a second one would succeed without doing anything. The slot
@@ -30,13 +32,17 @@ use std::sync::Arc;
 use bytes::BufMut as _;
 use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 
+use crate::checksums::is_damage;
+
 /// Our folder beside Apache's.
 pub(crate) const FOLDER: &str = "rocket";
 pub(crate) const PATH: &str = "rocket/checkpoint";
 const APACHE_PATH: &str = "checkpoint";
 const APACHE_BYTES: usize = 4096;
-const SLOT: usize = 512;
+const SLOT: usize = 4096;
 const SLOT_BYTES: u64 = SLOT as u64;
+/// Bytes of a slot in the files of earlier versions.
+const SLOT_BYTES_OLD: u64 = 512;
 const MAGIC: [u8; 4] = *b"RKC1";
 /// Bytes before the checksum, by version.
 const CRC_AT: [(u32, usize); 2] = [(1, 48), (VERSION, SUMMED)];
@@ -103,32 +109,29 @@ impl Checkpoint {
             .list(FOLDER)?
             .into_iter()
             .find(|entry| entry.name == "checkpoint");
-        let segment = match known {
-            Some(entry) if entry.len >= 2 * SLOT_BYTES => {
-                dir.open(PATH, SegmentOptions::default())?
+        let options = SegmentOptions::default();
+        let mut segment = match &known {
+            Some(entry) if [2 * SLOT_BYTES, 2 * SLOT_BYTES_OLD].contains(&entry.len) => {
+                dir.open(PATH, options)?
             }
             _ => {
                 dir.remove(PATH)?;
-                dir.create(PATH, 2 * SLOT_BYTES, SegmentOptions::default())?
+                dir.create(PATH, 2 * SLOT_BYTES, options)?
             }
         };
         // What an earlier process wrote may be in the page cache only, for now or, after a failed flush, for ever; what is
         // read from here on is on the disk.
         segment.forget_cache()?;
-        let mut slots = [None; 2];
-        for (slot, at) in slots.iter_mut().zip([0, SLOT_BYTES]) {
-            let mut bytes = [0; SLOT];
-            segment.read_at(at, &mut bytes)?;
-            *slot = decode(&bytes);
+        let is_old = segment.len() < 2 * SLOT_BYTES;
+        let slot_bytes = if is_old { SLOT_BYTES_OLD } else { SLOT_BYTES };
+        let (sequence, bounds, mut next) = newest(&*segment, slot_bytes)?;
+        if is_old {
+            let mut content =
+                bounds.map_or_else(Vec::new, |bounds| encode(sequence, bounds).to_vec());
+            content.resize(2 * SLOT, 0);
+            dir.replace(PATH, &content)?;
+            (segment, next) = (dir.open(PATH, options)?, 1);
         }
-        let newest = slots
-            .into_iter()
-            .zip([1, 0])
-            .filter_map(|(slot, other)| slot.map(|(sequence, bounds)| (sequence, bounds, other)))
-            .max_by_key(|(sequence, _, _)| *sequence);
-        let (sequence, bounds, next) = newest.map_or((0, None, 1), |(sequence, bounds, next)| {
-            (sequence, Some(bounds), next)
-        });
         Ok((
             Self {
                 dir,
@@ -155,7 +158,12 @@ impl Checkpoint {
             return Ok(());
         }
         self.sequence += 1;
-        let bytes = encode(self.sequence, self.bounds);
+        // The whole page: one that cannot be read any more would have to be read before a part of it is written.
+        let mut bytes = [0; SLOT];
+        bytes
+            .iter_mut()
+            .zip(encode(self.sequence, self.bounds))
+            .for_each(|(place, byte)| *place = byte);
         self.written = None;
         self.segment
             .write_at(self.next * SLOT_BYTES, &[IoSlice::new(&bytes)])?;
@@ -206,6 +214,26 @@ impl Checkpoint {
             .for_each(|(place, field)| place.copy_from_slice(&field.to_be_bytes()));
         self.dir.replace(APACHE_PATH, &page)
     }
+}
+
+/// What the newest good slot says, with its number and which slot is to be written next. A slot that cannot be read is none.
+fn newest(segment: &dyn Segment, slot_bytes: u64) -> io::Result<(u64, Option<Bounds>, u64)> {
+    let mut newest = (0, None, 1);
+    for (at, other) in [(0, 1), (slot_bytes, 0)] {
+        let mut bytes = [0; SUMMED + 4];
+        match segment.read_at(at, &mut bytes) {
+            Err(error) if is_damage(&error) => {
+                tracing::error!(file = PATH, at, %error, "a slot of the checkpoint cannot be read");
+            }
+            read => read?,
+        }
+        if let Some((sequence, bounds)) = decode(&bytes)
+            && (newest.1.is_none() || sequence > newest.0)
+        {
+            newest = (sequence, Some(bounds), other);
+        }
+    }
+    Ok(newest)
 }
 
 fn encode(sequence: u64, bounds: Bounds) -> [u8; SUMMED + 4] {
@@ -312,8 +340,54 @@ mod tests {
             Checkpoint::open(Arc::new(dir.killed())).unwrap().1,
             Some(bounds(10))
         );
-        dir.flip(PATH, 512 + 30);
+        dir.flip(PATH, SLOT + 30);
         assert_eq!(Checkpoint::open(Arc::new(dir.killed())).unwrap().1, None);
+    }
+
+    #[test]
+    fn a_sector_that_cannot_be_read_takes_one_slot() {
+        for bad in [0, SLOT] {
+            let dir = MemoryDirectory::default();
+            let (mut checkpoint, _) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
+            for floor in [10, 20] {
+                checkpoint.set(Bounds {
+                    floor,
+                    ..Bounds::default()
+                });
+                checkpoint.flush().unwrap();
+            }
+            dir.break_sectors(PATH, bad, bad + SLOT);
+            let (_, found) = Checkpoint::open(Arc::new(dir)).unwrap();
+            let floor = found.unwrap().floor;
+            assert!(floor == 10 || floor == 20);
+        }
+    }
+
+    #[test]
+    fn a_file_of_an_earlier_version_is_read_and_made_anew() {
+        for newest in [0, 512] {
+            let bounds = |floor| Bounds {
+                floor,
+                ceiling: 77,
+                ..Bounds::default()
+            };
+            let mut file = vec![0; 1024];
+            file[newest..newest + SUMMED + 4].copy_from_slice(&encode(6, bounds(60)));
+            file[512 - newest..][..SUMMED + 4].copy_from_slice(&encode(5, bounds(50)));
+            let dir = MemoryDirectory::default();
+            dir.replace(PATH, &file).unwrap();
+            let (mut checkpoint, found) = Checkpoint::open(Arc::new(dir.clone())).unwrap();
+            assert_eq!(found, Some(bounds(60)));
+            checkpoint.set(bounds(70));
+            checkpoint.write().unwrap();
+            for seed in 0..8 {
+                let (_, found) = Checkpoint::open(Arc::new(dir.crashed(seed))).unwrap();
+                assert!([Some(bounds(60)), Some(bounds(70))].contains(&found));
+            }
+            checkpoint.flush().unwrap();
+            let (_, found) = Checkpoint::open(Arc::new(dir.crashed(1))).unwrap();
+            assert_eq!(found, Some(bounds(70)));
+        }
     }
 
     fn ceiling_found(dir: MemoryDirectory) -> Option<u64> {

@@ -29,6 +29,9 @@ pub(crate) const FOLDER: &str = "rocket/checksums";
 pub(crate) const BLOCK_BYTES: u64 = 64 << 10;
 const MAGIC: [u8; 4] = *b"RKB1";
 const HEAD_BYTES: u64 = 64;
+const HEAD_USED: usize = 16;
+/// Zeros behind that, up to the entries.
+const HEAD_REST: usize = 48;
 const ENTRY_BYTES: u64 = 8;
 
 thread_local! {
@@ -153,6 +156,29 @@ impl Checksums {
         Ok(decode(block, entry))
     }
 
+    /// Where the last block ends, within the log file of `len` bytes at `start`, that has a checksum. Reads the whole file.
+    pub(crate) fn summed_end(
+        dir: &dyn Directory,
+        start: u64,
+        len: u64,
+        block_bytes: u64,
+    ) -> io::Result<Option<u64>> {
+        let bytes = match dir.read(&path_of(start)) {
+            Ok(Some(bytes)) => bytes,
+            Err(error) if !is_damage(&error) => return Err(error),
+            _ => return Ok(None),
+        };
+        let head = head_of(block_bytes, len);
+        let entries = bytes
+            .strip_prefix(&head[..])
+            .and_then(|rest| rest.get(HEAD_REST..))
+            .unwrap_or_default();
+        let (entries, _) = entries.as_chunks();
+        let is_known = |(block, entry): &(u64, &[u8; 8])| decode(*block, **entry).is_some();
+        let last = (0..).zip(entries).filter(is_known).last();
+        Ok(last.map(|(block, _)| ((block + 1) * block_bytes).min(len)))
+    }
+
     /// Enters checksums of adjacent blocks from `first` on.
     pub(crate) fn enter(&self, first: u64, sums: &[u32]) -> io::Result<()> {
         let Some(file) = self.opened(true)? else {
@@ -194,11 +220,7 @@ impl Checksums {
     }
 
     fn head(&self) -> Vec<u8> {
-        let mut head = Vec::with_capacity(16);
-        head.extend_from_slice(&MAGIC);
-        head.extend_from_slice(&u32::try_from(self.block_bytes).unwrap_or(0).to_be_bytes());
-        head.extend_from_slice(&self.len.to_be_bytes());
-        head
+        head_of(self.block_bytes, self.len)
     }
 
     fn has_head(&self, file: &dyn Segment) -> io::Result<bool> {
@@ -215,6 +237,14 @@ impl Checksums {
 
 pub(crate) fn path_of(start: u64) -> String {
     format!("{FOLDER}/{start:020}")
+}
+
+fn head_of(block_bytes: u64, len: u64) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD_USED);
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&u32::try_from(block_bytes).unwrap_or(0).to_be_bytes());
+    head.extend_from_slice(&len.to_be_bytes());
+    head
 }
 
 fn check_of(block: u64, sum: u32) -> u32 {

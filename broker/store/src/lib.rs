@@ -52,6 +52,7 @@ mod heat;
 mod import;
 mod index;
 mod index_upkeep;
+mod lost;
 mod places;
 mod prepare;
 mod progress;

@@ -5,8 +5,8 @@
 //! anything is appended, since a new record could end just where an old one begins. Below the floor it is damage, which
 //! is told and never cut. What follows from the log is believed up to its own secured position and built again from there.
 //!
-//! A folder without our checkpoint is Apache's: after a clean stop its queues tell what was dispatched; after another
-//! one everything is taken from the file whose first record is older than its checkpoint (`recoverAbnormally`).
+//! A folder without our checkpoint, and without anything else of ours to tell its bounds from ([`crate::lost`]), is
+//! Apache's: after a clean stop its queues tell what was dispatched; after another one everything is taken from the file whose first record is older than its checkpoint (`recoverAbnormally`).
 
 use std::io;
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use crate::error::{OpenError, RecoveryReport};
 use crate::import::ApacheQueues;
 use crate::index::apache::Sizes;
 use crate::index::{Index, Known};
+use crate::lost;
 use crate::prepare::first_pace;
 use crate::queues::{Queues, Secured};
 use crate::tail::{self, Followed};
@@ -61,6 +62,10 @@ pub(crate) fn recover(
         .is_none();
     let (mut checkpoint, bounds) =
         Checkpoint::open(Arc::clone(dir)).map_err(OpenError::io("open", checkpoint::FOLDER))?;
+    let bounds = match bounds {
+        Some(bounds) => Some(bounds),
+        None => lost::bounds(&**dir, config.checksum_block_bytes)?,
+    };
     let log = open_log(config, dir, bounds)?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;

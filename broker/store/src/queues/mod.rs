@@ -358,6 +358,21 @@ impl Queues {
     }
 }
 
+/// Of the newest table in `dir` that counts: all messages before the first value have their units, none behind the second
+/// one has, and to there the log is flushed. `None` also where no table can be read.
+pub(crate) fn newest_table(dir: &dyn Directory) -> io::Result<Option<(u64, u64)>> {
+    match snapshot::load(dir, |_, _| {}) {
+        Ok(head) => Ok(head.map(|head| (head.position, head.upper))),
+        Err(error) if open::is_damage(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a table is of no use beside the newest one that counts.
+fn is_unneeded(number: u64, newest: u64) -> bool {
+    number > newest || number + 1 < newest
+}
+
 fn flushes_extents() -> bool {
     !crate::mutant::is_on(crate::mutant::Mutant::ExtentsUnflushed)
 }
