@@ -18,6 +18,10 @@ fn offset_answer(offset: i64) -> Command {
     Command::response(ResponseCode::SUCCESS).with_header(&OffsetResponseHeader { offset })
 }
 
+fn not_searched(error: &std::io::Error) -> Refusal {
+    Refusal::system_error(format!("the queue cannot be searched by time now: {error}"))
+}
+
 fn queue_of(queue_id: i32) -> Result<QueueId, Refusal> {
     QueueId::from_wire(queue_id).ok_or_else(|| {
         Refusal::new(
@@ -133,11 +137,11 @@ impl BrokerProcessor {
             _ => Boundary::Lower,
         };
         let time = UnixMillis(header.timestamp);
-        Ok(offset_answer(
-            self.deps
-                .store
-                .offset_by_time(&topic, queue, time, boundary),
-        ))
+        let found = self
+            .deps
+            .store
+            .offset_by_time(&topic, queue, time, boundary);
+        Ok(offset_answer(found.map_err(|error| not_searched(&error))?))
     }
 
     pub(super) fn earliest_store_time(&self, request: &Command) -> Answer {
@@ -184,7 +188,7 @@ impl BrokerProcessor {
                 .filter(|offset| header.queue_id >= 0 && *offset != -1);
             let offset = match wanted {
                 Some(offset) => self.check_reset_target(&topic, queue, offset)?,
-                None => self.offset_at(&topic, queue, header.timestamp),
+                None => self.offset_at(&topic, queue, header.timestamp)?,
             };
             offsets.push((queue, offset));
         }
@@ -218,13 +222,14 @@ impl BrokerProcessor {
     }
 
     /// The offset at a time; negative times stand for the end of the queue, as mqadmin uses them.
-    fn offset_at(&self, topic: &TopicName, queue: QueueId, timestamp: i64) -> i64 {
+    fn offset_at(&self, topic: &TopicName, queue: QueueId, timestamp: i64) -> Result<i64, Refusal> {
         if timestamp < 0 {
-            return self.queue_end(topic, queue);
+            return Ok(self.queue_end(topic, queue));
         }
         self.deps
             .store
             .offset_by_time(topic, queue, UnixMillis(timestamp), Boundary::Lower)
+            .map_err(|error| not_searched(&error))
     }
 
     pub(super) fn clone_group_offset(&self, request: &Command) -> Answer {

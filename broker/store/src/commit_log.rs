@@ -13,7 +13,7 @@ use rocket_mapped_file::{Directory, Pace, Segment, SegmentOptions};
 use rocket_protocol::{PhysicalOffset, RecordView};
 
 use crate::api::Damaged;
-use crate::checksums::{self, Checksums};
+use crate::checksums::{self, Checksums, is_damage};
 use crate::damage::Damage;
 use crate::error::OpenError;
 use crate::prepare::Haste;
@@ -276,11 +276,12 @@ impl CommitLog {
         self.sound.check(file, offset, len)
     }
 
-    /// The published record that begins at `offset`.
-    pub(crate) fn record(&self, offset: u64) -> Option<Bytes> {
-        let head = self.read(offset, 4)?;
-        let len = u32::from_be_bytes(*head.first_chunk()?);
-        let bytes = self.read(offset, usize::try_from(len).ok()?)?;
+    /// The published record of at most `len_max` bytes that begins at `offset`. No more than a head is read where none begins:
+    /// anybody may ask for any offset.
+    pub(crate) fn record(&self, offset: u64, len_max: usize) -> Option<Bytes> {
+        let head = self.read(offset, scan::HEAD)?;
+        let len = scan::record_len(&head, offset).filter(|&len| len <= len_max)?;
+        let bytes = self.read(offset, len)?;
         let (view, whole) = RecordView::parse_trusting(&bytes).ok()?;
         (whole == bytes.len() && view.physical_offset().0 == offset).then_some(())?;
         Some(bytes)
@@ -339,7 +340,10 @@ impl CommitLog {
 fn is_unused(segment: &dyn Segment) -> io::Result<bool> {
     let mut head = [0; 8];
     if segment.len() >= 8 {
-        segment.read_at(0, &mut head)?;
+        match segment.read_at(0, &mut head) {
+            Err(error) if is_damage(&error) => return Ok(false),
+            read => read?,
+        }
     }
     Ok(head == [0; 8])
 }

@@ -18,6 +18,7 @@ use rocket_protocol::PhysicalOffset;
 use serde::{Deserialize, Serialize};
 
 use crate::api::Damaged;
+use crate::checksums::is_damage;
 
 const PATH: &str = "rocket/damage.json";
 /// Ranges that are remembered over a restart; what is found beyond them is found again by the scrubber.
@@ -45,7 +46,14 @@ pub(crate) struct Damage {
 impl Damage {
     /// Reads what was remembered. A note that cannot be understood is left out: what it says is found again.
     pub(crate) fn open(dir: Arc<dyn Directory>) -> io::Result<Self> {
-        let notes: Vec<Note> = match dir.read(PATH)? {
+        let text = match dir.read(PATH) {
+            Err(error) if is_damage(&error) => {
+                tracing::error!(file = PATH, %error, "the note of known damage cannot be read");
+                None
+            }
+            read => read?,
+        };
+        let notes: Vec<Note> = match text {
             Some(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
                 tracing::error!(file = PATH, %error, "the note of known damage cannot be read");
                 Vec::new()
@@ -95,14 +103,29 @@ impl Damage {
         std::mem::take(&mut *self.untold.lock())
     }
 
-    /// What begins at `from` is as it was written after all.
-    pub(crate) fn heal(&self, from: u64) {
-        let mut ranges = self.ranges.write();
-        if let Some(healed) = ranges.remove(&from) {
-            tracing::info!(file = %healed.file, from = %healed.from, to = %healed.to, "what was damaged reads as it was written again");
-            self.any.store(!ranges.is_empty(), Ordering::Release);
-            self.save(&ranges);
+    /// What lies at `from..to` is as it was written after all; what of a range lies elsewhere stays damaged.
+    pub(crate) fn heal(&self, from: u64, to: u64) {
+        if self.within(from, to).is_none() {
+            return;
         }
+        let mut ranges = self.ranges.write();
+        let meets = |damaged: &&Damaged| damaged.from.0 < to && from < damaged.to.0;
+        let healed: Vec<Damaged> = ranges.values().filter(meets).cloned().collect();
+        for damaged in healed {
+            tracing::info!(file = %damaged.file, from = damaged.from.0.max(from), to = damaged.to.0.min(to), "what was damaged reads as it was written again");
+            ranges.remove(&damaged.from.0);
+            let (before, behind) = (damaged.from.0..from, to..damaged.to.0);
+            for rest in [before, behind].into_iter().filter(|rest| !rest.is_empty()) {
+                let rest = Damaged {
+                    from: PhysicalOffset(rest.start),
+                    to: PhysicalOffset(rest.end),
+                    ..damaged.clone()
+                };
+                ranges.insert(rest.from.0, rest);
+            }
+        }
+        self.any.store(!ranges.is_empty(), Ordering::Release);
+        self.save(&ranges);
     }
 
     /// Forgets what lies before the log.
@@ -186,8 +209,21 @@ mod tests {
         assert_eq!(again.within(200, 300), None);
         again.forget_before(200);
         assert_eq!(again.all(), []);
-        again.note(&damaged(300, 400));
-        again.heal(300);
-        assert_eq!(again.within(0, u64::MAX), None);
+    }
+
+    #[test]
+    fn only_what_was_read_again_heals() {
+        let damage = Damage::open(Arc::new(MemoryDirectory::default())).unwrap();
+        damage.note(&damaged(300, 700));
+        damage.note(&damaged(900, 950));
+        damage.heal(400, 500);
+        assert_eq!(
+            damage.all(),
+            [damaged(300, 400), damaged(500, 700), damaged(900, 950)]
+        );
+        damage.heal(0, 400);
+        damage.heal(500, 1000);
+        assert_eq!(damage.all(), []);
+        assert_eq!(damage.within(0, u64::MAX), None);
     }
 }

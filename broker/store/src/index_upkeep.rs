@@ -7,9 +7,13 @@ use rocket_protocol::message::hash::IndexPrefix;
 use rocket_protocol::{RecordError, RecordView};
 
 use crate::api::Completion;
+use crate::commit_log::TailRule;
 use crate::dispatch::keys_of;
 use crate::engine::{Engine, Step};
 use crate::index::Add;
+use crate::room::Writer;
+use crate::sound::Unsound;
+use crate::tail;
 
 /// Bytes of the log that one step reads again.
 const READ_STEP: u64 = 16 << 20;
@@ -27,13 +31,15 @@ impl<C: Completion> Engine<C> {
         let worked = index
             .step(self.positions().durable.0, min)
             .and_then(|worked| {
-                Ok(worked || index.fill_step(min, |range, add| self.keys_in(range, add))?)
+                Ok(worked || index.fill_step(min, |range, add| self.keys_in(&range, add))?)
             });
         match worked {
-            Ok(true) => Step::Worked,
-            Ok(false) => Step::Idle,
+            Ok(worked) => {
+                self.no_room.clear(Writer::Index);
+                if worked { Step::Worked } else { Step::Idle }
+            }
             Err(error) => {
-                self.derived(Err(error));
+                self.derived(Writer::Index, Err(error));
                 Step::Idle
             }
         }
@@ -46,29 +52,76 @@ impl<C: Completion> Engine<C> {
         };
         if index.lock().is_crowded() {
             let written = index.relieve(self.positions().durable.0);
-            self.derived(written);
+            self.derived(Writer::Index, written);
         }
     }
 
-    /// Hands over the keys of whole messages from the start of `range` on. Where it stopped.
-    fn keys_in(&self, range: Range<u64>, add: &mut Add<'_>) -> u64 {
-        let Some(file) = self.log.file_at(range.start) else {
-            return range.start;
+    /// Hands over the keys of whole messages from the start of `range` on. Where it stopped: behind a message, or behind
+    /// damage. `None` when the log cannot be read now.
+    fn keys_in(&self, range: &Range<u64>, add: &mut Add<'_>) -> Option<u64> {
+        let from = range.start;
+        let Some(file) = self.log.file_at(from) else {
+            return self.behind(from, range.end);
         };
-        let end = range.end.min(file.published_end()).min(
-            range
-                .start
-                .saturating_add(READ_STEP.max(2 * self.config.record_bytes_max() as u64)),
-        );
-        let len = usize::try_from(end.saturating_sub(range.start)).unwrap_or(0);
-        let lease = file.segment.lease(range.start - file.start, len);
-        let Some(bytes) = lease.ok().flatten() else {
-            return range.start;
-        };
-        let mut at = range.start;
-        while at < end {
-            let done = usize::try_from(at - range.start).unwrap_or(usize::MAX);
-            match RecordView::parse_trusting(bytes.get(done..).unwrap_or_default()) {
+        let last = range.end.min(file.published_end());
+        let step = READ_STEP.max(2 * self.config.record_bytes_max() as u64);
+        let mut end = last.min(from.saturating_add(step));
+        let mut damage_end = None;
+        loop {
+            // Written by an earlier process, most likely: not to be looked at before it was compared.
+            match self.log.is_sound(&file, from, len_of(from, end)) {
+                Ok(()) => {}
+                Err(Unsound::Damaged) => {
+                    let damaged = self.log.damage().within(from, end)?;
+                    end = damaged.from.0;
+                    damage_end = Some(damaged.to.0);
+                    if end <= from {
+                        return self.behind(damaged.to.0 - 1, range.end);
+                    }
+                    continue;
+                }
+                Err(Unsound::Later) => return None,
+            }
+            let bytes = file
+                .segment
+                .lease(from - file.start, len_of(from, end))
+                .ok()??;
+            let (done, need) = self.add_keys(&bytes, add);
+            return match need {
+                Need::File => Some(file.end().min(range.end)),
+                Need::Nothing => Some(from + done as u64),
+                _ if done > 0 => Some(from + done as u64),
+                // Larger than a step.
+                Need::Bytes(need)
+                    if damage_end.is_none() && (0..=len_of(from, last)).contains(&need) =>
+                {
+                    end = from + need as u64;
+                    continue;
+                }
+                // It reaches into damage.
+                Need::Bytes(_) => {
+                    let at = damage_end.map_or(from, |end: u64| end - 1);
+                    self.behind(at, range.end)
+                }
+                Need::Another => self.behind(from, range.end),
+            };
+        }
+    }
+
+    /// Where good records go on behind `at`.
+    fn behind(&self, at: u64, end: u64) -> Option<u64> {
+        let next = tail::resume(&self.log, at, end, TailRule::Ours);
+        if let Err(error) = &next {
+            tracing::warn!(%error, "the log behind damage cannot be read now");
+        }
+        next.ok()
+    }
+
+    /// Hands over the keys of the whole messages in `bytes`. How many bytes that were, and what is missing for more.
+    fn add_keys(&self, bytes: &[u8], add: &mut Add<'_>) -> (usize, Need) {
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            match RecordView::parse_trusting(rest) {
                 Ok((view, len)) => {
                     let offset = view.physical_offset().0;
                     if !self.deleted.covers(view.topic(), offset) {
@@ -78,12 +131,28 @@ impl<C: Completion> Engine<C> {
                             add(hash, offset, view.store_timestamp().0);
                         });
                     }
-                    at += len as u64;
+                    done += len;
                 }
-                Err(RecordError::Blank { .. }) => return file.end().min(range.end),
-                Err(_) => break,
+                Err(RecordError::Blank { .. }) => return (done, Need::File),
+                Err(RecordError::Torn { need, .. }) => return (done, Need::Bytes(need)),
+                Err(_) => return (done, Need::Another),
             }
         }
-        at
+        (done, Need::Nothing)
     }
+}
+
+/// What is missing to go on behind some messages.
+enum Need {
+    Nothing,
+    /// The next file.
+    File,
+    /// So many bytes of the next record.
+    Bytes(usize),
+    /// A record: there is none.
+    Another,
+}
+
+fn len_of(from: u64, end: u64) -> usize {
+    usize::try_from(end.saturating_sub(from)).unwrap_or(0)
 }

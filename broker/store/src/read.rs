@@ -1,4 +1,4 @@
-//! Reading: by queue offset, by time, by key, by place. Everything here sees only what was dispatched, and so is visible.
+//! Reading: by queue offset, by key, by place ([`crate::by_time`]: by time). Everything here sees only what was dispatched, and so is visible.
 
 use std::sync::atomic::Ordering;
 
@@ -7,18 +7,19 @@ use rocket_protocol::message::hash::index_key_hash;
 use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, RecordView, TopicName, UnixMillis};
 
 use crate::api::{
-    Boundary, Completion, Filter, GetResult, GetStatus, NotInMemory, QueryResult, QueueRange,
-    ReadLimits,
+    Completion, Filter, GetResult, GetStatus, NotInMemory, QueryResult, QueueRange, ReadLimits,
 };
 use crate::cold_blocks::BLOCK_BYTES;
 use crate::engine::Engine;
 use crate::gather::{Gather, Through};
 use crate::queues::SharedQueue;
-use crate::search::partition;
 use crate::unit::Unit;
 
 /// Queue entries that one read looks at, at most, unless more messages are asked for (`maxFilterMessageSize` / 20).
 const ENTRIES_MAX: usize = 800;
+
+/// A record may be so large whatever the settings say now: Apache's broker takes no larger ones by default, nor do we.
+const RECORD_BYTES_MAX: usize = 17 << 20;
 
 /// How a read may get at the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,9 +147,7 @@ impl<C: Completion> Engine<C> {
             Ok(selected) if selected.next > wanted.from => selected,
             other => {
                 if let Err(error) = other {
-                    tracing::error!(error = %error, topic = %queue.topic(), queue = %queue.queue_id(), from = wanted.from,
-                        "queue entries cannot be read");
-                    self.queues.note_damage(&error);
+                    self.judge(queue, wanted.from, &error);
                 }
                 result.status = GetStatus::OffsetFoundNull;
                 // Retention may have taken the entries meanwhile. Damage is no reason to pass messages over.
@@ -174,6 +173,16 @@ impl<C: Completion> Engine<C> {
             });
         }
         Ok(result)
+    }
+
+    /// Entries from `from` on could not be read. Unless retention has taken them since they were looked for, they are damaged.
+    pub(crate) fn judge(&self, queue: &SharedQueue, from: u64, error: &std::io::Error) {
+        if from < queue.range().0 {
+            return;
+        }
+        tracing::error!(error = %error, topic = %queue.topic(), queue = %queue.queue_id(), from,
+            "queue entries cannot be read");
+        self.queues.note_damage(error);
     }
 
     /// The entries of the messages that are to be given.
@@ -326,68 +335,10 @@ impl<C: Completion> Engine<C> {
             .collect()
     }
 
-    /// The queue offset at a time (`ConsumeQueue.getOffsetInQueueByTime`). Between two messages the lower boundary is the
-    /// later one and the upper boundary the earlier one; before the first both are the first, after the last the lower
-    /// boundary is the end and the upper one the last message. 0 for a queue that does not exist.
-    pub fn offset_by_time(
-        &self,
-        topic: &TopicName,
-        queue_id: QueueId,
-        time: UnixMillis,
-        boundary: Boundary,
-    ) -> i64 {
-        let Some(queue) = self.queues.get(topic, queue_id) else {
-            return 0;
-        };
-        let (min, max) = queue.range();
-        let is_before = |index| -> std::io::Result<bool> {
-            let unit = queue.get(index)?;
-            let stored = unit.and_then(|unit| self.store_time_of(unit));
-            Ok(stored.is_none_or(|stored| match boundary {
-                Boundary::Lower => stored < time,
-                Boundary::Upper => stored <= time,
-            }))
-        };
-        match partition(min, max, is_before) {
-            Ok(first) => signed(match boundary {
-                Boundary::Lower => first,
-                Boundary::Upper => first.saturating_sub(1).max(min),
-            }),
-            Err(error) => {
-                tracing::warn!(error = %error, %topic, %queue_id, "a queue cannot be searched by time");
-                0
-            }
-        }
-    }
-
-    fn store_time_of(&self, unit: Unit) -> Option<UnixMillis> {
-        let head = self
-            .log
-            .read(unit.physical_offset, (unit.size as usize).min(128))?;
-        crate::recovery::store_time(&head).map(UnixMillis)
-    }
-
-    /// When the message at a queue offset was stored.
-    pub fn store_time_at(
-        &self,
-        topic: &TopicName,
-        queue_id: QueueId,
-        offset: QueueOffset,
-    ) -> Option<UnixMillis> {
-        let queue = self.queues.get(topic, queue_id)?;
-        let unit = queue.get(offset.0).ok()??;
-        self.store_time_of(unit)
-    }
-
-    /// When the first message of a queue that is still there was stored.
-    pub fn earliest_store_time(&self, topic: &TopicName, queue_id: QueueId) -> Option<UnixMillis> {
-        let range = self.queue_range(topic, queue_id)?;
-        (range.min < range.max).then(|| self.store_time_at(topic, queue_id, range.min))?
-    }
-
     /// The visible record that begins at `offset`.
     pub fn record_at(&self, offset: PhysicalOffset) -> Option<Bytes> {
-        (offset.0 < self.visible()).then(|| self.log.record(offset.0))?
+        let len_max = self.config.record_bytes_max().max(RECORD_BYTES_MAX);
+        (offset.0 < self.visible()).then(|| self.log.record(offset.0, len_max))?
     }
 
     /// Whether the message at a queue offset is likely still in memory: within `bytes` of the end of the log.
@@ -461,7 +412,7 @@ impl<C: Completion> Engine<C> {
     }
 }
 
-fn signed(offset: u64) -> i64 {
+pub(crate) fn signed(offset: u64) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 

@@ -144,8 +144,8 @@ impl<C: Completion> Engine<C> {
         for _ in 0..READS_MAX {
             units.clear();
             if let Err(error) = queue.look_up(next, UNITS_AT_ONCE, &mut units) {
-                tracing::error!(%error, topic = %reader.topic, queue = %reader.queue_id, "queue entries cannot be read, so nothing of this queue is removed");
-                self.queues.note_damage(&error);
+                // Then nothing of this queue is removed.
+                self.judge(&queue, next, &error);
                 return Some(first);
             }
             if units.is_empty() {

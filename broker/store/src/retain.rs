@@ -1,11 +1,13 @@
 //! Retention as the engine does it: looks at the disk and the files, has `retention` decide, removes, and says what went
 //! and who had not consumed it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rocket_protocol::{PhysicalOffset, QueueId, TopicName, UnixMillis};
 
 use crate::api::{Completion, RemovalReason, Removed};
+use crate::commit_log::LogFile;
 use crate::engine::{Engine, Step};
 use crate::readers::{Needed, Reader};
 use crate::recovery::store_time;
@@ -162,13 +164,19 @@ impl<C: Completion> Engine<C> {
             .0
             .min(self.bounds().dispatched);
         let files = self.log.files();
-        let pairs = files.iter().zip(files.iter().skip(1));
-        pairs
-            .take_while(|(file, _)| file.end() <= end)
+        // Nothing in a file is newer than what comes first in any later one; the next one may not be readable.
+        let begun = |file: &Arc<LogFile>| {
+            let head = self.log.read(file.start, 128)?;
+            store_time(&head).map(UnixMillis)
+        };
+        files
+            .iter()
+            .enumerate()
+            .take_while(|(_, file)| file.end() <= end)
             .take(self.config.retention.files_per_round)
             .map_while(|(file, after)| {
                 Some(Candidate {
-                    newest: UnixMillis(store_time(&self.log.read(after.start, 128)?)?),
+                    newest: files.get(at + 1..)?.iter().find_map(begun)?,
                     end: file.end(),
                     bytes: file.segment.len(),
                 })
@@ -203,5 +211,63 @@ impl<C: Completion> Engine<C> {
             .fetch_add(removed.bytes, Ordering::Relaxed);
         tracing::info!(from = %removed.from, to = %removed.to, bytes = removed.bytes, messages, reason = ?removed.reason, "retention removed log files");
         self.events.removed(removed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rocket_mapped_file::memory::MemoryDirectory;
+
+    use super::*;
+    use crate::test_support::message;
+    use crate::{Clock, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, Retention, StoreConfig};
+
+    struct Noon;
+
+    impl Clock for Noon {
+        fn now(&self) -> UnixMillis {
+            UnixMillis(1_800_000_000_000)
+        }
+    }
+
+    #[test]
+    fn entries_that_retention_took_under_a_reader_are_no_damage() {
+        let config = StoreConfig {
+            segment_bytes: 4096,
+            retention: Retention {
+                bytes_max: 10_000,
+                ..StoreConfig::default().retention
+            },
+            ..StoreConfig::default()
+        };
+        let (engine, _) = Engine::<fn(PutOutcome)>::open(
+            config,
+            Arc::new(MemoryDirectory::default()),
+            Arc::new(Noon),
+            Arc::new(LocalPolicy { flush: Flush::Sync }),
+            Arc::new(NoEvents),
+        )
+        .unwrap();
+        let one = message("t", 0, 1000);
+        for _ in 0..30 {
+            let taken = engine.append(&[one.as_ref()], Promise::Kept, |_| {});
+            assert!(taken.is_ok());
+            engine.write_step();
+            engine.flush_step(0);
+            engine.dispatch_step();
+        }
+        engine.checkpoint_step();
+        engine.retention_step();
+        let topic = TopicName::parse("t").unwrap();
+        let queue = engine.queues.get(&topic, QueueId(0)).unwrap();
+        let (min, _) = queue.range();
+        assert!(min > 0);
+        let error = io::Error::from(io::ErrorKind::InvalidData);
+        engine.judge(&queue, min - 1, &error);
+        assert!(!engine.queues.is_damaged());
+        engine.judge(&queue, min, &error);
+        assert!(engine.queues.is_damaged());
     }
 }

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rocket_protocol::UnixMillis;
 
 use crate::api::Completion;
 use crate::checkpoint::Bounds;
@@ -19,14 +19,14 @@ use crate::sound::{Through, Unsound};
 /// Blocks that get their checksums in one step.
 const SEAL_BLOCKS: u64 = 1024;
 /// Two passes of the scrubber begin at least so far apart.
-const PASS_INTERVAL_MS: i64 = 3_600_000;
+const PASS_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Where the scrubber is.
 #[derive(Default)]
 pub(crate) struct Scrub {
     pass: Mutex<Option<Pass>>,
     /// When the last pass ended.
-    ended: Mutex<Option<UnixMillis>>,
+    ended: Mutex<Option<Duration>>,
     pub(crate) bytes: AtomicU64,
     pub(crate) passes: AtomicU64,
 }
@@ -36,7 +36,7 @@ struct Pass {
     at: u64,
     bytes: u64,
     damaged: u64,
-    begun: UnixMillis,
+    begun: Duration,
 }
 
 impl<C: Completion> Engine<C> {
@@ -67,8 +67,8 @@ impl<C: Completion> Engine<C> {
         let end_of = |block: u64| file.start + file.sums.range(block).1;
         while block - first < SEAL_BLOCKS && end_of(block) <= durable && end_of(block) > from {
             match sound.compare(&file, block, Through::Cache) {
-                Ok(Some(sum)) => run.push(sum),
-                Ok(None) | Err(Unsound::Damaged) => {
+                Ok(Some(sum)) if !self.is_damaged(&file, block) => run.push(sum),
+                Ok(_) | Err(Unsound::Damaged) => {
                     if !Self::enter(&file, block - run.len() as u64, &run) {
                         return Step::Idle;
                     }
@@ -97,6 +97,13 @@ impl<C: Completion> Engine<C> {
             ..bounds
         });
         Step::Worked
+    }
+
+    /// Whether the block is known to hold damage.
+    fn is_damaged(&self, file: &LogFile, block: u64) -> bool {
+        let (from, to) = file.sums.range(block);
+        let known = self.log.damage().within(file.start + from, file.start + to);
+        known.is_some()
     }
 
     /// Not to be able to keep checksums is no failure of the store; it is tried again.
@@ -128,11 +135,11 @@ impl<C: Completion> Engine<C> {
             };
             let (from, to) = file.sums.range(block);
             match self.log.sound().compare(&file, block, Through::Aside) {
-                Ok(sum) => {
-                    self.log.damage().heal(file.start + from);
-                    if let Some(sum) = sum
-                        && Self::enter(&file, block, &[sum])
-                    {
+                Ok(None) => self.log.damage().heal(file.start + from, file.start + to),
+                // A checksum of damage would vouch for it.
+                Ok(Some(_)) if self.is_damaged(&file, block) => {}
+                Ok(Some(sum)) => {
+                    if Self::enter(&file, block, &[sum]) {
                         sums += 1;
                     }
                 }
@@ -181,9 +188,9 @@ impl<C: Completion> Engine<C> {
     }
 
     fn begin_pass(&self) -> Option<Pass> {
-        let now = self.now();
+        let now = self.clock.elapsed();
         let ended = *self.scrub.ended.lock();
-        if ended.is_some_and(|ended| now.since(ended) < PASS_INTERVAL_MS) {
+        if ended.is_some_and(|ended| now.saturating_sub(ended) < PASS_INTERVAL) {
             return None;
         }
         Some(Pass {
@@ -195,11 +202,11 @@ impl<C: Completion> Engine<C> {
     }
 
     fn end_pass(&self, pass: &Pass) {
-        let now = self.now();
+        let now = self.clock.elapsed();
         *self.scrub.ended.lock() = Some(now);
         self.scrub.passes.fetch_add(1, Ordering::Relaxed);
         if pass.bytes > 0 {
-            let seconds = now.since(pass.begun) / 1000;
+            let seconds = now.saturating_sub(pass.begun).as_secs();
             tracing::info!(
                 bytes = pass.bytes,
                 damaged_blocks = pass.damaged,

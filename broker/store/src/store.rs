@@ -424,6 +424,9 @@ impl<C: Completion> Store<C> {
     }
 
     /// The queue offset at a time; see [`Engine::offset_by_time`].
+    ///
+    /// # Errors
+    /// The queue or the log cannot be read now: to be asked again.
     pub fn offset_by_time(
         &self,
         topic: &TopicName,

@@ -12,10 +12,12 @@ use crate::sound::Unsound;
 
 /// Bytes read at once while scanning.
 const WINDOW_BYTES: usize = 1 << 20;
+/// Bytes of a record up to where it names its own place.
+pub(super) const HEAD: usize = position::PHYSICAL_OFFSET + 8;
 
 impl CommitLog {
     /// Follows the records from `from` to the first thing that is none, published or not, checksums included, or that
-    /// `each` refuses. Below `floor` a sector that cannot be read is such a thing, and so is a record in a damaged block:
+    /// `each` refuses. A sector that cannot be read is such a thing, and below `floor` so is a record in a damaged block:
     /// a flipped bit in its topic leaves it whole by its own checksum, which covers the body alone.
     pub(crate) fn scan(
         &self,
@@ -41,7 +43,8 @@ impl CommitLog {
                     _ => Ok(each(at, view).err()),
                 };
             let step = match window.step(&file, at, rule, &mut sound_each) {
-                Err(error) if at < floor && is_damage(&error) => {
+                Err(error) if is_damage(&error) && (at < floor || rule == TailRule::Ours) => {
+                    tracing::error!(file = %file.path(), offset = at, %error, "the log cannot be read here");
                     window = Window::default();
                     Step::End(error.to_string())
                 }
@@ -90,35 +93,46 @@ impl CommitLog {
 
     /// The first place in `from..to`, all in `file`, where what looks like the head of a record names that place.
     pub(crate) fn next_head(file: &LogFile, from: u64, to: u64) -> Option<u64> {
-        let head = position::PHYSICAL_OFFSET + 8;
+        let head = HEAD;
         let mut at = from;
         while at < to {
             let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
             let mut bytes = vec![0; left.min(WINDOW_BYTES)];
+            let mut next = at + (bytes.len() - (head - 1).min(bytes.len())) as u64;
             if file.segment.read_at(at - file.start, &mut bytes).is_err() {
-                // Past a sector that cannot be read, a block at a time.
-                at = (at / checksums::BLOCK_BYTES + 1) * checksums::BLOCK_BYTES;
-                continue;
+                // Past a sector that cannot be read, a block at a time, and only past the block that it lies in.
+                next = (at / checksums::BLOCK_BYTES + 1) * checksums::BLOCK_BYTES;
+                let block = usize::try_from(next - at).unwrap_or(usize::MAX);
+                let is_read = [block + head - 1, block].into_iter().any(|len| {
+                    bytes.truncate(len);
+                    file.segment.read_at(at - file.start, &mut bytes).is_ok()
+                });
+                if !is_read {
+                    at = next;
+                    continue;
+                }
             }
-            let is_head = |(index, bytes): &(usize, &[u8])| {
-                let magic = bytes.get(4..).and_then(|bytes| bytes.first_chunk());
-                let own = bytes
-                    .get(position::PHYSICAL_OFFSET..)
-                    .and_then(|bytes| bytes.first_chunk());
-                magic.is_some_and(|magic| matches!(i32::from_be_bytes(*magic), MAGIC_V1 | MAGIC_V2))
-                    && own.is_some_and(|own| u64::from_be_bytes(*own) == at + *index as u64)
-            };
+            let is_head =
+                |(index, bytes): &(usize, &[u8])| record_len(bytes, at + *index as u64).is_some();
             if let Some((index, _)) = bytes.windows(head).enumerate().find(is_head) {
                 let found = at + index as u64;
                 return (found < to).then_some(found);
             }
-            if bytes.len() < WINDOW_BYTES {
+            if bytes.len() == left {
                 return None;
             }
-            at += (bytes.len() - head + 1) as u64;
+            at = next;
         }
         None
     }
+}
+
+/// How many bytes the record has that `head` belongs to, if it is the head of one that lies at `offset`.
+pub(super) fn record_len(head: &[u8], offset: u64) -> Option<usize> {
+    let magic = i32::from_be_bytes(*head.get(4..)?.first_chunk()?);
+    let own = u64::from_be_bytes(*head.get(position::PHYSICAL_OFFSET..)?.first_chunk()?);
+    let len = usize::try_from(u32::from_be_bytes(*head.first_chunk()?)).ok()?;
+    (matches!(magic, MAGIC_V1 | MAGIC_V2) && own == offset).then_some(len)
 }
 
 /// Which tail counts as torn.
@@ -154,6 +168,8 @@ enum Step {
 struct Window {
     start: u64,
     bytes: Vec<u8>,
+    /// Somewhere before this there is a sector that cannot be read: nothing is read ahead.
+    narrow_until: u64,
 }
 
 impl Window {
@@ -197,9 +213,27 @@ impl Window {
         };
         if have(self).is_none() {
             let left = usize::try_from(file.end() - at).unwrap_or(usize::MAX);
-            self.bytes.resize(need.max(WINDOW_BYTES).min(left), 0);
+            let ahead = if at < self.narrow_until {
+                0
+            } else {
+                WINDOW_BYTES
+            };
+            self.bytes.resize(need.max(ahead).min(left), 0);
             self.start = at;
-            file.segment.read_at(at - file.start, &mut self.bytes)?;
+            let mut read = file.segment.read_at(at - file.start, &mut self.bytes);
+            if let Err(error) = &read
+                && is_damage(error)
+                && self.bytes.len() > need
+            {
+                // It is not what is needed that cannot be read.
+                self.narrow_until = at + self.bytes.len() as u64;
+                self.bytes.truncate(need);
+                read = file.segment.read_at(at - file.start, &mut self.bytes);
+            }
+            if let Err(error) = read {
+                self.bytes.clear();
+                return Err(error);
+            }
         }
         let skip = have(self).unwrap_or(self.bytes.len());
         Ok(self.bytes.get(skip..).unwrap_or_default())

@@ -16,6 +16,8 @@ use std::sync::Arc;
 
 use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 
+use crate::checksums::is_damage;
+
 pub(crate) const FOLDER: &str = "index";
 const HEADER: usize = 40;
 pub(super) const HEADER_BYTES: u64 = HEADER as u64;
@@ -161,7 +163,13 @@ impl ApacheFiles {
             let path = format!("{FOLDER}/{}", entry.name);
             let segment = dir.open(&path, SegmentOptions::default())?;
             let mut bytes = [0; HEADER];
-            segment.read_at(0, &mut bytes)?;
+            match segment.read_at(0, &mut bytes) {
+                Err(error) if is_damage(&error) => {
+                    tracing::error!(file = path, %error, "index file that cannot be read is not used");
+                    continue;
+                }
+                read => read?,
+            }
             let header = Header::decode(&bytes).unwrap_or_default();
             files.push(Arc::new(ApacheFile {
                 path,

@@ -20,11 +20,12 @@ pub(crate) type Add<'a> = dyn FnMut(i32, u64, i64) + 'a;
 
 impl Index {
     /// One slice, if something is missing. `read` reads the log from a position to at most another, hands over the keys
-    /// and says where it stopped, which is behind a whole message. Whether there was something to do.
+    /// and says where it stopped, which is behind a whole message or behind damage; `None` when the log cannot be read now.
+    /// Whether there was something to do.
     pub(crate) fn fill_step(
         &self,
         min: u64,
-        read: impl FnOnce(Range<u64>, &mut Add<'_>) -> u64,
+        read: impl FnOnce(Range<u64>, &mut Add<'_>) -> Option<u64>,
     ) -> io::Result<bool> {
         let mut work = self.work.lock();
         let (first, keys_max) = {
@@ -45,6 +46,10 @@ impl Index {
         let reached = read(fill.at..gap.end, &mut |hash, offset, time| {
             table.add(scatter(hash), offset, time);
         });
+        let Some(reached) = reached else {
+            work.fill = Some(fill);
+            return Ok(false);
+        };
         if reached <= fill.at && fill.at < gap.end {
             tracing::error!(
                 from = fill.at,

@@ -14,6 +14,7 @@ use super::state::{Noted, State};
 use super::table::Table;
 use super::tail::{self, Chain, Frame};
 use super::{FAN_IN, FOLDER, Index, KEYS_MAX, Live, NO_TIMES, Tailed, Work, tail_path};
+use crate::checksums::is_damage;
 
 /// What recovery knows before the index is opened.
 #[derive(Debug, Clone, Copy)]
@@ -235,14 +236,23 @@ fn open_tail(dir: &dyn Directory, number: usize, keys_max: usize) -> io::Result<
         .iter()
         .any(|entry| path.ends_with(&entry.name));
     if exists {
-        dir.open(&path, SegmentOptions::default())
-    } else {
-        let options = SegmentOptions {
-            fill: Fill::Reserve,
-            lanes: 1,
-        };
-        dir.create(&path, tail::file_bytes(keys_max), options)
+        let opened = dir
+            .open(&path, SegmentOptions::default())
+            .and_then(|segment| tail::load(&*segment).map(|_| segment));
+        match opened {
+            // Nothing could be added to it, and what it held is indexed again.
+            Err(error) if is_damage(&error) => {
+                tracing::error!(file = path, %error, "a part of the index cannot be read");
+                dir.remove(&path)?;
+            }
+            opened => return opened,
+        }
     }
+    let options = SegmentOptions {
+        fill: Fill::Reserve,
+        lanes: 1,
+    };
+    dir.create(&path, tail::file_bytes(keys_max), options)
 }
 
 /// The keys of messages from `from` to `dispatched` that the tail files hold. What lies beyond is not to be believed.

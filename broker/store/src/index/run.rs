@@ -24,6 +24,7 @@ use super::FOLDER;
 use super::block::{BLOCK, BLOCK_BYTES, Keys, Place};
 use super::fields::Fields;
 use super::spans::{Section, Spans};
+use crate::checksums::is_damage;
 
 const MAGIC: [u8; 4] = *b"RKIR";
 const VERSION: u32 = 1;
@@ -193,6 +194,13 @@ impl Run {
 
     /// Reads the first page, and no other.
     pub(crate) fn open(dir: &dyn Directory, path: String) -> io::Result<Opened> {
+        match Self::opened(dir, path) {
+            Err(error) if is_damage(&error) => Ok(Opened::Damaged),
+            opened => opened,
+        }
+    }
+
+    fn opened(dir: &dyn Directory, path: String) -> io::Result<Opened> {
         let segment = dir.open(&path, SegmentOptions::default())?;
         if segment.len() < BLOCK_BYTES {
             return Ok(Opened::Unfinished);

@@ -10,6 +10,7 @@ use rocket_mapped_file::Directory;
 
 use super::FOLDER;
 use super::fields::Fields;
+use crate::checksums::is_damage;
 
 const MAGIC: [u8; 4] = *b"RKIS";
 const VERSION: u32 = 1;
@@ -43,10 +44,12 @@ fn path() -> String {
 impl State {
     /// What was noted.
     pub(crate) fn read(dir: &dyn Directory) -> io::Result<Noted> {
-        Ok(match dir.read(&path())? {
-            Some(bytes) => Self::decode(&bytes).map_or(Noted::Damaged, Noted::State),
-            None => Noted::Nothing,
-        })
+        match dir.read(&path()) {
+            Ok(Some(bytes)) => Ok(Self::decode(&bytes).map_or(Noted::Damaged, Noted::State)),
+            Ok(None) => Ok(Noted::Nothing),
+            Err(error) if is_damage(&error) => Ok(Noted::Damaged),
+            Err(error) => Err(error),
+        }
     }
 
     /// Notes it; durable on return.

@@ -58,7 +58,6 @@ impl Queues {
             Ok(known) => Ok((queues, known)),
             Err(error) if is_damage(&error) => {
                 tracing::warn!(error = %error, "the files of the queues cannot be believed; they are built again");
-                queues.0.table.clear();
                 Ok((queues, None))
             }
             Err(error) => Err(error),
@@ -167,9 +166,11 @@ impl Queues {
     }
 }
 
-fn is_damage(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
-    )
+/// All of it follows from the log, so that a sector that cannot be read is no reason to stay closed.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    checksums::is_damage(error)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::NotFound
+        )
 }

@@ -10,7 +10,7 @@ use rocket_protocol::{QueueId, TopicName};
 use super::extent::{Chain, HEAD, Head, NONE, PackedUnit};
 use super::journal::Journal;
 use super::recent::{Extent as Kept, Found, Recent, Step};
-use super::unit_log::{UnitLog, head_of};
+use super::unit_log::{Place, UnitLog, head_of};
 use super::{QueueLogConfig, damaged};
 use crate::unit::Unit;
 
@@ -403,11 +403,12 @@ impl Queue {
         place.map(Some).ok_or_else(|| damaged("the unit log"))
     }
 
+    /// The units of an extent; none once retention took them.
     fn units_at(&self, position: u64, head: &Head) -> io::Result<Vec<Unit>> {
-        let place = self.home().units.read().place(position, head.len());
-        let bytes = place
-            .ok_or_else(|| damaged("the unit log"))?
-            .read(head.len())?;
+        let Some(place) = self.place(position, head.len())? else {
+            return Ok(Vec::new());
+        };
+        let bytes = place.read(head.len())?;
         let units = head.units(bytes.get(HEAD..).unwrap_or_default());
         let units = units.ok_or_else(|| damaged("an extent"))?;
         Ok(units.iter().copied().map(Unit::unpack).collect())
@@ -428,12 +429,17 @@ impl Queue {
             let Some(&position) = steps.get(level) else {
                 return Ok((oldest, None));
             };
+            let place = if position == NONE {
+                None
+            } else {
+                self.place(position, HEAD)?
+            };
             // What was too far from here is too far from further back as well.
             let Some(place) = place else {
                 level += 1;
                 continue;
-            }
-            let head = self.head_at(position)?;
+            };
+            let head = head_of(&place.read(HEAD)?, self.slot)?;
             if behind(position, &head) {
                 oldest = Some((position, head));
             } else if level + 1 == steps.len() {

@@ -23,6 +23,7 @@ use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 use rocket_protocol::{QueueId, TopicName};
 
 use super::extent::Chain;
+use super::open::is_damage;
 use super::queue::Saved;
 use super::{FOLDER, damaged};
 
@@ -164,9 +165,19 @@ pub(super) fn load(
     mut each: impl FnMut(&TopicName, &Saved),
 ) -> io::Result<Option<Head>> {
     for number in numbers(dir)?.into_iter().rev() {
-        let segment = dir.open(&path(number), SegmentOptions::default())?;
-        let Some((head, entries)) = read(&*segment, number)? else {
-            continue;
+        let found = dir
+            .open(&path(number), SegmentOptions::default())
+            .and_then(|segment| read(&*segment, number));
+        let (head, entries) = match found {
+            Ok(Some(found)) => found,
+            Err(error) if !is_damage(&error) => return Err(error),
+            _ => {
+                tracing::warn!(
+                    file = path(number),
+                    "a table of the queues cannot be believed"
+                );
+                continue;
+            }
         };
         let mut rest = &entries[..];
         let mut topic = None;

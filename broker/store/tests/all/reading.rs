@@ -119,6 +119,7 @@ impl World {
         let time = UnixMillis(T0 + time);
         self.engine
             .offset_by_time(&self.topic, QueueId(queue), time, boundary)
+            .unwrap()
     }
 
     /// Has retention find the disk full to so much.

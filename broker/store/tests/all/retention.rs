@@ -371,6 +371,26 @@ fn above_the_hard_limit_the_oldest_file_goes_and_who_lost_it_is_named() {
 }
 
 #[test]
+fn a_file_whose_first_message_cannot_be_read_does_not_keep_those_before_it() {
+    let mut world = World::with(|config| config.checksum_block_bytes = 512);
+    for _ in 0..20 {
+        assert!(world.send(0, 1000));
+    }
+    while world.engine.seal_step() == Step::Worked {}
+    world.engine.checkpoint_step();
+    world
+        .dir
+        .break_sectors(&format!("commitlog/{FILE:020}"), 0, 512);
+    // What this process wrote counts as compared; the scrubber looks again.
+    world.engine.scrub_step(u64::MAX);
+    assert_eq!(world.engine.damage().len(), 1);
+    world.pass(200);
+    assert!(world.send(0, 1000));
+    world.retain();
+    assert!(world.engine.positions().min.0 >= 2 * FILE);
+}
+
+#[test]
 fn on_a_small_disk_the_hard_limit_is_where_the_next_file_has_no_room() {
     let mut world = World::with(|config| {
         config.watermarks = Watermarks {

@@ -222,7 +222,7 @@ fn what_is_damaged_is_told_and_indexed_again() {
                 let time = 1000 * i64::try_from(number).unwrap();
                 add(i32::try_from(number % 5).unwrap(), number * 100, time);
             }
-            range.end
+            Some(range.end)
         };
         let mut filled = 0;
         while index.fill_step(0, read).unwrap() {

@@ -224,7 +224,7 @@ impl World {
                     .for_each(|&hash| add(hash, at, message.time));
                 at += message.len;
             }
-            at
+            Some(at)
         };
         self.index().fill_step(self.min, read).unwrap()
     }
