@@ -37,7 +37,7 @@ impl<C: Completion> Engine<C> {
 
     /// Answers "unknown" to everyone who waited too long.
     pub fn expire(&self) {
-        let now = self.clock.now();
+        let now = self.clock.elapsed();
         let expired = self.waiters.lock().take_expired(now);
         let durable = self.durable();
         for waiter in expired {

@@ -44,30 +44,40 @@ impl<C: Completion> Engine<C> {
             Err(status) => return Err(Refused::Status(completion, status)),
         };
         let now = self.clock.now();
+        // By a clock that nobody sets: a jump must not answer everybody "unknown".
+        let deadline = self
+            .clock
+            .elapsed()
+            .saturating_add(self.config.promise_timeout);
         let mut appender = self.appender.lock();
         // Held while the messages get their place: whoever closes the store or sees a write fail takes everyone out under
         // this lock, and nobody's records may get into a batch after that.
         let mut waiters = self.waiters.lock();
-        match waiters.closed() {
-            None => {}
-            Some(Closed::Stopping) => return Err(Refused::Closing(completion)),
-            Some(Closed::Failed(reason)) => {
-                return Err(Refused::ReadOnly(completion, reason.clone()));
-            }
+        if let Some(closed) = waiters.closed() {
+            return Err(refused(completion, closed));
         }
         if self.is_busy(&appender, &waiters, bytes) {
             self.counters.refused_busy.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Busy(completion));
         }
-        if let Err(error) = self.make_files(&appender, messages) {
+        let lens = messages.iter().map(MessageRef::encoded_len);
+        let files = appender.files_needed(lens, |start| self.file_len(start));
+        if !files.is_empty() {
+            // It may take long, and those who wait are not to wait for that.
             drop(waiters);
-            drop(appender);
-            return Err(self.refused_file(completion, &error));
+            if let Err(error) = self.make_files(&files) {
+                drop(appender);
+                return Err(self.refused_file(completion, &error));
+            }
+            waiters = self.waiters.lock();
+            if let Some(closed) = waiters.closed() {
+                return Err(refused(completion, closed));
+            }
         }
         let appended = appender.place(messages, now, |start| self.file_len(start));
         let waiter = Waiter {
             end: appender.end(),
-            deadline: now.plus_millis(self.promise_timeout_ms),
+            deadline,
             completion,
             appended,
         };
@@ -123,12 +133,12 @@ impl<C: Completion> Engine<C> {
             .map_or(self.config.segment_bytes, |file| file.segment.len())
     }
 
-    fn make_files(&self, appender: &Appender, messages: &[MessageRef<'_>]) -> io::Result<()> {
-        let lens = messages.iter().map(MessageRef::encoded_len);
-        for start in appender.files_needed(lens, |start| self.file_len(start)) {
-            self.log.ensure(start, &|| self.may_make_file())?;
-        }
-        Ok(())
+    fn make_files(&self, starts: &[u64]) -> io::Result<()> {
+        starts.iter().try_for_each(|&start| {
+            let file = self.log.ensure(start, &|| self.may_make_file())?;
+            // One that an earlier process made ahead: what it needs is taken now, where a lack of it can be waited out.
+            file.segment.ready_to_write()
+        })
     }
 
     /// Another log file could not be made; called with no lock held.
@@ -211,6 +221,13 @@ impl<C: Completion> Engine<C> {
             file.segment.publish(at + piece.range.len() as u64);
         }
         Ok(())
+    }
+}
+
+fn refused<C>(completion: C, closed: &Closed) -> Refused<C> {
+    match closed {
+        Closed::Stopping => Refused::Closing(completion),
+        Closed::Failed(reason) => Refused::ReadOnly(completion, Arc::clone(reason)),
     }
 }
 

@@ -22,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use rocket_mapped_file::{Directory, Lock};
 use rocket_protocol::{PhysicalOffset, TopicName, UnixMillis};
 
+use crate::ages::Ages;
 use crate::api::{
     Clock, CommitPolicy, Completion, Damaged, DiskUsage, Health, Positions, Stats, StoreEvents,
 };
@@ -116,7 +117,8 @@ pub struct Engine<C: Completion> {
     pub(crate) writing: Relay<Batch>,
     /// Gives answers, in log order; keeps the room for those that are due.
     pub(crate) answering: Relay<Vec<Waiter<C>>>,
-    pub(crate) promise_timeout_ms: i64,
+    /// By what time messages have an age.
+    pub(crate) ages: Mutex<Ages>,
     pub(crate) scrub: Scrub,
     pub(crate) readers: OnceLock<Arc<dyn Readers>>,
     pub(crate) look: Mutex<Look>,
@@ -159,8 +161,7 @@ impl<C: Completion> Engine<C> {
             checkpoint: Mutex::new(parts.checkpoint),
             writing: Relay::default(),
             answering: Relay::default(),
-            promise_timeout_ms: i64::try_from(config.promise_timeout.as_millis())
-                .unwrap_or(i64::MAX),
+            ages: Mutex::new(Ages::new(clock.now(), clock.elapsed())),
             scrub: Scrub::default(),
             readers: OnceLock::new(),
             look: Mutex::default(),

@@ -26,6 +26,13 @@ impl<C: Completion> Engine<C> {
     /// Removes what retention asks for. `Worked`: to be called again soon, as not all consumers were looked at.
     pub fn retention_step(&self) -> Step {
         self.checkpoint_step();
+        if self.has_failed() {
+            // What is secured is not known any more.
+            return Step::Idle;
+        }
+        let (now, elapsed) = (self.now(), self.clock.elapsed());
+        let reserved = self.config.retention.reserved;
+        let has_ages = self.ages.lock().now(now, elapsed, reserved).is_some();
         let mut left = self.config.retention.files_per_round;
         let mut step = Step::Idle;
         while left > 0 {
@@ -33,7 +40,8 @@ impl<C: Completion> Engine<C> {
             let candidates = self.candidates();
             let files = self.log.files();
             let scene = Scene {
-                now: self.now(),
+                now,
+                has_ages,
                 used: self.disk.read().ratio,
                 is_short: self.is_short(),
                 log_bytes: files.iter().map(|file| file.segment.len()).sum(),
@@ -174,7 +182,7 @@ impl<C: Completion> Engine<C> {
             .enumerate()
             .take_while(|(_, file)| file.end() <= end)
             .take(self.config.retention.files_per_round)
-            .map_while(|(file, after)| {
+            .map_while(|(at, file)| {
                 Some(Candidate {
                     newest: files.get(at + 1..)?.iter().find_map(begun)?,
                     end: file.end(),

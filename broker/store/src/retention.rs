@@ -30,6 +30,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Scene<'a> {
     /// The time.
     pub(crate) now: UnixMillis,
+    /// Whether a file's age can be told by it.
+    pub(crate) has_ages: bool,
     /// How full the disk is, 0 to 1.
     pub(crate) used: f64,
     /// Senders are refused because the next log file has no room.
@@ -52,7 +54,9 @@ pub(crate) struct Due {
 /// What would go by age, by the mark of cleaning, or by size.
 pub(crate) fn due(scene: &Scene<'_>, retention: &Retention, marks: Watermarks) -> Option<Due> {
     let files = scene.files.iter().take(retention.files_per_round);
-    let is_expired = |file: &&Candidate| scene.now.since(file.newest) > millis(retention.reserved);
+    let is_expired = |file: &&Candidate| {
+        scene.has_ages && scene.now.since(file.newest) > millis(retention.reserved)
+    };
     let expired = files.clone().take_while(is_expired).count();
     let mut left = scene.log_bytes;
     let oversize = files
@@ -84,8 +88,9 @@ pub(crate) fn granted(
     let longest = retention
         .reserved
         .saturating_add(retention.unconsumed_extra);
-    let may_go =
-        |file: &&Candidate| file.end <= needed || scene.now.since(file.newest) > millis(longest);
+    let may_go = |file: &&Candidate| {
+        file.end <= needed || scene.has_ages && scene.now.since(file.newest) > millis(longest)
+    };
     let files = scene.files.iter().take(count);
     files.take_while(may_go).count()
 }
@@ -146,6 +151,7 @@ mod tests {
     fn scene(now_hours: i64, used: f64, files: &[Candidate]) -> Scene<'_> {
         Scene {
             now: UnixMillis(now_hours * HOUR),
+            has_ages: true,
             used,
             is_short: false,
             log_bytes: files.len() as u64 * 100 + 100,

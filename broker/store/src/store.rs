@@ -1,4 +1,4 @@
-//! The store with its threads: one to eight flush, one dispatches, one keeps house, one
+//! The store with its threads: one to eight flush, one dispatches, one keeps house, one tells who waited too long, one
 //! looks through the log again, one makes the next file. Each runs steps of the [`Engine`] until
 //! there is nothing to do and then waits for a signal. There is none that appends: callers encode, and with
 //! [`Flush::Async`] they write too; with [`Flush::Sync`] a flush lane writes what it is about to flush.
@@ -78,6 +78,7 @@ struct Shared<C: Completion> {
     /// and it cannot wait.
     hurry: Signal,
     house: Signal,
+    expire: Signal,
     scrub: Signal,
     prepare: Signal,
 }
@@ -220,6 +221,15 @@ impl<C: Completion> Shared<C> {
         }
     }
 
+    /// Tells those who waited too long, on a thread that never waits for a disk itself: it is while a disk does not answer
+    /// that they are to be told.
+    fn expire_loop(&self) {
+        while !self.is_stopping() {
+            self.expire.wait_for(TICK);
+            self.engine.expire();
+        }
+    }
+
     fn house_loop(&self) {
         let ticks = |interval: Duration| (interval.as_millis() / TICK.as_millis()).max(1);
         let (checkpoint, retention) = (
@@ -232,7 +242,6 @@ impl<C: Completion> Shared<C> {
             self.house.wait_for(TICK);
             tick += 1;
             self.engine.fail_if_broken();
-            self.engine.expire();
             // Whoever appended writes out soon; should it be held up, not for longer than this.
             self.write_out();
             self.engine.ceiling_step();
@@ -293,6 +302,7 @@ impl<C: Completion> Store<C> {
             dispatch: Signal::default(),
             hurry: Signal::default(),
             house: Signal::default(),
+            expire: Signal::default(),
             scrub: Signal::default(),
             prepare: Signal::default(),
         });
@@ -306,6 +316,7 @@ impl<C: Completion> Store<C> {
         }
         store.start("store-dispatch", Shared::dispatch_loop)?;
         store.start("store-house", Shared::house_loop)?;
+        store.start("store-expire", Shared::expire_loop)?;
         store.start("store-scrub", Shared::scrub_loop)?;
         store.start("store-prepare", Shared::prepare_loop)?;
         Ok((store, report))
@@ -539,6 +550,7 @@ impl<C: Completion> Store<C> {
             &shared.dispatch,
             &shared.hurry,
             &shared.house,
+            &shared.expire,
             &shared.scrub,
             &shared.prepare,
         ]

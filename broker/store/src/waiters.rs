@@ -5,8 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-use rocket_protocol::UnixMillis;
+use std::time::Duration;
 
 use crate::api::{Appended, Completion, Promise, PutOutcome, PutStatus};
 
@@ -14,8 +13,8 @@ use crate::api::{Appended, Completion, Promise, PutOutcome, PutStatus};
 pub(crate) struct Waiter<C> {
     /// Its answer is due when this end is reached.
     pub(crate) end: u64,
-    /// After this time it is told "unknown".
-    pub(crate) deadline: UnixMillis,
+    /// After this time, by [`crate::Clock::elapsed`], it is told "unknown".
+    pub(crate) deadline: Duration,
     /// Gets the outcome.
     pub(crate) completion: C,
     /// Where its messages lie.
@@ -111,7 +110,7 @@ impl<C> Waiters<C> {
     }
 
     /// Takes out those whose deadline is before `now`.
-    pub(crate) fn take_expired(&mut self, now: UnixMillis) -> Vec<Waiter<C>> {
+    pub(crate) fn take_expired(&mut self, now: Duration) -> Vec<Waiter<C>> {
         let mut out = Vec::new();
         for queue in [&mut self.written, &mut self.kept] {
             while let Some(waiter) = queue.pop_front_if(|waiter| waiter.deadline < now) {
@@ -129,14 +128,14 @@ impl<C> Waiters<C> {
 
 #[cfg(test)]
 mod tests {
-    use rocket_protocol::{PhysicalOffset, QueueOffset};
+    use rocket_protocol::{PhysicalOffset, QueueOffset, UnixMillis};
 
     use super::*;
 
     fn waiter(end: u64) -> Waiter<u64> {
         Waiter {
             end,
-            deadline: UnixMillis(100),
+            deadline: Duration::from_millis(100),
             completion: end,
             appended: Appended {
                 physical_offset: PhysicalOffset(end - 1),
@@ -185,8 +184,11 @@ mod tests {
     #[test]
     fn who_waits_too_long_leaves_after_its_deadline() {
         let mut waiters = waiters(&[10]);
-        assert!(waiters.take_expired(UnixMillis(100)).is_empty());
-        assert_eq!(ends(&waiters.take_expired(UnixMillis(101))), [10]);
+        assert!(waiters.take_expired(Duration::from_millis(100)).is_empty());
+        assert_eq!(
+            ends(&waiters.take_expired(Duration::from_millis(101))),
+            [10]
+        );
     }
 
     #[test]
