@@ -1,8 +1,25 @@
-//! Signals: the first SIGTERM or SIGINT asks for an orderly stop, the second ends the process at once. SIGXFSZ is taken over
+//! What the process has of the system: limits and signals. The first SIGTERM or SIGINT asks for an orderly stop, the second ends the process at once. SIGXFSZ is taken over
 //! too and does nothing: a write beyond the largest size of a file (`ulimit -f`) then fails with an error that the store can
 //! name, and does not kill the process.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Raises the number of files that may be open to what the system allows this process. Log files, queues and connections
+/// all count, and the usual limit is there for programs that look at all of them with `select`.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(?current, ?maximum, %error, "the limit of open files stays as it is");
+    }
+}
 
 /// The signals, taken over from the moment this exists.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ pub struct DiskDirectory {
 impl DiskDirectory {
     /// The folder `root`, which is made if it is missing.
     pub fn open(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root)?;
+        make_folders(root)?;
         let root = root.canonicalize()?;
         if let Some(parent) = root.parent() {
             sync_folder(parent)?;
@@ -70,7 +70,11 @@ impl DiskDirectory {
         file.sync_all()?;
         let segment = DiskSegment::made(file, making, len, path, options)?;
         rename_to_new(making, path)?;
-        folder.sync_all()?;
+        if let Err(error) = folder.sync_all() {
+            // Nothing was made, and the next try is not to find something in its way.
+            let _ = fs::remove_file(path);
+            return Err(error);
+        }
         Ok(segment)
     }
 }
@@ -84,6 +88,21 @@ fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
         Err(Errno::INVAL | Errno::NOSYS) if !to.exists() => fs::rename(from, to),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Makes a folder and those above it that are missing, each of them durable.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().unwrap_or(folder);
+    make_folders(parent)?;
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let here = parent.as_os_str().is_empty();
+    sync_folder(if here { Path::new(".") } else { parent })
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {

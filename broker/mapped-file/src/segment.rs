@@ -219,6 +219,13 @@ pub trait Segment: Send + Sync {
     fn is_named(&self) -> io::Result<bool> {
         Ok(true)
     }
+    /// Takes now what the first write and the flushes will need, so that they are not in want of it.
+    ///
+    /// # Errors
+    /// Too many files are open, say: nothing is lost, and it can be tried again.
+    fn ready_to_write(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Nothing will be written any more and all that was is flushed: what was kept open for that is closed.
     fn retire(&self) {}
 }

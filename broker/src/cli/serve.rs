@@ -18,7 +18,7 @@ use crate::health::Failure;
 use crate::http::{self, Readiness};
 use crate::metrics::{self, Scrape};
 use crate::name_server::NameServer;
-use crate::process::Signals;
+use crate::process::{self, Signals};
 use crate::round;
 
 /// A standalone process says `ready` when its broker is known to its name server; were that to hang, it says so all the same.
@@ -106,6 +106,7 @@ pub(super) fn standalone(args: &StandaloneArgs) -> Result<u8, Exit> {
 
 /// Runs on a runtime of its own, which is not waited for in the end: what must be finished was finished by the stop.
 fn run(serving: impl Future<Output = Result<u8, Exit>>) -> Result<u8, Exit> {
+    process::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .on_thread_park(round::end)

@@ -476,7 +476,7 @@ pub struct Stats {
     pub damaged_bytes: u64,
     /// Flushes of the log that succeeded.
     pub flushes: u64,
-    /// Microseconds of flushing are not measured here: the store reads no clock but [`Clock`]. Messages covered by flushes.
+    /// Messages put into their queues.
     pub messages_dispatched: u64,
     /// Messages removed by retention.
     pub messages_removed: u64,

@@ -5,6 +5,7 @@
 //! its need (`prepare_step`) and here only if that did not happen.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rocket_mapped_file::Fill;
@@ -18,6 +19,7 @@ use crate::checkpoint;
 use crate::commit_log::FOLDER;
 use crate::engine::{Engine, Step};
 use crate::error::is_no_room;
+use crate::room::Writer;
 use crate::waiters::{Closed, Waiter, Waiters};
 
 impl<C: Completion> Engine<C> {
@@ -30,7 +32,7 @@ impl<C: Completion> Engine<C> {
         promise: Promise,
         completion: C,
     ) -> Result<(), Refused<C>> {
-        if self.disk.read().refused || self.no_room.load(Ordering::Acquire) {
+        if self.disk.read().refused || self.no_room.is_any() {
             self.counters
                 .refused_disk_full
                 .fetch_add(1, Ordering::Relaxed);
@@ -105,9 +107,6 @@ impl<C: Completion> Engine<C> {
                 Err(EncodeError::PropertiesTooLong(_)) => return Err(PutStatus::PropertiesTooLong),
                 Err(EncodeError::BodyTooLong(_)) => return illegal("the body is too long"),
             }
-            if message.body.len() > self.config.message_bytes_max {
-                return illegal("the body is longer than maxMessageSize");
-            }
             let len = message.encoded_len();
             if (len + BLANK_HEAD_BYTES) as u64 > self.config.segment_bytes {
                 return illegal("the message is larger than a log file");
@@ -144,7 +143,7 @@ impl<C: Completion> Engine<C> {
     /// Another log file could not be made; called with no lock held.
     fn refused_file(&self, completion: C, error: &io::Error) -> Refused<C> {
         if is_no_room(error) {
-            if !self.no_room.swap(true, Ordering::AcqRel) {
+            if self.no_room.set(Writer::Log) {
                 tracing::warn!(%error, "no room for another log file; messages are refused until there is");
             }
             return Refused::DiskFull(completion);

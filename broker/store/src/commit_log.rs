@@ -287,7 +287,8 @@ impl CommitLog {
         Some(bytes)
     }
 
-    /// Removes the first `count` files, oldest first; never the last one. Returns what was removed.
+    /// Removes the first `count` files, oldest first; never the last one. Each is gone for good before the next one goes, so
+    /// that no crash brings one back behind which another one is missing. Returns what was removed.
     pub(crate) fn remove_first(&self, count: usize) -> io::Result<Vec<Arc<LogFile>>> {
         let mut removed = Vec::new();
         for _ in 0..count {
@@ -300,6 +301,7 @@ impl CommitLog {
             };
             let Some(first) = first else { break };
             self.dir.remove(&first.path())?;
+            self.dir.sync(FOLDER)?;
             if let Err(error) = first.sums.remove() {
                 tracing::warn!(file = %first.path(), %error, "the checksums of a removed file stay");
             }
@@ -307,7 +309,6 @@ impl CommitLog {
             removed.push(first);
         }
         if !removed.is_empty() {
-            self.dir.sync(FOLDER)?;
             self.damage().forget_before(self.min());
         }
         Ok(removed)

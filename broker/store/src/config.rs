@@ -116,7 +116,8 @@ pub struct StoreConfig {
     pub flush_flights: usize,
     /// A kept promise that is not reached in this time is answered "unknown" (`syncFlushTimeout`, `slaveTimeout`). Default 5 s.
     pub promise_timeout: Duration,
-    /// Largest body in bytes (`maxMessageSize`, default 4 MiB); a record may have 64 KiB more.
+    /// Largest body in bytes that is usual (`maxMessageSize`, default 4 MiB); a record may have 64 KiB more. The limit of
+    /// senders is the broker's to keep: its own copies of what it took under a larger one must find their way.
     pub message_bytes_max: usize,
     /// Sends that may wait for their answer at once (`sendThreadPoolQueueCapacity`, default 10 000); more are refused as busy.
     pub append_queue_max: usize,

@@ -15,6 +15,7 @@ use crate::dispatch::{keys_of, unit_of};
 use crate::engine::{Engine, Step};
 use crate::index::{Index, Live};
 use crate::places::Places;
+use crate::room::Writer;
 use crate::sound::Unsound;
 use crate::tail;
 
@@ -29,6 +30,8 @@ pub(crate) struct Dispatcher {
     pub(crate) position: u64,
     /// Store time of the last record before.
     pub(crate) time: i64,
+    /// Bytes of the record at `position`, where that is larger than a step looks at.
+    need: usize,
     /// To be cleared when a queue ends.
     pub(crate) places: Places,
     /// Empty between steps.
@@ -43,6 +46,7 @@ impl Dispatcher {
         Self {
             position,
             time,
+            need: 0,
             places: Places::new(),
             arrivals: Vec::new(),
             spare: Vec::new(),
@@ -71,7 +75,8 @@ impl<C: Completion> Engine<C> {
         end = to_damage(&damaged, end);
         if before < self.log.sound().sealed() {
             // Written by an earlier process, most likely: not to be looked at before it was compared.
-            end = end.min(before + (STEP_BYTES + self.config.record_bytes_max()) as u64);
+            let step = (STEP_BYTES + self.config.record_bytes_max()).max(dispatcher.need);
+            end = end.min(before + step as u64);
             let len = usize::try_from(end - before).unwrap_or(usize::MAX);
             match self.log.is_sound(&file, before, len) {
                 Ok(()) => {}
@@ -84,6 +89,7 @@ impl<C: Completion> Engine<C> {
         }
         let len = usize::try_from(end.saturating_sub(before)).unwrap_or(usize::MAX);
         let mut position = before;
+        let need = std::mem::take(&mut dispatcher.need);
         let shown = file.segment.look(before - file.start, len, &mut |bytes| {
             let done = self.dispatch_records(&mut dispatcher, &file, bytes);
             position = done.map_or(file.end(), |done| before + done as u64);
@@ -95,6 +101,10 @@ impl<C: Completion> Engine<C> {
         if damaged.is_some() && position == before {
             return self.pass_damage(&mut dispatcher, before, visible);
         }
+        if position == before && dispatcher.need > need.max(len) {
+            // From a time when records could be larger: with the next step all of it is looked at.
+            return Step::Worked;
+        }
         let spare = dispatcher.spare.pop().unwrap_or_default();
         let mut arrivals = std::mem::replace(&mut dispatcher.arrivals, spare);
         if let Some(last) = arrivals.last() {
@@ -102,7 +112,7 @@ impl<C: Completion> Engine<C> {
         }
         dispatcher.position = position;
         if self.queues.is_save_due() {
-            self.derived(self.queues.save(position));
+            self.derived(Writer::Queues, self.queues.save(position));
         }
         self.dispatched.store(position, Ordering::Release);
         drop(dispatcher);
@@ -170,12 +180,17 @@ impl<C: Completion> Engine<C> {
             match RecordView::parse_trusting(bytes.get(done..).unwrap_or_default()) {
                 Ok((view, len)) => {
                     let result = self.dispatch_record(dispatcher, index.as_mut(), &view);
-                    self.derived(result);
+                    self.derived(Writer::Queues, result);
                     done += len;
                 }
                 Err(RecordError::Blank { .. }) => return None,
                 // The visible end lies within a record: the rest comes later.
-                Err(RecordError::Torn { .. }) => break,
+                Err(RecordError::Torn { need, .. }) => {
+                    if done == 0 {
+                        dispatcher.need = need;
+                    }
+                    break;
+                }
                 Err(error) => {
                     self.fail(
                         &file.path(),

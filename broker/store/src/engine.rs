@@ -42,6 +42,7 @@ use crate::queues::Queues;
 use crate::readers::{Look, Readers};
 use crate::recovery;
 use crate::relay::Relay;
+use crate::room::NoRoom;
 use crate::scrub::Scrub;
 use crate::waiters::{Waiter, Waiters};
 
@@ -105,9 +106,9 @@ pub struct Engine<C: Completion> {
     pub(crate) dispatcher: Mutex<Dispatcher>,
     pub(crate) dispatched: AtomicU64,
     pub(crate) disk: RwLock<DiskUsage>,
-    /// The next log file could not be made.
-    pub(crate) no_room: AtomicBool,
-    /// It could not be made ahead; said once.
+    /// What could not be written for want of room.
+    pub(crate) no_room: NoRoom,
+    /// The next log file could not be made ahead; said once.
     pub(crate) no_room_ahead: AtomicBool,
     /// Entered with the appender's lock held, so that it is in log order.
     pub(crate) waiters: Mutex<Waiters<C>>,
@@ -155,7 +156,7 @@ impl<C: Completion> Engine<C> {
                 ratio: 0.0,
                 refused: false,
             }),
-            no_room: AtomicBool::new(false),
+            no_room: NoRoom::default(),
             no_room_ahead: AtomicBool::new(false),
             waiters: Mutex::new(Waiters::new()),
             checkpoint: Mutex::new(parts.checkpoint),

@@ -20,6 +20,7 @@ use crate::api::Completion;
 use crate::commit_log::FOLDER;
 use crate::engine::Engine;
 use crate::error::is_no_room;
+use crate::room::Writer;
 
 /// How long to wait while the disk is too full for another file.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -156,7 +157,7 @@ impl<C: Completion> Engine<C> {
     /// Makes the next log file ahead when the current one is half full, or when there was no room for it before. Returns
     /// when it is there, or cannot be, or is not wanted any more.
     pub fn prepare_step(&self) {
-        let had_no_room = self.no_room.load(Ordering::Acquire);
+        let had_no_room = self.no_room.is_for(Writer::Log);
         let situation = {
             let appender = self.appender.lock();
             Situation {
@@ -187,9 +188,10 @@ impl<C: Completion> Engine<C> {
             pace
         };
         let may_make = || self.may_make_file();
-        match self.log.make_ahead(start, &may_make, &mut pace) {
-            Ok(_) => {
-                self.no_room.store(false, Ordering::Release);
+        let made = self.log.make_ahead(start, &may_make, &mut pace);
+        match made.and_then(|file| file.segment.ready_to_write()) {
+            Ok(()) => {
+                self.no_room.clear(Writer::Log);
                 self.no_room_ahead.store(false, Ordering::Relaxed);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

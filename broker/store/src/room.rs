@@ -2,13 +2,62 @@
 //! positions, checkpoint, queues, index), so that a full disk is refused to senders before it stops those.
 
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rocket_mapped_file::Space;
 
 use crate::api::{Completion, DiskUsage};
 use crate::engine::Engine;
 use crate::retention::is_above;
+
+/// Who could not write for want of room, by bits. Appends are refused while anybody cannot.
+#[derive(Default)]
+pub(crate) struct NoRoom(AtomicU8);
+
+/// Who writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// The next file of the log could not be made.
+    Log = 1,
+    Queues = 2,
+    Index = 4,
+}
+
+impl Writer {
+    /// The folder.
+    pub(crate) const fn folder(self) -> &'static str {
+        match self {
+            Self::Log => crate::commit_log::FOLDER,
+            Self::Queues => crate::queues::FOLDER,
+            Self::Index => crate::index::FOLDER,
+        }
+    }
+}
+
+impl NoRoom {
+    /// Whether anybody has none.
+    pub(crate) fn is_any(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether `writer` has none.
+    pub(crate) fn is_for(&self, writer: Writer) -> bool {
+        self.0.load(Ordering::Acquire) & writer as u8 != 0
+    }
+
+    /// `writer` has none. Whether that is new.
+    pub(crate) fn set(&self, writer: Writer) -> bool {
+        self.0.fetch_or(writer as u8, Ordering::AcqRel) & writer as u8 == 0
+    }
+
+    /// `writer` has some again.
+    pub(crate) fn clear(&self, writer: Writer) {
+        if self.is_for(writer) {
+            self.0.fetch_and(!(writer as u8), Ordering::AcqRel);
+            tracing::info!(folder = writer.folder(), "there is room again");
+        }
+    }
+}
 
 impl<C: Completion> Engine<C> {
     /// Looks how full the disk is; decides whether appends are refused for it.
@@ -66,7 +115,7 @@ impl<C: Completion> Engine<C> {
                 .saturating_add(self.reserve(&space));
             space.capacity > 0 && space.available < needed
         };
-        self.no_room.load(Ordering::Acquire) && self.dir.space().is_ok_and(is_short)
+        self.no_room.is_for(Writer::Log) && self.dir.space().is_ok_and(is_short)
     }
 
     /// What is kept back: never more than the mark at which appends are refused leaves, and nothing on a disk that does not

@@ -200,7 +200,8 @@ impl<C: Completion> Shared<C> {
     fn scrub_loop(&self) {
         let ticks_per_second = Duration::from_secs(1).as_millis() / TICK.as_millis();
         let rate = self.engine.config.scrub_bytes_per_second;
-        let budget = rate / u64::try_from(ticks_per_second).unwrap_or(1);
+        let block = self.engine.config.checksum_block_bytes;
+        let mut budget = 0;
         let mut tick: u128 = 0;
         while !self.is_stopping() {
             self.scrub.wait_for(TICK);
@@ -208,8 +209,12 @@ impl<C: Completion> Shared<C> {
             if tick.is_multiple_of(ticks_per_second) {
                 while !self.is_stopping() && self.engine.seal_step() == Step::Worked {}
             }
-            if rate > 0 {
-                self.engine.scrub_step(budget);
+            budget += rate / u64::try_from(ticks_per_second).unwrap_or(1);
+            // Whole blocks, so that a low rate is kept too.
+            let due = budget - budget % block;
+            if due > 0 {
+                budget -= due;
+                self.engine.scrub_step(due);
             }
         }
     }
@@ -258,7 +263,8 @@ impl<C: Completion> Shared<C> {
 }
 
 /// The message store of one broker. All methods may be called from any thread; none waits for the disk but
-/// [`Store::delete_topic`] and [`Store::close`], and reads that find nothing in the page cache.
+/// [`Store::delete_topic`] and [`Store::close`], and reads that find nothing in the page cache. While a topic is deleted,
+/// appends and dispatch wait for its note to be flushed.
 pub struct Store<C: Completion> {
     shared: Arc<Shared<C>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -444,7 +450,7 @@ impl<C: Completion> Store<C> {
         queue_id: QueueId,
         time: UnixMillis,
         boundary: Boundary,
-    ) -> i64 {
+    ) -> io::Result<i64> {
         self.shared.catch_up();
         self.engine()
             .offset_by_time(topic, queue_id, time, boundary)

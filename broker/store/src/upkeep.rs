@@ -1,7 +1,6 @@
 //! The engine's step that secures positions, queues and index.
 
 use std::io;
-use std::sync::atomic::Ordering;
 
 use rocket_mapped_file::Segment;
 
@@ -11,21 +10,22 @@ use crate::engine::Engine;
 use crate::error::is_no_room;
 use crate::index::Index;
 use crate::queues::TableDue;
+use crate::room::Writer;
 
 impl<C: Completion> Engine<C> {
     /// What writing queues or index said. A full disk, or too many open files, is waited out, since they follow from the
     /// log; all else is final.
-    pub(crate) fn derived(&self, result: io::Result<()>) -> bool {
+    pub(crate) fn derived(&self, writer: Writer, result: io::Result<()>) -> bool {
         match result {
             Ok(()) => true,
             Err(error) if is_no_room(&error) => {
-                if !self.no_room.swap(true, Ordering::AcqRel) {
-                    tracing::warn!(error = %error, "no room for queues or index; messages are refused until there is");
+                if self.no_room.set(writer) {
+                    tracing::warn!(folder = writer.folder(), error = %error, "no room for queues or index; messages are refused until there is");
                 }
                 false
             }
             Err(error) => {
-                self.fail("rocket/queues", &error);
+                self.fail(writer.folder(), &error);
                 false
             }
         }
@@ -39,21 +39,32 @@ impl<C: Completion> Engine<C> {
     /// As [`Engine::checkpoint_step`]; `at_last` tells Apache's file too.
     pub(crate) fn secure_step(&self, at_last: bool) {
         self.retire_files();
-        let ((position, time), saved, table) = {
+        let (position, time, settled, saved, indexed, table) = {
             let dispatcher = self.dispatcher.lock();
-            let index = || {
-                self.index
-                    .as_ref()
-                    .map_or(Ok(u64::MAX), |index| index.save(dispatcher.position))
-            };
             let position = dispatcher.position;
-            let saved = self.queues.save(position).and_then(|()| index());
-            let table = self.begin_table(position);
-            ((position, dispatcher.time), saved, table)
+            let settled = self.settle_carried(position);
+            let saved = self.queues.save(position);
+            let indexed = self
+                .index
+                .as_ref()
+                .map_or(Ok(u64::MAX), |index| index.save(position));
+            let is_settled = matches!(settled, Ok(true));
+            let table = self.begin_table(position, is_settled);
+            (position, dispatcher.time, settled, saved, indexed, table)
         };
-        let mut indexed = 0;
-        let saved = saved.map(|secured| indexed = secured);
-        if self.has_failed() || !self.derived(saved) {
+        let settled = match settled {
+            Ok(settled) => settled,
+            Err(error) => {
+                self.derived(Writer::Queues, Err(error));
+                return;
+            }
+        };
+        let mut secured = 0;
+        let indexed = indexed.map(|position| secured = position);
+        if self.has_failed()
+            || !self.derived(Writer::Queues, saved)
+            || !self.derived(Writer::Index, indexed)
+        {
             return;
         }
         let mut files = self.queues.take_unflushed();
@@ -71,7 +82,7 @@ impl<C: Completion> Engine<C> {
         }
         self.mark();
         let durable = self.positions().durable.0;
-        let dispatched = position.min(durable).min(indexed);
+        let dispatched = position.min(durable).min(secured);
         self.note(|bounds| Bounds {
             dispatched: dispatched.max(bounds.dispatched),
             dispatched_time: time,
@@ -88,7 +99,18 @@ impl<C: Completion> Engine<C> {
             Ok(false) => self.fail(PATH, &io::Error::other("the folder was taken away")),
             Err(error) => self.fail(PATH, &error),
         }
-        self.secure_table(table);
+        let counts = self.secure_table(table);
+        if settled && counts {
+            self.derived(Writer::Queues, self.carried.end());
+        }
+    }
+
+    /// Whether the queues have what was carried over to them and a table of them is to be written for it.
+    fn settle_carried(&self, position: u64) -> io::Result<bool> {
+        if self.queues.is_table_waiting() {
+            return Ok(false);
+        }
+        self.carried.settle(&self.queues, position)
     }
 
     /// Closes what was open for writing of files that are full and flushed.
@@ -101,18 +123,24 @@ impl<C: Completion> Engine<C> {
         }
     }
 
-    fn begin_table(&self, position: u64) -> Option<TableDue> {
-        match self.queues.begin_table(position) {
+    fn begin_table(&self, position: u64, at_once: bool) -> Option<TableDue> {
+        let table = if at_once {
+            self.queues.begin_table_now(position).map(Some)
+        } else {
+            self.queues.begin_table(position)
+        };
+        match table {
             Ok(table) => table,
             Err(error) => {
-                self.derived(Err(error));
+                self.derived(Writer::Queues, Err(error));
                 None
             }
         }
     }
 
     /// Writes the table of the queues that is due, and makes the one count that is written once the log is durable so far.
-    fn secure_table(&self, due: Option<TableDue>) {
+    /// Whether the one that was due counts.
+    fn secure_table(&self, due: Option<TableDue>) -> bool {
         if self.queues.is_damaged() {
             self.fail(
                 "rocket/queues",
@@ -123,19 +151,26 @@ impl<C: Completion> Engine<C> {
             );
         }
         if self.has_failed() {
-            return;
+            return false;
         }
+        let mut is_written = due.is_some();
         match due.map_or(Ok(()), |due| self.queues.write_table(due)) {
-            Ok(()) => {}
+            Ok(()) => self.no_room.clear(Writer::Queues),
             Err((_, error)) if is_no_room(&error) => {
-                self.derived(Err(error));
+                is_written = false;
+                self.derived(Writer::Queues, Err(error));
             }
-            Err((path, error)) => return self.fail(&path, &error),
+            Err((path, error)) => {
+                self.fail(&path, &error);
+                return false;
+            }
         }
         let durable = self.positions().durable.0;
         if let Err(error) = self.queues.commit_table(durable) {
             self.fail("rocket/queues", &error);
+            return false;
         }
+        is_written && !self.queues.is_table_waiting()
     }
 }
 

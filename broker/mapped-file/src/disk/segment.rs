@@ -350,6 +350,10 @@ impl Segment for DiskSegment {
         Ok(links > 0)
     }
 
+    fn ready_to_write(&self) -> io::Result<()> {
+        self.writer().map(drop)
+    }
+
     fn retire(&self) {
         drop(self.writer.write().take());
     }

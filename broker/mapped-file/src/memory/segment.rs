@@ -215,6 +215,10 @@ impl Segment for MemorySegment {
         Ok(())
     }
 
+    fn ready_to_write(&self) -> io::Result<()> {
+        self.opened().map(drop)
+    }
+
     fn is_named(&self) -> io::Result<bool> {
         let (file, world) = (self.opened()?, self.world.lock());
         Ok(world.files.values().any(|other| Arc::ptr_eq(other, file)))

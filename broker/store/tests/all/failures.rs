@@ -181,6 +181,66 @@ fn a_log_file_that_cannot_be_made_for_want_of_something_is_made_later() {
 }
 
 #[test]
+fn a_log_file_that_was_made_by_an_earlier_process_and_cannot_be_opened_is_waited_for() {
+    let (dir, engine) = world();
+    fill(&engine, 40);
+    engine.prepare_step();
+    engine.checkpoint_step();
+    assert_eq!(dir.list_names("commitlog").len(), 2);
+    drop(engine);
+    let dir = dir.killed();
+    let (engine, _) = open(&dir);
+    dir.set_faults(Faults {
+        open_error: Some(EMFILE),
+        ..Faults::default()
+    });
+    let refused = refused_for_want_of_a_file(&engine);
+    assert!(matches!(refused, PutStatus::ServiceNotAvailable(_)));
+    engine.prepare_step();
+    assert_eq!(engine.health(), Health::Writable);
+    assert!(send(&engine).is_err());
+    dir.set_faults(Faults::default());
+    engine.prepare_step();
+    assert_eq!(
+        send(&engine).unwrap().try_recv().unwrap().status,
+        PutStatus::Ok
+    );
+}
+
+#[test]
+fn a_log_file_that_is_there_is_no_room_for_queues() {
+    let (dir, engine) = world();
+    for messages in [40, 45] {
+        fill(&engine, messages);
+        engine.prepare_step();
+    }
+    assert_eq!(dir.list_names("commitlog").len(), 3, "one is made ahead");
+    dir.set_faults(no_files(ENOSPC));
+    // A table of the queues is due soon.
+    let mut taken = 0;
+    while send(&engine).is_ok() {
+        taken += 1;
+        assert!(taken < 20);
+        engine.dispatch_step();
+        engine.checkpoint_step();
+    }
+    let before = engine.positions().min;
+    engine.prepare_step();
+    engine.retention_step();
+    assert_eq!(engine.positions().min, before);
+    assert!(send(&engine).is_err(), "the queues still have no room");
+    assert_eq!(engine.health(), Health::Writable);
+    dir.set_faults(Faults::default());
+    engine.checkpoint_step();
+    engine.index_step();
+    engine.prepare_step();
+    assert_eq!(
+        send(&engine).unwrap().try_recv().unwrap().status,
+        PutStatus::Ok
+    );
+}
+
+#[test]
 fn a_log_file_that_cannot_be_made_for_any_other_reason_is_final() {
     for error in [EIO, EROFS, ENOENT] {
         for ahead in [false, true] {
