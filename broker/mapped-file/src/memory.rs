@@ -47,6 +47,7 @@ struct World {
     flushes: u64,
     writes: u64,
     creates: u64,
+    changes: u64,
     /// By folder.
     counts: BTreeMap<Arc<str>, Counts>,
     capacity: u64,
@@ -57,6 +58,24 @@ impl World {
     fn dice(&mut self) -> &mut Dice {
         let seed = self.faults.seed;
         self.dice.get_or_insert_with(|| Dice::new(seed))
+    }
+
+    /// Counts a change, unless the disk is dead.
+    fn count_change(&mut self) -> io::Result<()> {
+        if self
+            .faults
+            .dies_after
+            .is_some_and(|last| self.changes >= last)
+        {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        self.changes += 1;
+        Ok(())
+    }
+
+    /// Whether the entries of folders can be changed, which counts as a change.
+    fn change(&mut self) -> io::Result<()> {
+        self.may_change().and_then(|()| self.count_change())
     }
 
     /// Whether the entries of folders can be changed.
@@ -128,6 +147,7 @@ impl MemoryDirectory {
         world.flushes = 0;
         world.writes = 0;
         world.creates = 0;
+        world.changes = 0;
         world.dice = None;
     }
 
@@ -139,6 +159,11 @@ impl MemoryDirectory {
     /// How many flushes of segments were asked for since the faults were set.
     pub fn flushes(&self) -> u64 {
         self.world.lock().flushes
+    }
+
+    /// How many changes of any kind were done since the faults were set.
+    pub fn changes(&self) -> u64 {
+        self.world.lock().changes
     }
 
     /// The folder as the next process finds it after this one was killed: all that was written is there.

@@ -17,6 +17,9 @@ pub struct Faults {
     pub create_error_at: Option<(u64, i32)>,
     /// No file can be opened or made: it fails with this error.
     pub open_error: Option<i32>,
+    /// So many changes of any kind (of bytes, of entries of folders, of what is on the disk) are done; all after them fail
+    /// with an I/O error and do nothing, as if the process had ended there.
+    pub dies_after: Option<u64>,
     /// Decides how much the failing calls did.
     pub seed: u64,
 }

@@ -61,7 +61,7 @@ impl Directory for MemoryDirectory {
 
     fn create_folder(&self, folder: &str) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.may_change()?;
+        world.change()?;
         let mut path = String::new();
         for part in folder.split('/').filter(|part| !part.is_empty()) {
             if !path.is_empty() {
@@ -114,6 +114,7 @@ impl Directory for MemoryDirectory {
         {
             let mut world = self.world.lock();
             world.may_create(path, len)?;
+            world.count_change()?;
             world.files.insert(path.to_owned(), Arc::clone(&file));
             world
                 .unsynced
@@ -136,7 +137,7 @@ impl Directory for MemoryDirectory {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.may_change()?;
+        world.change()?;
         if !world.files.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -152,7 +153,7 @@ impl Directory for MemoryDirectory {
 
     fn remove(&self, path: &str) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.may_change()?;
+        world.change()?;
         if let Some(file) = world.files.remove(path) {
             let undo = Undo::Removed(path.to_owned(), file);
             world.unsynced.push((split(path).0.to_owned(), undo));
@@ -162,7 +163,7 @@ impl Directory for MemoryDirectory {
 
     fn remove_folder(&self, folder: &str) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.may_change()?;
+        world.change()?;
         let below = format!("{folder}/");
         let files: Vec<String> = world
             .files
@@ -185,6 +186,7 @@ impl Directory for MemoryDirectory {
 
     fn sync(&self, folder: &str) -> io::Result<()> {
         let mut world = self.world.lock();
+        world.count_change()?;
         // A journal commits in order: what was changed before a change that is flushed is flushed with it.
         if let Some(last) = world
             .unsynced
@@ -205,7 +207,7 @@ impl Directory for MemoryDirectory {
 
     fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.may_change()?;
+        world.change()?;
         let image = Image::of(content.to_vec());
         world
             .files

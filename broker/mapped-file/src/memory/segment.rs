@@ -83,6 +83,9 @@ impl MemorySegment {
         counts.writes += 1;
         counts.bytes_written += len as u64;
         counts.pages_written += ((at + len).div_ceil(PAGE_BYTES) - at / PAGE_BYTES) as u64;
+        if let Err(error) = world.count_change() {
+            return (0, Some(error));
+        }
         if let Some((at, error)) = world.faults.write_error_at
             && world.writes >= at
         {
@@ -147,6 +150,7 @@ impl Segment for MemorySegment {
 
     fn zero(&self, from: u64, to: u64) -> io::Result<()> {
         let (from, to) = self.range(from, to, self.published())?;
+        self.world.lock().count_change()?;
         let mut image = self.opened()?.lock();
         // Only sectors that were not zero are written, so that a crash has few to choose from.
         let mut at = from;
@@ -189,6 +193,7 @@ impl Segment for MemorySegment {
     fn flush(&self, _: usize) -> io::Result<()> {
         let file = self.opened()?;
         let mut world = self.world.lock();
+        world.count_change()?;
         world.flushes += 1;
         world.counts_in(&self.folder).flushes += 1;
         let fails = world.faults.flush_error_at == Some(world.flushes);
