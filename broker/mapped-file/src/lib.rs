@@ -8,7 +8,8 @@
 //! This is the only crate with unsafe code. Its outside is safe for one reason, kept here and nowhere else: **bytes
 //! below the published position of a segment never change**. [`Segment::write_at`] refuses them, readers get nothing
 //! else, files get their whole length before they are mapped and are never shortened, and the folder is locked
-//! against other processes.
+//! against other processes. A file can be opened twice: whoever writes through one segment what another one has published
+//! (a store that cuts its log) must know that nobody looks there, nor was lent it.
 #![allow(
     unsafe_code,
     reason = "the one crate that maps files; every block says why it is sound"

@@ -38,10 +38,7 @@ impl<C: Completion> Engine<C> {
                 .fetch_add(1, Ordering::Relaxed);
             return Err(Refused::DiskFull(completion));
         }
-        let checked = self
-            .check(messages)
-            .and_then(|bytes| self.policy.may_append().map(|()| bytes));
-        let bytes = match checked {
+        let bytes = match self.check(messages) {
             Ok(bytes) => bytes,
             Err(status) => return Err(Refused::Status(completion, status)),
         };
@@ -52,6 +49,11 @@ impl<C: Completion> Engine<C> {
             .elapsed()
             .saturating_add(self.config.promise_timeout);
         let mut appender = self.appender.lock();
+        // Asked under the lock: who takes it after the policy began to refuse knows that nothing more is appended.
+        let may = self.policy.may_append();
+        if let Err(status) = may.and_then(|()| appender.may_place()) {
+            return Err(Refused::Status(completion, status));
+        }
         // Held while the messages get their place: whoever closes the store or sees a write fail takes everyone out under
         // this lock, and nobody's records may get into a batch after that.
         let mut waiters = self.waiters.lock();
@@ -231,7 +233,7 @@ fn refused<C>(completion: C, closed: &Closed) -> Refused<C> {
 }
 
 /// Bytes from `end` to where a page ends.
-fn page_rest(end: u64) -> usize {
+pub(crate) fn page_rest(end: u64) -> usize {
     const PAGE_BYTES: u64 = 4096;
     usize::try_from(end.next_multiple_of(PAGE_BYTES) - end).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use rocket_protocol::message::record::BLANK_HEAD_BYTES;
 use rocket_protocol::message::{MessageRef, TransactionState, write_blank};
 use rocket_protocol::{PhysicalOffset, QueueOffset, SysFlag, UnixMillis};
 
-use crate::api::Appended;
+use crate::api::{Appended, PutStatus};
 use crate::progress::Placed;
 use crate::queues::Queues;
 
@@ -60,8 +60,20 @@ impl Batch {
     }
 }
 
+/// Who appends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Senders: each message gets its place here.
+    Writes,
+    /// A master: its records are copied, and next queue offsets are not kept.
+    Follows,
+    /// Nobody: what a cut left to be done is done by the next start.
+    Waits,
+}
+
 /// See the module.
 pub(crate) struct Appender {
+    role: Role,
     /// End of all that was placed.
     end: u64,
     /// How many appends.
@@ -80,6 +92,7 @@ impl Appender {
     /// Goes on at `end` in a file that ends at `file_end`.
     pub(crate) fn new(end: u64, file_end: u64, queues: Queues, timestamp: UnixMillis) -> Self {
         Self {
+            role: Role::Writes,
             end,
             appends: 0,
             file_end,
@@ -106,6 +119,40 @@ impl Appender {
     /// End of the file that is being filled.
     pub(crate) fn file_end(&self) -> u64 {
         self.file_end
+    }
+
+    /// Who appends.
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether messages may get a place.
+    pub(crate) fn may_place(&self) -> Result<(), PutStatus> {
+        match self.role {
+            Role::Writes => Ok(()),
+            Role::Follows | Role::Waits => Err(PutStatus::ServiceNotAvailable(
+                "this copy of the log follows another one".into(),
+            )),
+        }
+    }
+
+    /// Goes on at `end`, in a file that ends at `file_end`, with what a master has. Everything placed was taken.
+    pub(crate) fn follow(&mut self, end: u64, file_end: u64) {
+        debug_assert!(self.filling.bytes.is_empty(), "placed and not taken");
+        self.role = Role::Follows;
+        (self.end, self.file_end, self.file_start) = (end, file_end, end);
+    }
+
+    /// Nothing is appended any more.
+    pub(crate) fn wait(&mut self) {
+        self.role = Role::Waits;
+    }
+
+    /// Messages get their places from here on. Next queue offsets follow all records of the log, the last of which was
+    /// stored at `time` at the latest.
+    pub(crate) fn lead(&mut self, time: UnixMillis) {
+        self.role = Role::Writes;
+        self.timestamp = self.timestamp.max(time);
     }
 
     /// Bytes that were placed and not taken yet.

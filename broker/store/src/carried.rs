@@ -79,6 +79,37 @@ impl Carried {
         self.write(&state.next)
     }
 
+    /// The log is about to lose its end: notes durably what is known of the queues beside what was carried, without what
+    /// was given to messages that go. `cut` tells the first of those offsets of each queue.
+    pub(crate) fn lower(
+        &self,
+        known: impl IntoIterator<Item = (TopicName, QueueId, u64)>,
+        cut: &BTreeMap<(TopicName, QueueId), u64>,
+    ) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let before = state.next.clone();
+        for (topic, queue_id, next) in known {
+            let kept = state.next.entry((topic, queue_id)).or_default();
+            *kept = next.max(*kept);
+        }
+        for (queue, next) in &mut state.next {
+            *next = cut.get(queue).map_or(*next, |first| (*first).min(*next));
+        }
+        if state.next == before {
+            return Ok(());
+        }
+        self.write(&state.next)
+    }
+
+    /// There is no message any more, and no queue.
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        self.dir.remove(PATH)?;
+        self.dir.sync(FOLDER)?;
+        *state = State::default();
+        Ok(())
+    }
+
     fn write(&self, next: &BTreeMap<(TopicName, QueueId), u64>) -> io::Result<()> {
         let note: Note = next
             .iter()

@@ -70,6 +70,34 @@ pub(crate) struct Bounds {
     pub(crate) scrubbed: u64,
 }
 
+impl Bounds {
+    /// Of the log cut at `to`, with blocks summed to `sealed`, and zeros at and behind `to`.
+    pub(crate) fn cut(self, to: u64, sealed: u64) -> Self {
+        Self {
+            confirm: self.confirm.min(to),
+            floor: self.floor.min(to),
+            dispatched: self.dispatched.min(to),
+            ceiling: self.ceiling.min(to),
+            sealed: self.sealed.min(sealed),
+            scrubbed: self.scrubbed.min(to),
+            ..self
+        }
+    }
+
+    /// Of a log without a byte that begins at `at`.
+    pub(crate) fn empty(self, at: u64) -> Self {
+        Self {
+            confirm: self.confirm.min(at),
+            floor: at,
+            dispatched: at,
+            dispatched_time: 0,
+            ceiling: at,
+            sealed: at,
+            scrubbed: at,
+        }
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self {

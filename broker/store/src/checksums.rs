@@ -191,6 +191,23 @@ impl Checksums {
         file.write_at(HEAD_BYTES + first * ENTRY_BYTES, &[IoSlice::new(&bytes)])
     }
 
+    /// The blocks from `first` on have no checksum any more: the log is cut there. Durable on return; nobody may enter one
+    /// meanwhile. To be done before the log changes: who reads a block that is changing finds nothing to condemn it by.
+    pub(crate) fn forget_from(&self, first: u64) -> io::Result<()> {
+        for block in first..self.len.div_ceil(self.block_bytes) {
+            self.clear_compared(block);
+        }
+        let Some(file) = self.opened(false)? else {
+            return Ok(());
+        };
+        let from = HEAD_BYTES + first * ENTRY_BYTES;
+        if from < file.len() {
+            file.zero(from, file.len())?;
+            file.flush(0)?;
+        }
+        Ok(())
+    }
+
     /// Makes what was entered survive a crash of the machine.
     pub(crate) fn flush(&self) -> io::Result<()> {
         let file = self.file.lock().clone();

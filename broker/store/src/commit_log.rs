@@ -20,8 +20,10 @@ use crate::prepare::Haste;
 use crate::sound::{Soundness, Unsound};
 
 mod scan;
+mod shape;
 
 pub(crate) use scan::TailRule;
+pub(crate) use shape::Fit;
 
 /// The folder's name.
 pub(crate) const FOLDER: &str = "commitlog";
@@ -82,8 +84,8 @@ pub(crate) struct CommitLog {
 
 impl CommitLog {
     /// Lists the files that are there; none is opened before it is used. A last file that was never used and has another
-    /// size than new files get is one whose making was interrupted, and is removed. Files that are missing between others
-    /// are damage.
+    /// size than new files get is removed, since another one is wanted there, unless it alone tells where the log begins.
+    /// Files that are missing between others are damage.
     pub(crate) fn open(
         dir: Arc<dyn Directory>,
         segment_bytes: u64,
@@ -111,6 +113,7 @@ impl CommitLog {
                 .open_later(&path, len, options)
                 .map_err(OpenError::io("open", &path))?;
             if Some(start) == last
+                && !(files.is_empty() && start > 0)
                 && len != segment_bytes
                 && is_unused(&*segment).map_err(OpenError::io("read", &path))?
             {
@@ -238,23 +241,26 @@ impl CommitLog {
         if let Some(file) = self.file_at(start) {
             return Ok(file);
         }
+        // Whoever makes files ahead may come late: the log goes on elsewhere since it was cut.
+        if self.files_end().is_some_and(|end| end != start) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         // Asked here: a file that someone else was making has taken its room already.
         may_make()?;
-        let segment =
-            self.dir
-                .create_paced(&path_of(start), self.segment_bytes, self.options, pace)?;
-        let sums = Checksums::new(
-            Arc::clone(&self.dir),
-            start,
-            self.segment_bytes,
-            self.block_bytes,
-        );
-        let file = Arc::new(LogFile {
-            start,
-            segment,
-            sums,
-            retired: AtomicBool::new(false),
-        });
+        self.make(start, self.segment_bytes, pace)
+    }
+
+    /// Makes a file behind the others, with `making` held.
+    fn make(
+        &self,
+        start: u64,
+        len: u64,
+        pace: &mut dyn FnMut(u64) -> Pace,
+    ) -> io::Result<Arc<LogFile>> {
+        let segment = self
+            .dir
+            .create_paced(&path_of(start), len, self.options, pace)?;
+        let file = self.file_of(start, segment);
         let mut files = self.files.write();
         assert!(
             files.last().is_none_or(|last| last.end() == start),
@@ -262,6 +268,20 @@ impl CommitLog {
         );
         files.push(Arc::clone(&file));
         Ok(file)
+    }
+
+    fn file_of(&self, start: u64, segment: Arc<dyn Segment>) -> Arc<LogFile> {
+        let dir = Arc::clone(&self.dir);
+        Arc::new(LogFile {
+            start,
+            sums: Checksums::new(dir, start, segment.len(), self.block_bytes),
+            segment,
+            retired: AtomicBool::new(false),
+        })
+    }
+
+    fn files_end(&self) -> Option<u64> {
+        self.files.read().last().map(|last| last.end())
     }
 
     /// `len` published bytes at `offset`, within one file; `None` where there are none, or none that may be served.

@@ -142,8 +142,31 @@ impl Damage {
         }
     }
 
+    /// Forgets what lies at or behind `end`, where the log is cut. Durable on return: what comes there next is not damaged.
+    pub(crate) fn forget_from(&self, end: u64) -> io::Result<()> {
+        let mut ranges = self.ranges.write();
+        if ranges.values().all(|damaged| damaged.to.0 <= end) {
+            return Ok(());
+        }
+        let mut next = ranges.clone();
+        next.retain(|from, _| *from < end);
+        for damaged in next.values_mut() {
+            damaged.to = damaged.to.min(PhysicalOffset(end));
+        }
+        self.write(&next)?;
+        self.any.store(!next.is_empty(), Ordering::Release);
+        *ranges = next;
+        Ok(())
+    }
+
     /// Not to be able to note it is no failure of the store: what is damaged will be found again.
     fn save(&self, ranges: &BTreeMap<u64, Damaged>) {
+        if let Err(error) = self.write(ranges) {
+            tracing::warn!(file = PATH, %error, "known damage could not be noted for the next start");
+        }
+    }
+
+    fn write(&self, ranges: &BTreeMap<u64, Damaged>) -> io::Result<()> {
         let notes: Vec<Note> = ranges
             .values()
             .take(NOTED_MAX)
@@ -154,12 +177,7 @@ impl Damage {
                 reason: damaged.reason.clone(),
             })
             .collect();
-        let saved = serde_json::to_vec(&notes)
-            .map_err(io::Error::from)
-            .and_then(|text| self.dir.replace(PATH, &text));
-        if let Err(error) = saved {
-            tracing::warn!(file = PATH, %error, "known damage could not be noted for the next start");
-        }
+        self.dir.replace(PATH, &serde_json::to_vec(&notes)?)
     }
 
     /// The first damage that meets `from..to`.
@@ -224,6 +242,21 @@ mod tests {
         damage.heal(0, 400);
         damage.heal(500, 1000);
         assert_eq!(damage.all(), []);
+        assert_eq!(damage.within(0, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_cut_takes_damage_along_and_leaves_what_lies_before_it() {
+        let dir = MemoryDirectory::default();
+        let damage = Damage::open(Arc::new(dir.clone())).unwrap();
+        for (from, to) in [(100, 200), (300, 400), (500, 600)] {
+            damage.note(&damaged(from, to));
+        }
+        damage.forget_from(350).unwrap();
+        let left = [damaged(100, 200), damaged(300, 350)];
+        assert_eq!(damage.all(), left);
+        assert_eq!(Damage::open(Arc::new(dir.killed())).unwrap().all(), left);
+        damage.forget_from(0).unwrap();
         assert_eq!(damage.within(0, u64::MAX), None);
     }
 }

@@ -10,8 +10,8 @@
 //!
 //! What each step does is in a file of its own: `append`, `flush`, `answer`, `prepare`, `upkeep`.
 //!
-//! Order of locks: writing, answering, appender, dispatcher, then carried or one of progress, waiters, checkpoint, deleted,
-//! queues, index.
+//! Order of locks: writing, answering, alone, appender, dispatcher, then carried or one of progress, waiters, checkpoint,
+//! deleted, queues, index.
 //! Completions are called with none of them held but writing and answering, which nobody waits for.
 
 use std::io;
@@ -120,6 +120,9 @@ pub struct Engine<C: Completion> {
     pub(crate) answering: Relay<Vec<Waiter<C>>>,
     /// By what time messages have an age.
     pub(crate) ages: Mutex<Ages>,
+    /// Held for reading by steps that note positions, so that none is of a log that was cut meanwhile; for writing by who
+    /// cuts. Taken before all locks but `writing` and `answering`.
+    pub(crate) alone: RwLock<()>,
     pub(crate) scrub: Scrub,
     pub(crate) readers: OnceLock<Arc<dyn Readers>>,
     pub(crate) look: Mutex<Look>,
@@ -163,6 +166,7 @@ impl<C: Completion> Engine<C> {
             writing: Relay::default(),
             answering: Relay::default(),
             ages: Mutex::new(Ages::new(clock.now(), clock.elapsed())),
+            alone: RwLock::new(()),
             scrub: Scrub::default(),
             readers: OnceLock::new(),
             look: Mutex::default(),

@@ -186,7 +186,13 @@ fn copy(
     for entry in fs::read_dir(source).map_err(at(source))? {
         let entry = entry.map_err(at(source))?;
         let (from, to) = (entry.path(), target.join(entry.file_name()));
-        let ours = [crate::checkpoint::FOLDER, FOLDER, "index", "lock"];
+        let ours = [
+            crate::checkpoint::FOLDER,
+            crate::quarantine::FOLDER,
+            FOLDER,
+            "index",
+            "lock",
+        ];
         if is_root && ours.iter().any(|name| entry.file_name() == *name) {
             continue;
         }

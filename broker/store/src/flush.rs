@@ -101,6 +101,8 @@ impl<C: Completion> Engine<C> {
 
     /// Lets the next checkpoint say how far the log is flushed and committed.
     pub(crate) fn mark(&self) {
+        // Bounds of a log that was cut since must not be noted.
+        let _alone = self.alone.read_recursive();
         let (local, committed) = {
             let progress = self.progress.lock();
             (progress.local(), progress.ends().committed)

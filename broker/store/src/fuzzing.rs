@@ -15,13 +15,15 @@ use std::sync::Arc;
 
 use rocket_mapped_file::Directory;
 use rocket_mapped_file::memory::MemoryDirectory;
-use rocket_protocol::{RecordView, UnixMillis};
+use rocket_protocol::message::record::MAGIC_BLANK;
+use rocket_protocol::{PhysicalOffset, RecordView, UnixMillis};
 
 use crate::checkpoint::Checkpoint;
 use crate::checksums::Checksums;
 use crate::damage::Damage;
 use crate::deleted::Deleted;
 use crate::import::ApacheQueues;
+use crate::intent::Intent;
 use crate::{
     Appended, Clock, Completion, Engine, Flush, GetStatus, LocalPolicy, NoEvents, PutOutcome,
     QueueLogConfig, ReadLimits, StoreConfig,
@@ -36,6 +38,7 @@ pub const TARGETS: &[Target] = &[
     ("checkpoint", checkpoint),
     ("checksums", checksums),
     ("store_notes", store_notes),
+    ("copied", copied),
     ("apache_queue", apache_queue),
     ("queues", crate::queues::fuzzing::queues),
     ("index_run", crate::index::fuzzing::index_run),
@@ -157,6 +160,42 @@ fn read_all(engine: &Engine<Deaf>) {
     }
 }
 
+/// What a link brought, for the end of an empty log: taken or refused as a whole.
+fn copied(data: &[u8]) {
+    let config = StoreConfig {
+        segment_bytes: 4096,
+        checksum_block_bytes: 512,
+        ..StoreConfig::default()
+    };
+    let policy = Arc::new(LocalPolicy {
+        flush: Flush::Async,
+    });
+    let dir = Arc::new(MemoryDirectory::default());
+    let opened = Engine::<Deaf>::open(config, dir, Arc::new(Never), policy, Arc::new(NoEvents));
+    let (engine, _) = opened.expect("an empty folder");
+    let (at, len) = (PhysicalOffset(0), data.len() as u64);
+    let mut file_end = PhysicalOffset(len.max(4096));
+    if matches!(data.get(4..8), Some(magic) if magic == MAGIC_BLANK.to_be_bytes()) {
+        file_end = PhysicalOffset(len);
+    }
+    let Ok(end) = engine.append_copied(at, file_end, data) else {
+        assert_eq!(engine.positions().appended, at, "nothing of it is there");
+        return;
+    };
+    let mut next = at;
+    while next < end {
+        let records = engine
+            .read_records(next, end, 1)
+            .expect("what was taken is handed out");
+        let from = usize::try_from(next.0).unwrap();
+        assert_eq!(records.bytes[..], data[from..from + records.bytes.len()]);
+        next = records.to;
+    }
+    while engine.dispatch_step() == crate::Step::Worked {}
+    read_all(&engine);
+    engine.become_writer().expect("whole records are followed");
+}
+
 /// Both slots, as they are or with checksums that fit.
 fn checkpoint(data: &[u8]) {
     let Some((&kind, data)) = data.split_first() else {
@@ -211,6 +250,14 @@ fn store_notes(data: &[u8]) {
     if let Ok(deleted) = Deleted::open(dir) {
         deleted.covers("t", 1);
         deleted.forget_before(u64::MAX / 2).unwrap();
+    }
+    for content in [data.to_vec(), Intent::dressed(data)] {
+        if let Ok(Some(intent)) = Intent::read(&*folder_with(crate::intent::PATH, &content)) {
+            let dir = MemoryDirectory::default();
+            dir.create_folder("rocket").unwrap();
+            intent.write(&dir).unwrap();
+            assert_eq!(Intent::read(&dir).unwrap(), Some(intent));
+        }
     }
     let damage = Damage::open(folder_with("rocket/damage.json", data)).expect("it is left out");
     let _ = (damage.within(10, 20), damage.all());

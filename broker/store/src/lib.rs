@@ -17,6 +17,8 @@
 //! rocket/checksums/      CRC32C of the log's blocks
 //! rocket/queues/         the consume queues
 //! rocket/index/          the index by key
+//! rocket/cut             a cut of the log that is not finished
+//! quarantine/            what cuts took away
 //! ```
 #![forbid(unsafe_code)]
 
@@ -36,6 +38,7 @@ mod cohort;
 mod cold_blocks;
 mod commit_log;
 mod config;
+mod cut;
 mod damage;
 mod deleted;
 mod dispatch;
@@ -52,15 +55,18 @@ mod heat;
 mod import;
 mod index;
 mod index_upkeep;
+mod intent;
 mod lost;
 mod places;
 mod prepare;
 mod progress;
+mod quarantine;
 mod queues;
 mod read;
 mod readers;
 mod recovery;
 mod relay;
+mod replica_log;
 mod retain;
 mod retention;
 mod room;
@@ -82,14 +88,19 @@ mod interleavings;
 mod model_tests;
 mod mutant;
 #[cfg(test)]
+#[cfg(not(feature = "loom"))]
+mod replica_tests;
+#[cfg(test)]
 mod test_support;
 
 pub use api::*;
 pub use config::*;
+pub use cut::{Aside, CutError};
 pub use engine::{Engine, Step};
 pub use error::{CloseError, OpenError, RecoveryReport};
 pub use flush::FlushJob;
 pub use readers::{Reader, Readers};
+pub use replica_log::{CopyError, Records, RecordsError};
 pub use store::Store;
 
 #[cfg(feature = "mutants")]

@@ -552,11 +552,11 @@ impl World {
     }
 }
 
-fn cases() -> u32 {
+pub(crate) fn cases() -> u32 {
     setting("ROCKET_STORE_CASES").unwrap_or(300)
 }
 
-fn rng() -> TestRng {
+pub(crate) fn rng() -> TestRng {
     let Some(seed) = setting("ROCKET_STORE_SEED") else {
         return TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     };

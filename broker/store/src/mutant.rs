@@ -24,6 +24,10 @@ pub(crate) enum Mutant {
     IndexTailNotSecured,
     /// Retention removes a run of the index of which some messages are still there.
     RunDroppedEarly,
+    /// A cut leaves what lies behind the new end in the file.
+    CutNotZeroed,
+    /// A cut begins without a note of what it is about to do.
+    CutWithoutIntent,
 }
 
 /// Whether `mutant` is on.
@@ -60,6 +64,8 @@ pub(crate) mod switch {
             "extents-unflushed" => Mutant::ExtentsUnflushed,
             "index-tail-not-secured" => Mutant::IndexTailNotSecured,
             "run-dropped-early" => Mutant::RunDroppedEarly,
+            "cut-not-zeroed" => Mutant::CutNotZeroed,
+            "cut-without-intent" => Mutant::CutWithoutIntent,
             other => return Err(format!("no mutant is called {other}")),
         };
         PROCESS

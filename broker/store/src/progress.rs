@@ -109,6 +109,23 @@ impl Progress {
         }
     }
 
+    /// The log ends at `to` now: nothing behind it was visible, nobody waits for it, and what is written there next is
+    /// flushed anew. Flushes in flight say nothing any more.
+    pub(crate) fn cut(&mut self, to: u64) {
+        let shown = self.ends.visible.max(self.ends.committed);
+        assert!(to >= shown.0, "what was visible is cut");
+        self.appended = self.appended.min(to);
+        self.durable = self.durable.min(to);
+        self.ends.answered = self.ends.answered.min(PhysicalOffset(to));
+        self.flights.clear();
+    }
+
+    /// The log is empty and begins at `at`.
+    pub(crate) fn begin_at(&mut self, at: u64) {
+        self.cut(self.appended);
+        (self.appended, self.durable) = (at, at);
+    }
+
     /// Whether a flush should begin, with everything placed up to `placed` about to be written for it.
     ///
     /// With nothing in the air when its cohort is complete: one request in flight waits for nobody. Beside another flush only where flushes are
@@ -274,6 +291,31 @@ mod tests {
         );
         progress.fail("EIO".into());
         assert!(!progress.is_flush_due(placed(500), 3));
+    }
+
+    #[test]
+    fn a_flush_from_before_a_cut_says_nothing_of_what_was_written_since() {
+        let mut progress = Progress::new(0);
+        progress.appended(placed(10));
+        let begun = progress.flush_begin(2).unwrap();
+        progress.cut(4);
+        progress.appended(placed(12));
+        assert!(!progress.flush_end(begun.id, SLOW, 0));
+        assert_eq!(answered(&mut progress), Some(0));
+        let again = progress.flush_begin(2).unwrap();
+        assert_eq!((again.from, again.to), (0, 12));
+        assert!(progress.flush_end(again.id, SLOW, 0));
+        assert_eq!(answered(&mut progress), Some(12));
+        progress.cut(12);
+        assert_eq!(progress.local().durable, PhysicalOffset(12));
+    }
+
+    #[test]
+    #[should_panic(expected = "visible is cut")]
+    fn what_was_visible_is_never_cut() {
+        let mut progress = Progress::new(10);
+        progress.settle(&SYNC);
+        progress.cut(9);
     }
 
     #[test]

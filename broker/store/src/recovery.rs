@@ -30,6 +30,7 @@ use crate::error::{OpenError, RecoveryReport};
 use crate::import::ApacheQueues;
 use crate::index::apache::Sizes;
 use crate::index::{Index, Known};
+use crate::intent;
 use crate::lost;
 use crate::prepare::first_pace;
 use crate::queues::{Queues, Secured};
@@ -66,6 +67,7 @@ pub(crate) fn recover(
         Some(bounds) => Some(bounds),
         None => lost::bounds(&**dir, config.checksum_block_bytes)?,
     };
+    let bounds = intent::finish(config, dir, &mut checkpoint, bounds)?;
     let log = open_log(config, dir, bounds)?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
@@ -197,19 +199,24 @@ fn scan_from_queues(
     })
 }
 
-fn open_log(
+/// How files of the log are made and opened.
+pub(crate) fn segment_options(config: &StoreConfig) -> SegmentOptions {
+    SegmentOptions {
+        fill: config.fill(),
+        lanes: config.flush_flights,
+    }
+}
+
+/// The log as it lies there, with what the bounds tell of it.
+pub(crate) fn open_log(
     config: &StoreConfig,
     dir: &Arc<dyn Directory>,
     bounds: Option<Bounds>,
 ) -> Result<CommitLog, OpenError> {
-    let options = SegmentOptions {
-        fill: config.fill(),
-        lanes: config.flush_flights,
-    };
     let log = CommitLog::open(
         Arc::clone(dir),
         config.segment_bytes,
-        options,
+        segment_options(config),
         config.checksum_block_bytes,
     )?;
     log.set_ceiling(bounds.map_or(u64::MAX, |bounds| bounds.ceiling));
@@ -228,6 +235,7 @@ fn remove_unfinished(dir: &dyn Directory) -> Result<(), OpenError> {
         checksums::FOLDER,
         crate::queues::FOLDER,
         crate::index::FOLDER,
+        crate::quarantine::FOLDER,
     ];
     folders.into_iter().try_for_each(|folder| {
         dir.remove_unfinished(folder)

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use rocket_protocol::{PhysicalOffset, QueueId, TopicName, UnixMillis};
 
 use crate::api::{Completion, RemovalReason, Removed};
+use crate::appender::Role;
 use crate::commit_log::LogFile;
 use crate::engine::{Engine, Step};
 use crate::readers::{Needed, Reader};
@@ -25,6 +26,11 @@ enum Decision {
 impl<C: Completion> Engine<C> {
     /// Removes what retention asks for. `Worked`: to be called again soon, as not all consumers were looked at.
     pub fn retention_step(&self) -> Step {
+        let _alone = self.alone.read_recursive();
+        if self.appender.lock().role() == Role::Waits {
+            // The next start cuts the log, and finds where.
+            return Step::Idle;
+        }
         self.checkpoint_step();
         if self.has_failed() {
             // What is secured is not known any more.

@@ -43,6 +43,7 @@ impl<C: Completion> Engine<C> {
     /// Sums the blocks that became durable since. To be called about once a second: each call ends with a flush of the
     /// checksums.
     pub fn seal_step(&self) -> Step {
+        let _alone = self.alone.read_recursive();
         self.tell_damage();
         let sound = self.log.sound();
         let durable = self.positions().durable.0;
@@ -120,6 +121,7 @@ impl<C: Completion> Engine<C> {
 
     /// Reads at most `budget` bytes of the log again, at least one block, and compares them.
     pub fn scrub_step(&self, budget: u64) {
+        let _alone = self.alone.read_recursive();
         let mut slot = self.scrub.pass.lock();
         let Some(mut pass) = slot.take().or_else(|| self.begin_pass()) else {
             return;
@@ -170,6 +172,13 @@ impl<C: Completion> Engine<C> {
         }
         drop(slot);
         self.tell_damage();
+    }
+
+    /// The log is cut at `end`: goes on there at most.
+    pub(crate) fn scrub_before(&self, end: u64) {
+        if let Some(pass) = &mut *self.scrub.pass.lock() {
+            pass.at = pass.at.min(end);
+        }
     }
 
     /// The block at `at` or the next one that is there and summed.

@@ -28,6 +28,8 @@ use crate::engine::{Engine, Step};
 use crate::error::{CloseError, OpenError, RecoveryReport};
 use crate::readers::Readers;
 
+mod replica;
+
 /// How often the house is kept.
 const TICK: Duration = Duration::from_millis(100);
 /// How long what is visible may wait to be dispatched while nobody asks for it.

@@ -38,6 +38,7 @@ impl<C: Completion> Engine<C> {
 
     /// As [`Engine::checkpoint_step`]; `at_last` tells Apache's file too.
     pub(crate) fn secure_step(&self, at_last: bool) {
+        let _alone = self.alone.read_recursive();
         self.retire_files();
         let (position, time, settled, saved, indexed, table) = {
             let dispatcher = self.dispatcher.lock();

@@ -169,9 +169,23 @@ impl Queues {
         known.filter(|(_, _, next)| *next > 0).collect()
     }
 
+    /// One behind the offset of the last message that was put, of each queue that had one.
+    pub(crate) fn put_offsets(&self) -> Vec<(TopicName, QueueId, u64)> {
+        let all = self.all();
+        let of = |queue: &SharedQueue| (queue.topic().clone(), queue.queue_id(), queue.max());
+        all.iter().map(of).collect()
+    }
+
     /// Whether a table waits for the commit log.
     pub(crate) fn is_table_waiting(&self) -> bool {
         self.0.tables.lock().written.is_some()
+    }
+
+    /// Lets the next message of each queue follow the last one that was put. What the log has behind raises that again.
+    pub(crate) fn reset_next(&self) {
+        for queue in self.0.table.all() {
+            queue.reset_next();
+        }
     }
 
     /// All queues that ever had a message that was put, sorted.

@@ -143,6 +143,11 @@ impl Queue {
         Ok(())
     }
 
+    /// The next message follows the last one that was put.
+    pub(super) fn reset_next(&self) {
+        self.next.store(self.max(), Ordering::Relaxed);
+    }
+
     /// One behind the last index; 0 while no message was ever put.
     pub(crate) fn max(&self) -> u64 {
         self.max.load(Ordering::Acquire)

@@ -1,0 +1,85 @@
+//! The store's face towards replication: the engine's steps, and the signals that they need.
+
+use rocket_protocol::PhysicalOffset;
+
+use super::Store;
+use crate::api::Completion;
+use crate::cut::{Aside, CutError};
+use crate::error::OpenError;
+use crate::replica_log::{CopyError, Records, RecordsError};
+
+impl<C: Completion> Store<C> {
+    /// Appends what a master has at `at`, the end of the log; see [`crate::Engine::append_copied`]. Waits for a disk only where
+    /// a file has to be made. It is flushed after [`Store::flush_now`], or with [`crate::Flush::Async`] in its time.
+    ///
+    /// # Errors
+    /// See [`CopyError`].
+    pub fn append_copied(
+        &self,
+        at: PhysicalOffset,
+        file_end: PhysicalOffset,
+        bytes: &[u8],
+    ) -> Result<PhysicalOffset, CopyError> {
+        let end = self.engine().append_copied(at, file_end, bytes)?;
+        self.shared.announce();
+        Ok(end)
+    }
+
+    /// Whole records of one file from `from` on, not beyond `to`; see [`crate::Engine::read_records`].
+    ///
+    /// # Errors
+    /// See [`RecordsError`].
+    pub fn read_records(
+        &self,
+        from: PhysicalOffset,
+        to: PhysicalOffset,
+        bytes_target: usize,
+    ) -> Result<Records, RecordsError> {
+        self.engine().read_records(from, to, bytes_target)
+    }
+
+    /// Has what is written flushed now. Does not wait for it: the policy is told where the log is durable.
+    pub fn flush_now(&self) {
+        self.shared.flush.set();
+    }
+
+    /// Writes everything that was taken, once the policy refuses appends; see [`crate::Engine::quiesce`].
+    ///
+    /// # Errors
+    /// The store failed; the reason.
+    pub fn quiesce(&self) -> Result<PhysicalOffset, std::sync::Arc<str>> {
+        self.engine().quiesce()
+    }
+
+    /// Takes no messages any more and leaves nobody waiting; see [`crate::Engine::step_down`].
+    ///
+    /// # Errors
+    /// The store failed; the reason.
+    pub fn step_down(&self) -> Result<PhysicalOffset, std::sync::Arc<str>> {
+        self.engine().step_down()
+    }
+
+    /// Takes messages from here on; see [`crate::Engine::become_writer`].
+    ///
+    /// # Errors
+    /// The log cannot be read, or the store failed.
+    pub fn become_writer(&self) -> Result<(), OpenError> {
+        self.engine().become_writer()
+    }
+
+    /// Lets the log end at `to`; see [`crate::Engine::cut`]. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`CutError`].
+    pub fn cut(&self, to: PhysicalOffset, epoch: u64, aside: Aside) -> Result<(), CutError> {
+        self.engine().cut(to, epoch, aside)
+    }
+
+    /// Empties the log and lets it begin at `at`; see [`crate::Engine::start_anew`]. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`CutError`].
+    pub fn start_anew(&self, at: PhysicalOffset, epoch: u64) -> Result<(), CutError> {
+        self.engine().start_anew(at, epoch)
+    }
+}
