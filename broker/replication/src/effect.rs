@@ -1,8 +1,8 @@
 //! What goes into a replica's state machine and what comes out.
 //!
 //! Effects are performed **in their order, one after the other**. An effect that saves or cuts has reached the disk before
-//! the next one begins; when it fails, the rest is dropped and [`Input::DiskFailed`] is fed in. That order is what makes
-//! "durable before acting" (§4.1) hold, so a shell must not reorder or overlap them. `Flush` alone only asks: its end comes
+//! the next one begins; when it fails, the rest is dropped and [`Input::DiskFailed`] is fed in, and then, for a write of the
+//! object that was dropped, that it was never sent. That order is what makes "durable before acting" (§4.1) hold, so a shell must not reorder or overlap them. `Flush` alone only asks: its end comes
 //! back as [`Input::Flushed`].
 
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub enum Input {
     Retry,
     /// The store appended for the master; its log ends here now.
     Appended(PhysicalOffset),
+    /// [`Effect::Append`] was refused and the effects after it were dropped: the log still ends here.
+    NotAppended(PhysicalOffset),
     /// Everything below is flushed.
     Flushed(PhysicalOffset),
     /// Retention moved the first byte of the log.
@@ -94,7 +96,8 @@ pub enum Effect {
         offset: PhysicalOffset,
         /// Where the file of the log that holds them ends; one that has to be made gets this end.
         file_end: PhysicalOffset,
-        /// Whole records. What is not is a broken link: nothing of it is appended, the link is closed and its end fed in.
+        /// Whole records. What is not is a broken link: nothing of it is appended, the effects that follow are dropped, and the
+        /// log's end is fed in as [`Input::NotAppended`].
         bytes: Bytes,
     },
     /// Flush the log through its end when convenient; answer with [`Input::Flushed`].

@@ -259,6 +259,7 @@ impl Replica {
                 self.core.log.end = end.max(self.core.log.end);
                 self.work(out);
             }
+            Input::NotAppended(end) => self.not_appended(end, out),
             Input::Flushed(end) => {
                 self.core.log.durable_end =
                     end.min(self.core.log.end).max(self.core.log.durable_end);
@@ -294,6 +295,19 @@ impl Replica {
         }
     }
 
+    /// What was taken for appended is not there: nothing of it may be acknowledged, and the next link begins at the true end.
+    fn not_appended(&mut self, end: PhysicalOffset, out: &mut Vec<Effect>) {
+        let log = &mut self.core.log;
+        log.end = log.end.min(end);
+        log.durable_end = log.durable_end.min(end);
+        log.confirm = log.confirm.min(end);
+        // What was dropped may have said so.
+        out.push(Effect::Confirmed(log.confirm));
+        if let Role::Following(slave) = &mut self.role {
+            slave.leave_link(out);
+        }
+    }
+
     fn read(&mut self, answer: ReadAnswer, out: &mut Vec<Effect>) {
         match answer {
             ReadAnswer::Unreachable => {}
@@ -315,8 +329,10 @@ impl Replica {
             Conclusion::Forgot if matches!(self.role, Role::Leading(_)) => {}
             Conclusion::Forgot => self.halt(Halt::CoordinatorForgot, out),
         }
-        if let Role::Leading(master) = &mut self.role {
-            master.look(&mut self.core, out);
+        match &mut self.role {
+            Role::Leading(master) => master.look(&mut self.core, out),
+            Role::Halted(Halt::DiskFailed) => self.leave(out),
+            _ => {}
         }
     }
 
@@ -471,6 +487,11 @@ impl Replica {
             return;
         }
         self.halt(Halt::DiskFailed, out);
+        self.leave(out);
+    }
+
+    /// Takes this replica out of S ∪ E, once its former write is known to have an end.
+    fn leave(&mut self, out: &mut Vec<Effect>) {
         let (Some(me), true, Some(state)) = (
             self.core.me(),
             self.core.tracker.is_free(),

@@ -314,6 +314,13 @@ impl Slave {
         out.push(Effect::Disconnect(link));
         self.stage = Stage::Apart;
     }
+
+    /// Gives the link up, if there is one; the next try opens another.
+    pub(crate) fn leave_link(&mut self, out: &mut Vec<Effect>) {
+        if let Some(link) = self.link() {
+            self.close(link, out);
+        }
+    }
 }
 
 fn cut_to(core: &mut Core, to: PhysicalOffset) {

@@ -577,3 +577,35 @@ fn member_is_asked_out_after_the_limits_and_not_before() {
         [Input::Lagging(slave)]
     );
 }
+
+/// §8.6: what the log refused to append is not held: no later link may begin behind it.
+#[test]
+fn refused_append_is_not_taken_for_held() {
+    let (mut world, _) = calm_world(2, 1, Flush::Async, 2);
+    let (mut slave, welcome) = greeting_slave(&mut world);
+    let bytes_epoch = welcome.epochs.last().expect("an epoch");
+    let epoch = welcome.epoch;
+    slave.step(Input::Received(LINK, Message::Welcome(welcome)));
+    let before = slave.log().clone();
+    let data = Data {
+        epoch,
+        bytes_epoch,
+        offset: before.end,
+        file_end: before.end.plus(9),
+        confirm: before.end.plus(3),
+        bytes: Bytes::from_static(b"abc"),
+    };
+    slave.step(Input::Received(LINK, Message::Data(data)));
+    assert_eq!(slave.log().confirm, before.end.plus(3));
+    let effects = slave.step(Input::NotAppended(before.end));
+    assert_eq!(
+        effects,
+        [Effect::Confirmed(before.end), Effect::Disconnect(LINK)]
+    );
+    assert_eq!(slave.log().end, before.end);
+    slave.step(Input::Retry);
+    let hello = slave.step(Input::Connected(LinkId(901)));
+    assert!(
+        matches!(&hello[..], [Effect::Send(_, Message::Hello(hello))] if hello.log_end == before.end)
+    );
+}
