@@ -2,18 +2,23 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rocket_replication::frame::{self, FrameError};
 use rocket_replication::messages::{LinkId, Message};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::sleep;
 
 use crate::links::Event;
 use crate::outgoing::Outbox;
 
 /// How much is asked of the socket at once.
 const READ_BYTES: usize = 256 << 10;
+
+/// How long a peer may take to read the last that is written to it.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +31,8 @@ pub(crate) enum End {
     Frame(#[from] FrameError),
     #[error("nobody listens here any more")]
     Deaf,
+    #[error("this side closed it")]
+    Finished,
 }
 
 /// What a received message holds until it is dropped: its share of what a link may have under way.
@@ -67,9 +74,14 @@ pub(crate) async fn run(
             }
         }
     };
+    let too_late = async {
+        outbox.finishing().await;
+        sleep(CLOSING).await;
+    };
     tokio::select! {
         ended = reading => ended.err().unwrap_or(End::Closed),
-        error = outbox.write_all(&mut write_half) => End::Io(error),
+        written = outbox.write_all(&mut write_half) => written.map_or_else(End::Io, |()| End::Finished),
+        () = too_late => End::Finished,
     }
 }
 

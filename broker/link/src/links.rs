@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -88,6 +88,7 @@ struct Inner {
 struct Handle {
     outbox: Arc<Outbox>,
     close: CancellationToken,
+    is_open: Arc<AtomicBool>,
 }
 
 impl Links {
@@ -130,6 +131,7 @@ impl Links {
         self.spawn(handle.close.clone(), async move {
             match links.dial(&address).await {
                 Ok(stream) => {
+                    handle.is_open.store(true, Ordering::Release);
                     links.tell(Event::Connected(id));
                     links.carry(id, stream, &handle).await;
                 }
@@ -156,9 +158,15 @@ impl Links {
         }
     }
 
-    /// Closes a link now; what waits to be written to it is lost.
+    /// Closes a link when what waits to be written to it is written, which a peer is given a second for: a refusal says what
+    /// it is for. Messages that had come may still be told.
     pub fn close(&self, id: LinkId) {
-        if let Some(handle) = self.0.open.lock().remove(&id) {
+        let Some(handle) = self.0.open.lock().remove(&id) else {
+            return;
+        };
+        if handle.is_open.load(Ordering::Acquire) {
+            handle.outbox.finish();
+        } else {
             handle.close.cancel();
         }
     }
@@ -181,6 +189,7 @@ impl Links {
         let handle = Handle {
             outbox: Arc::new(Outbox::new(self.0.settings.outbound_bytes_max)),
             close: self.0.stop.child_token(),
+            is_open: Arc::default(),
         };
         self.0.open.lock().insert(id, handle.clone());
         handle
@@ -222,6 +231,7 @@ impl Links {
             Ok(stream) => {
                 let id = self.fresh();
                 let handle = self.enter(id);
+                handle.is_open.store(true, Ordering::Release);
                 let close = handle.close.clone();
                 close
                     .run_until_cancelled(self.carry(id, stream, &handle))

@@ -11,6 +11,7 @@ use rocket_replication::frame::{self, FrameError};
 use rocket_replication::messages::Message;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// Pieces named in one write; the system takes no more than 1024.
 const PIECES_MAX: usize = 256;
@@ -44,6 +45,8 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     wake: Notify,
     bytes_max: usize,
+    /// Nothing is added any more.
+    is_finished: CancellationToken,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +63,7 @@ impl Outbox {
             state: Mutex::default(),
             wake: Notify::new(),
             bytes_max,
+            is_finished: CancellationToken::new(),
         }
     }
 
@@ -92,21 +96,34 @@ impl Outbox {
         Ok(())
     }
 
-    /// Writes whatever comes, until the socket fails.
-    pub(crate) async fn write_all(&self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Error {
+    /// What waits now is the last.
+    pub(crate) fn finish(&self) {
+        self.is_finished.cancel();
+    }
+
+    /// Waits for [`Outbox::finish`].
+    pub(crate) async fn finishing(&self) {
+        self.is_finished.cancelled().await;
+    }
+
+    /// Writes whatever comes, until the socket fails or all is written after [`Outbox::finish`].
+    pub(crate) async fn write_all(&self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         let mut pieces = VecDeque::new();
         loop {
             self.next(&mut pieces).await;
+            if pieces.is_empty() {
+                return socket.shutdown().await;
+            }
             while !pieces.is_empty() {
-                if let Err(error) = self.write_some(&mut pieces, socket).await {
-                    return error;
-                }
+                self.write_some(&mut pieces, socket).await?;
             }
         }
     }
 
+    /// What waits, as soon as there is something; nothing when it never comes.
     async fn next(&self, pieces: &mut VecDeque<Bytes>) {
         loop {
+            let is_finished = self.is_finished.is_cancelled();
             {
                 let mut state = self.state.lock();
                 if !state.tail.is_empty() {
@@ -118,7 +135,13 @@ impl Outbox {
                     return;
                 }
             }
-            self.wake.notified().await;
+            if is_finished {
+                return;
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = self.is_finished.cancelled() => {}
+            }
         }
     }
 
@@ -199,7 +222,7 @@ mod tests {
             messages
         };
         let messages = tokio::select! {
-            error = writing => unreachable!("{error}"),
+            ended = writing => unreachable!("{ended:?}"),
             messages = reading => messages,
         };
         let data = Message::Data(Data {
@@ -212,6 +235,22 @@ mod tests {
         });
         assert_eq!(messages, [ack.clone(), data, ack]);
         assert_eq!(outbox.state.lock().bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_written_before_the_end() {
+        let outbox = Outbox::new(1 << 20);
+        let ack = Message::Ack(Ack {
+            epoch: Epoch(1),
+            offset: PhysicalOffset(2),
+        });
+        outbox.push(Outgoing::Message(ack.clone())).unwrap();
+        outbox.finish();
+        let (mut one, mut other) = duplex(4096);
+        outbox.write_all(&mut one).await.unwrap();
+        let mut heard = BytesMut::new();
+        while other.read_buf(&mut heard).await.unwrap() > 0 {}
+        assert_eq!(frame::decode(&mut heard).unwrap(), Some(ack));
     }
 
     #[test]

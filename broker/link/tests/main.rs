@@ -107,6 +107,19 @@ async fn messages_pass_both_ways_in_order_and_the_end_is_told() {
     assert!(slave.links.is_empty() && master.links.is_empty());
 }
 
+/// A refusal is sent and the link closed: without its reason the peer would not know better.
+#[tokio::test]
+async fn what_was_sent_before_a_close_arrives() {
+    let mut slave = Broker::new(SECRET, Settings::default()).await;
+    let mut master = Broker::new(SECRET, Settings::default()).await;
+    let there = slave.connected(&master).await;
+    slave.links.send(there, Outgoing::Message(ack(1)));
+    slave.links.close(there);
+    let (here, message) = master.message().await;
+    assert_eq!(message, ack(1));
+    assert!(matches!(master.next().await, Event::Disconnected(gone) if gone == here));
+}
+
 #[tokio::test]
 async fn broker_of_another_cluster_gets_no_link() {
     let mut slave = Broker::new(b"of another cluster", Settings::default()).await;
