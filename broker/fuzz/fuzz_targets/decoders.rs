@@ -11,6 +11,7 @@ static ENTRY: LazyLock<fn(&[u8])> = LazyLock::new(|| {
         .iter()
         .chain(rocket_store::fuzzing::TARGETS)
         .chain(rocket_replication::fuzzing::TARGETS)
+        .chain(rocket_ha::fuzzing::TARGETS)
         .chain(rocket_link::fuzzing::TARGETS)
         .chain(rocket_broker::config::fuzzing::TARGETS);
     targets.find(|(known, _)| *known == name).expect("a target of that name").1

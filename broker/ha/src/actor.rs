@@ -1,0 +1,296 @@
+//! The one owner of a replica: its state machine, its files, its log, its timers. Everything that happens comes through
+//! [`Actor::step`], one event after the other, on one thread.
+//!
+//! Answers that the actor gives itself (what was sent, what a stopped log ends with) are taken in before anything that came
+//! from outside, because the state machine was promised so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rocket_replication::effect::{Halt, Input};
+use rocket_replication::master::Phase;
+use rocket_replication::messages::{LinkId, RoleName};
+use rocket_replication::mutations::Mutations;
+use rocket_replication::recovery::CleanMark;
+use rocket_replication::replica::{Recovered, Replica, Settings, Writes};
+use rocket_replication::timers::LagWatch;
+use rocket_replication::{Epoch, Incarnation, Version};
+
+use crate::board::{Answers, Board};
+use crate::desk::Desk;
+use crate::disk::Items;
+use crate::election::{Election, SelfElection, is_led};
+use crate::surroundings::{Coordinator, Event, Log, Net, News, Observer, Pending};
+use crate::timers::{Due, Timers, Timing};
+
+/// What does not change while an actor lives.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Of the state machine.
+    pub settings: Settings,
+    /// When things are tried.
+    pub timing: Timing,
+    /// What answers wait for: with [`Answers::Counted`] every cut may take acknowledged bytes away, and says so.
+    pub answers: Answers,
+    /// Whether, and how, the replicas elect their master themselves. `None`: an operator does.
+    pub self_election: Option<SelfElection>,
+    /// About how many bytes of records go into one `Data`.
+    pub data_bytes_target: u64,
+    /// Rules broken on purpose; none, outside of tests.
+    pub mutations: Mutations,
+}
+
+/// What surrounds an actor.
+pub struct Parts<L, N, C, O> {
+    /// The small files.
+    pub items: Items,
+    /// The log.
+    pub log: L,
+    /// The links.
+    pub net: N,
+    /// The coordinator.
+    pub coordinator: C,
+    /// Who is told.
+    pub observer: O,
+    /// What senders and readers go by.
+    pub board: Arc<Board>,
+}
+
+/// See the module.
+pub struct Actor<L, N, C, O> {
+    pub(crate) replica: Replica,
+    pub(crate) items: Items,
+    pub(crate) log: L,
+    pub(crate) net: N,
+    pub(crate) desk: Desk<C>,
+    pub(crate) observer: O,
+    pub(crate) board: Arc<Board>,
+    pub(crate) options: Options,
+    pub(crate) recovered: (rocket_replication::DiskId, Incarnation),
+    /// The log is ready for sends: between `OpenWrites` and whatever ends it.
+    pub(crate) is_open: bool,
+    /// The connection that was asked for last and is not open yet.
+    pub(crate) dialing: Option<LinkId>,
+    /// Only a start can go on.
+    pub(crate) needs_restart: bool,
+    pub(crate) halted: Option<Halt>,
+    pub(crate) election: Option<Election>,
+    own: VecDeque<Input>,
+    timers: Timers,
+    lag: LagWatch,
+    told: (RoleName, Epoch, Writes),
+    version: Version,
+}
+
+impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
+    /// A replica that has recovered; it registers at the first [`Actor::step`]. `now_ms` are milliseconds of a monotonic
+    /// clock, the same in every call.
+    pub fn new(
+        options: Options,
+        recovered: Recovered,
+        mut parts: Parts<L, N, C, O>,
+        now_ms: u64,
+    ) -> Self {
+        let known = (recovered.disk_id, recovered.incarnation);
+        let replica = Replica::new(options.settings.clone(), recovered, options.mutations);
+        // What is known to be committed may be read before there is any master.
+        parts.board.set_committed(replica.log().confirm);
+        parts.log.re_evaluate();
+        let election = options.self_election;
+        Self {
+            election: election.map(|rules| Election::new(rules, known.1)),
+            timers: Timers::new(options.timing, now_ms),
+            lag: LagWatch::new(options.timing.limits),
+            told: (replica.role(), replica.seen().0, Writes::NotMaster),
+            version: Version(0),
+            replica,
+            items: parts.items,
+            log: parts.log,
+            net: parts.net,
+            desk: Desk::new(parts.coordinator),
+            observer: parts.observer,
+            board: parts.board,
+            options,
+            recovered: known,
+            is_open: false,
+            dialing: None,
+            needs_restart: false,
+            halted: None,
+            own: VecDeque::from([Input::Start]),
+        }
+    }
+
+    /// Takes in one event, or none, with all that follows from it and from the time. Returns when it wants to be called
+    /// again at the latest.
+    pub fn step(&mut self, now_ms: u64, event: Option<Event>) -> u64 {
+        if self.needs_restart {
+            return u64::MAX;
+        }
+        self.settle();
+        self.look_at_log();
+        if let Some(event) = event.and_then(|event| self.elector_happened(event)) {
+            self.happened(event);
+        }
+        while let Some(due) = self.timers.due(now_ms) {
+            self.timed(due, now_ms);
+        }
+        self.elect(now_ms);
+        self.desk.next();
+        self.notice(now_ms);
+        let election = self.election.as_ref().map_or(u64::MAX, Election::next_ms);
+        self.timers.next_ms().min(election)
+    }
+
+    fn happened(&mut self, event: Event) {
+        match event {
+            Event::Read(answer) => {
+                self.desk.answered();
+                self.feed(Input::Read(answer));
+                self.desk.next();
+            }
+            Event::Cas { proposal, answer } => {
+                self.desk.answered();
+                self.feed(Input::Cas { proposal, answer });
+                self.desk.next();
+            }
+            Event::Watched(state) => self.feed(Input::Watched(state)),
+            Event::Connected(link) if self.dialing == Some(link) => {
+                self.dialing = None;
+                self.feed(Input::Connected(link));
+            }
+            // Of a connection that nobody wants any more.
+            Event::Connected(link) => self.net.close(link),
+            Event::ConnectFailed(link) if self.dialing == Some(link) => {
+                self.dialing = None;
+                self.feed(Input::ConnectFailed);
+            }
+            Event::ConnectFailed(_) | Event::LogMoved => {}
+            Event::Received(link, message) => self.feed(Input::Received(link, message)),
+            Event::Disconnected(link) => self.feed(Input::Disconnected(link)),
+            Event::LogFailed => self.feed(Input::DiskFailed),
+        }
+    }
+
+    /// Feeds what the log says by itself: what senders appended, what was flushed, what retention removed.
+    fn look_at_log(&mut self) {
+        self.board.looks();
+        let ends = self.log.ends();
+        if ends.min > self.replica.log().min {
+            self.feed(Input::Retained(ends.min));
+        }
+        // Nobody else's log grows by itself; and what was begun before a mastership ended was fed in when it ended.
+        if self.replica.leading().is_some() && ends.appended > self.replica.log().end {
+            self.feed(Input::Appended(ends.appended));
+        }
+        let log = self.replica.log();
+        if ends.durable.min(log.end) > log.durable_end {
+            self.feed(Input::Flushed(ends.durable));
+        }
+    }
+
+    fn timed(&mut self, due: Due, now_ms: u64) {
+        match due {
+            Due::Beat => {
+                self.feed(Input::Beat { stamp_ms: now_ms });
+                for input in self.lag.look(now_ms, &self.replica) {
+                    self.feed(input);
+                }
+            }
+            Due::Retry => {
+                let asked = self.desk.asked();
+                self.feed(Input::Retry);
+                // Whoever has no master to talk to may have missed an election: hints can be lost, and so can this read.
+                if !is_led(&self.replica) && self.halted.is_none() {
+                    self.desk.read();
+                }
+                self.timers.tried(now_ms, self.desk.asked() > asked);
+            }
+            Due::HandoverWaited => self.feed(Input::HandoverWaited),
+        }
+    }
+
+    /// Feeds one input and all that the actor answers itself.
+    pub(crate) fn feed(&mut self, input: Input) {
+        self.own.push_back(input);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(input) = self.own.pop_front() {
+            if self.needs_restart {
+                return;
+            }
+            let effects = self.replica.step(input);
+            self.take_away();
+            for answer in self.perform_all(effects).into_iter().rev() {
+                self.own.push_front(answer);
+            }
+            self.give();
+        }
+    }
+
+    /// What is not allowed any more is over before anything else is done.
+    fn take_away(&mut self) {
+        let writes = self.replica.writes();
+        if writes != Writes::Open {
+            self.board.set_writes(writes);
+        }
+        if self.replica.role() != RoleName::Master {
+            self.board.set_answers(false);
+        }
+    }
+
+    /// What is allowed now, and the log is ready for.
+    fn give(&mut self) {
+        let writes = match self.replica.writes() {
+            Writes::Open | Writes::TooFewInSync if !self.is_open => Writes::Busy,
+            writes => writes,
+        };
+        self.board.set_writes(writes);
+        self.board
+            .set_answers(self.replica.role() == RoleName::Master && !self.needs_restart);
+    }
+
+    fn notice(&mut self, now_ms: u64) {
+        let is_handing_over = self
+            .replica
+            .leading()
+            .is_some_and(|master| master.phase() == Phase::HandingOver);
+        self.timers.handing_over(now_ms, is_handing_over);
+        let version = self.replica.tracker().version();
+        let writes = self.board.writes();
+        let now = (self.replica.role(), self.replica.seen().0, writes);
+        if version != self.version || now != self.told {
+            self.timers.hope(now_ms);
+            self.version = version;
+        }
+        if now != self.told {
+            self.told = now;
+            self.observer.tell(News::Role {
+                role: now.0,
+                epoch: now.1,
+                writes,
+            });
+        }
+    }
+
+    /// The state machine, to be looked at.
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Ends in order: no send is appended from here on, and those not answered yet are told that their outcome is unknown. The
+    /// log is then to be flushed and closed, and what comes back to be saved as the very last thing, if that went well
+    /// ([`Items::save_clean`]). `None` when this run can vouch for nothing.
+    pub fn end(mut self) -> Option<CleanMark> {
+        self.board.set_answers(false);
+        self.board.set_writes(Writes::NotMaster);
+        let stopped = self.log.stop_appends(Pending::Unknown);
+        let failed = stopped.is_err() || matches!(self.halted, Some(Halt::DiskFailed));
+        (!failed && !self.needs_restart).then(|| CleanMark {
+            incarnation: self.recovered.1,
+            log_end: self.log.ends().appended,
+            last_epoch: self.replica.log().epochs.last_epoch(),
+        })
+    }
+}

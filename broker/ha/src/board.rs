@@ -1,0 +1,238 @@
+//! What senders and readers may go by, as atomics: written by the actor, read by the store under its own locks.
+//!
+//! Whatever takes something away is written **before** the actor performs the effects of a step, whatever gives is written
+//! after: a master that heard of a higher epoch answers nothing more at once, and one that was allowed to open takes sends
+//! only when its log is ready for them.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use rocket_replication::PhysicalOffset;
+use rocket_replication::replica::Writes;
+use rocket_store::{CommitPolicy, Ends, Flush, LocalEnds, PutStatus};
+
+type Waker = Box<dyn Fn() + Send + Sync>;
+
+/// See the module. A new one is that of a replica that takes no sends and knows of nothing committed.
+#[derive(Default)]
+pub struct Board {
+    committed: AtomicU64,
+    answers: AtomicBool,
+    writes: AtomicU8,
+    appended: AtomicU64,
+    durable: AtomicU64,
+    /// The log moved and the actor has not looked since.
+    is_moved: AtomicBool,
+    waker: OnceLock<Waker>,
+}
+
+impl Board {
+    /// Says what wakes the actor, once: called when the log moved and no earlier wake-up is pending. It must be quick and
+    /// must not call the store.
+    pub fn wake_by(&self, waker: impl Fn() + Send + Sync + 'static) {
+        let is_first = self.waker.set(Box::new(waker)).is_ok();
+        debug_assert!(is_first, "one actor is woken");
+    }
+
+    /// What is known to be committed.
+    pub fn committed(&self) -> PhysicalOffset {
+        PhysicalOffset(self.committed.load(Ordering::Acquire))
+    }
+
+    /// Whether a send may be appended now.
+    pub fn writes(&self) -> Writes {
+        match self.writes.load(Ordering::Acquire) {
+            1 => Writes::Open,
+            2 => Writes::Busy,
+            3 => Writes::TooFewInSync,
+            _ => Writes::NotMaster,
+        }
+    }
+
+    /// Whether sends whose promise is kept may be told so.
+    pub fn may_answer(&self) -> bool {
+        self.answers.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_committed(&self, offset: PhysicalOffset) {
+        self.committed.store(offset.0, Ordering::Release);
+    }
+
+    pub(crate) fn set_writes(&self, writes: Writes) {
+        self.writes.store(code(writes), Ordering::Release);
+    }
+
+    pub(crate) fn set_answers(&self, may: bool) {
+        self.answers.store(may, Ordering::Release);
+    }
+
+    /// The actor is about to look at the log: what moves from here on wakes it again.
+    pub(crate) fn looks(&self) {
+        self.is_moved.store(false, Ordering::SeqCst);
+    }
+
+    fn moved(&self, local: LocalEnds) {
+        let appended = self.appended.swap(local.appended.0, Ordering::Relaxed);
+        let durable = self.durable.swap(local.durable.0, Ordering::Relaxed);
+        if (appended, durable) == (local.appended.0, local.durable.0) {
+            return;
+        }
+        if !self.is_moved.swap(true, Ordering::SeqCst)
+            && let Some(wake) = self.waker.get()
+        {
+            wake();
+        }
+    }
+}
+
+fn code(writes: Writes) -> u8 {
+    match writes {
+        Writes::NotMaster => 0,
+        Writes::Open => 1,
+        Writes::Busy => 2,
+        Writes::TooFewInSync => 3,
+    }
+}
+
+/// What the answer to a send waits for (§5, `replication`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// The master's own append counts (`ASYNC`).
+    Counted,
+    /// The message is committed (`SYNC`).
+    Committed,
+}
+
+/// The commit policy of a replica of a group: the store's ends follow from the commit rule of the protocol.
+pub struct GroupPolicy {
+    board: Arc<Board>,
+    flush: Flush,
+    answers: Answers,
+}
+
+impl GroupPolicy {
+    /// The policy of the replica behind `board`.
+    pub fn new(board: Arc<Board>, flush: Flush, answers: Answers) -> Self {
+        Self {
+            board,
+            flush,
+            answers,
+        }
+    }
+}
+
+impl CommitPolicy for GroupPolicy {
+    fn ends(&self, local: LocalEnds) -> Ends {
+        self.board.moved(local);
+        // A log that is being cut is shorter at once than what the board says.
+        let committed = self.board.committed().min(local.appended);
+        let answered = match (self.board.may_answer(), self.answers) {
+            (false, _) => PhysicalOffset(0),
+            (true, Answers::Committed) => committed,
+            (true, Answers::Counted) => match self.flush {
+                Flush::Sync => local.durable,
+                Flush::Async => local.appended,
+            },
+        };
+        Ends {
+            committed,
+            answered,
+            visible: committed,
+        }
+    }
+
+    fn may_append(&self) -> Result<(), PutStatus> {
+        match self.board.writes() {
+            Writes::Open => Ok(()),
+            Writes::Busy => Err(PutStatus::Busy),
+            Writes::TooFewInSync => Err(PutStatus::InSyncReplicasNotEnough),
+            Writes::NotMaster => Err(PutStatus::ServiceNotAvailable(
+                "this broker is not the master of its group".into(),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn local(appended: u64, durable: u64) -> LocalEnds {
+        LocalEnds {
+            appended: PhysicalOffset(appended),
+            durable: PhysicalOffset(durable),
+        }
+    }
+
+    fn policy(answers: Answers) -> (Arc<Board>, GroupPolicy) {
+        let board = Arc::new(Board::default());
+        board.set_committed(PhysicalOffset(40));
+        let policy = GroupPolicy::new(Arc::clone(&board), Flush::Sync, answers);
+        (board, policy)
+    }
+
+    fn raw(ends: Ends) -> (u64, u64, u64) {
+        (ends.committed.0, ends.answered.0, ends.visible.0)
+    }
+
+    #[test]
+    fn answers_wait_for_what_the_mode_promises_and_readers_for_the_commit() {
+        let (board, sync) = policy(Answers::Committed);
+        assert_eq!(raw(sync.ends(local(100, 60))), (40, 0, 40), "no master");
+        board.set_answers(true);
+        assert_eq!(raw(sync.ends(local(100, 60))), (40, 40, 40));
+        let (board, quick) = policy(Answers::Counted);
+        board.set_answers(true);
+        assert_eq!(raw(quick.ends(local(100, 60))), (40, 60, 40));
+        board.set_answers(false);
+        assert_eq!(raw(quick.ends(local(100, 60))), (40, 0, 40));
+    }
+
+    #[test]
+    fn ends_never_lie_beyond_a_log_that_was_cut() {
+        let (board, sync) = policy(Answers::Committed);
+        board.set_answers(true);
+        assert_eq!(raw(sync.ends(local(30, 30))), (30, 30, 30));
+    }
+
+    #[test]
+    fn refusal_says_what_a_sender_can_do() {
+        let (board, policy) = policy(Answers::Committed);
+        assert!(matches!(
+            policy.may_append(),
+            Err(PutStatus::ServiceNotAvailable(_))
+        ));
+        for (writes, expected) in [
+            (Writes::Open, Ok(())),
+            (Writes::Busy, Err(PutStatus::Busy)),
+            (
+                Writes::TooFewInSync,
+                Err(PutStatus::InSyncReplicasNotEnough),
+            ),
+        ] {
+            board.set_writes(writes);
+            assert_eq!(policy.may_append(), expected);
+            assert_eq!(board.writes(), writes);
+        }
+    }
+
+    #[test]
+    fn actor_is_woken_once_until_it_looks() {
+        let (board, policy) = policy(Answers::Committed);
+        let woken = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&woken);
+        board.wake_by(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let woken = || woken.load(Ordering::Relaxed);
+        policy.ends(local(10, 0));
+        policy.ends(local(20, 0));
+        assert_eq!(woken(), 1);
+        board.looks();
+        policy.ends(local(20, 0));
+        assert_eq!(woken(), 1, "nothing moved");
+        policy.ends(local(20, 20));
+        assert_eq!(woken(), 2);
+    }
+}

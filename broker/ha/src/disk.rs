@@ -1,0 +1,452 @@
+//! What a replica knows besides its log (docs/replication.md §4.1), as small files in `rocket/replica/` that are replaced as
+//! a whole: after a crash each of them is the old or the new one.
+//!
+//! ```text
+//! replica.meta   disk id 16 · in a group 1 · group uid 16 · replica id 4
+//! seen           max epoch 8 · max version 8
+//! epochs         count 4 · count times (epoch 8 · start 8)
+//! clean          incarnation 16 · log end 8 · last epoch 8         only between an orderly stop and the next start
+//! cut            then 1 (0 cut, 1 start anew) · to 8 · epoch 8 · epochs as above     only while a cut is under way
+//! ```
+//!
+//! Every file begins with the same 16 bytes; all numbers are big-endian:
+//!
+//! ```text
+//!  0        4      6         8        12        16
+//!  ┌────────┬──────┬─────────┬────────┬─────────┬─── … ─┐
+//!  │ "RKHA" │ kind │ version │ length │ CRC32C  │ body  │
+//!  └────────┴──────┴─────────┴────────┴─────────┴─── … ─┘
+//!  kind     1 replica.meta, 2 seen, 3 epochs, 4 clean, 5 cut
+//!  length   of the body, which ends the file
+//!  CRC32C   (Castagnoli) over bytes 0..12 and the body
+//! ```
+//!
+//! A file that is not as it was written is an error that ends the start, never "nothing known": a replica that forgot an
+//! epoch could acknowledge to a master of the past.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut};
+use rocket_mapped_file::Directory;
+use rocket_replication::epochs::{EPOCHS_MAX, EpochStart, Epochs};
+use rocket_replication::recovery::CleanMark;
+use rocket_replication::{
+    DiskId, Epoch, GroupUid, Incarnation, PhysicalOffset, ReplicaId, Version,
+};
+
+/// The folder of these files, relative to the store's.
+pub const FOLDER: &str = "rocket/replica";
+const MAGIC: [u8; 4] = *b"RKHA";
+const VERSION: u16 = 1;
+const HEAD_BYTES: usize = 16;
+
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Meta = 1,
+    Seen = 2,
+    Epochs = 3,
+    Clean = 4,
+    Cut = 5,
+}
+
+impl Kind {
+    pub(crate) fn path(self) -> String {
+        let name = match self {
+            Self::Meta => "replica.meta",
+            Self::Seen => "seen",
+            Self::Epochs => "epochs",
+            Self::Clean => "clean",
+            Self::Cut => "cut",
+        };
+        format!("{FOLDER}/{name}")
+    }
+}
+
+/// Why a file of a replica could not be read or written. After a failed write nothing more may be acknowledged (§8.15);
+/// after a failed read the replica must not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ItemError {
+    /// The system failed a call.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file, relative to the store's folder.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is not what was written.
+    #[error(
+        "{path} is damaged: {reason}. Nothing was changed. Without it nobody knows what this replica promised: move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+    )]
+    Damaged {
+        /// The file, relative to the store's folder.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "{path} has format {found}, this program knows {VERSION}: start the program that wrote it, or a newer one"
+    )]
+    Format {
+        /// The file, relative to the store's folder.
+        path: String,
+        /// Its format.
+        found: u16,
+    },
+    /// Others are there and this one is not.
+    #[error(
+        "{path} is missing beside files that are never without it. Nothing was changed. Bring it back, or move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+    )]
+    Missing {
+        /// The file, relative to the store's folder.
+        path: String,
+    },
+}
+
+/// `replica.meta`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// Which data directory.
+    pub disk_id: DiskId,
+    /// Which replica of which group it holds; `None` before it first registered.
+    pub replica: Option<(GroupUid, ReplicaId)>,
+}
+
+/// What an unfinished cut is to end in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The log ends at the offset.
+    Cut,
+    /// The log is empty and begins at the offset.
+    StartAnew,
+}
+
+/// `cut`: what is to be finished before anything else (§8.5, step 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// What is being done.
+    pub then: Then,
+    /// Where the log ends, or begins, afterwards.
+    pub to: PhysicalOffset,
+    /// The epoch of the master that caused it.
+    pub epoch: Epoch,
+    /// The epoch list that belongs to the log as it is afterwards.
+    pub epochs: Epochs,
+}
+
+/// All that the files say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saved {
+    /// `replica.meta`.
+    pub meta: Meta,
+    /// `seen`: the highest epoch and version ever seen.
+    pub seen: (Epoch, Version),
+    /// `epochs`.
+    pub epochs: Epochs,
+    /// `clean`.
+    pub clean: Option<CleanMark>,
+    /// `cut`.
+    pub cut: Option<Intent>,
+}
+
+/// The files. Whatever is saved is durable on return.
+#[derive(Clone)]
+pub struct Items {
+    dir: Arc<dyn Directory>,
+}
+
+impl Items {
+    /// The files in [`FOLDER`] of `dir`, which the caller has locked.
+    pub fn new(dir: Arc<dyn Directory>) -> Self {
+        Self { dir }
+    }
+
+    /// Reads everything; `None` in a folder that was never formatted, or whose formatting was interrupted.
+    ///
+    /// # Errors
+    /// [`ItemError`]: the replica must not start.
+    pub fn load(&self) -> Result<Option<Saved>, ItemError> {
+        let meta = self.read(Kind::Meta, get_meta)?;
+        let seen = self.read(Kind::Seen, get_seen)?;
+        let epochs = self.read(Kind::Epochs, get_epochs)?;
+        let clean = self.read(Kind::Clean, get_clean)?;
+        let cut = self.read(Kind::Cut, get_intent)?;
+        let missing = |kind: Kind| ItemError::Missing { path: kind.path() };
+        let Some(meta) = meta else {
+            // Formatting writes this one last, and first of all nothing that says anything.
+            let is_blank = seen.is_none_or(|seen| seen == (Epoch(0), Version(0)))
+                && epochs.is_none_or(|epochs| epochs.last_epoch() == Epoch(0))
+                && clean.is_none()
+                && cut.is_none();
+            return if is_blank {
+                Ok(None)
+            } else {
+                Err(missing(Kind::Meta))
+            };
+        };
+        Ok(Some(Saved {
+            meta,
+            seen: seen.ok_or_else(|| missing(Kind::Seen))?,
+            epochs: epochs.ok_or_else(|| missing(Kind::Epochs))?,
+            clean,
+            cut,
+        }))
+    }
+
+    /// Makes the folder that of a new replica (§8.2.2), with `epochs` as its list.
+    ///
+    /// # Errors
+    /// [`ItemError`]: the next start formats again.
+    pub fn format(&self, disk_id: DiskId, epochs: &Epochs) -> Result<(), ItemError> {
+        self.dir
+            .create_folder(FOLDER)
+            .map_err(|source| ItemError::Io {
+                action: "make",
+                path: FOLDER.to_owned(),
+                source,
+            })?;
+        self.save_seen(Epoch(0), Version(0))?;
+        self.save_epochs(epochs)?;
+        let replica = None;
+        self.save_meta(&Meta { disk_id, replica })
+    }
+
+    /// Saves `replica.meta`.
+    ///
+    /// # Errors
+    /// [`ItemError`], final.
+    pub fn save_meta(&self, meta: &Meta) -> Result<(), ItemError> {
+        let mut body = Vec::new();
+        body.put_u128(meta.disk_id.0);
+        body.put_u8(u8::from(meta.replica.is_some()));
+        let (group_uid, replica_id) = meta.replica.unwrap_or((GroupUid(0), ReplicaId(0)));
+        body.put_u128(group_uid.0);
+        body.put_u32(replica_id.0);
+        self.write(Kind::Meta, &body)
+    }
+
+    /// Saves `seen`.
+    ///
+    /// # Errors
+    /// [`ItemError`], final.
+    pub fn save_seen(&self, epoch: Epoch, version: Version) -> Result<(), ItemError> {
+        let mut body = Vec::new();
+        body.put_u64(epoch.0);
+        body.put_u64(version.0);
+        self.write(Kind::Seen, &body)
+    }
+
+    /// Saves `epochs`.
+    ///
+    /// # Errors
+    /// [`ItemError`], final.
+    pub fn save_epochs(&self, epochs: &Epochs) -> Result<(), ItemError> {
+        let mut body = Vec::new();
+        put_epochs(epochs, &mut body);
+        self.write(Kind::Epochs, &body)
+    }
+
+    /// Saves `clean`, as the last thing that a process does (§4.1).
+    ///
+    /// # Errors
+    /// [`ItemError`]; the next start then has no such proof.
+    pub fn save_clean(&self, mark: &CleanMark) -> Result<(), ItemError> {
+        let mut body = Vec::new();
+        body.put_u128(mark.incarnation.0);
+        body.put_u64(mark.log_end.0);
+        body.put_u64(mark.last_epoch.0);
+        self.write(Kind::Clean, &body)
+    }
+
+    /// Removes `clean`: what follows is not covered by it.
+    ///
+    /// # Errors
+    /// [`ItemError`]: nothing may be appended.
+    pub fn remove_clean(&self) -> Result<(), ItemError> {
+        self.remove(Kind::Clean)
+    }
+
+    /// Saves `cut`.
+    ///
+    /// # Errors
+    /// [`ItemError`], final.
+    pub fn save_cut(&self, intent: &Intent) -> Result<(), ItemError> {
+        let mut body = Vec::new();
+        body.put_u8(match intent.then {
+            Then::Cut => 0,
+            Then::StartAnew => 1,
+        });
+        body.put_u64(intent.to.0);
+        body.put_u64(intent.epoch.0);
+        put_epochs(&intent.epochs, &mut body);
+        self.write(Kind::Cut, &body)
+    }
+
+    /// Removes `cut`: it is done.
+    ///
+    /// # Errors
+    /// [`ItemError`], final.
+    pub fn remove_cut(&self) -> Result<(), ItemError> {
+        self.remove(Kind::Cut)
+    }
+
+    fn write(&self, kind: Kind, body: &[u8]) -> Result<(), ItemError> {
+        let path = kind.path();
+        let replaced = self.dir.replace(&path, &seal(kind, body));
+        replaced.map_err(|source| ItemError::Io {
+            action: "write",
+            path,
+            source,
+        })
+    }
+
+    fn remove(&self, kind: Kind) -> Result<(), ItemError> {
+        let path = kind.path();
+        let removed = self.dir.remove(&path).and_then(|()| self.dir.sync(FOLDER));
+        removed.map_err(|source| ItemError::Io {
+            action: "remove",
+            path,
+            source,
+        })
+    }
+
+    fn read<T>(
+        &self,
+        kind: Kind,
+        get: impl FnOnce(&mut &[u8]) -> Option<T>,
+    ) -> Result<Option<T>, ItemError> {
+        let path = kind.path();
+        let read = self.dir.read(&path).map_err(|source| ItemError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        });
+        let Some(file) = read? else { return Ok(None) };
+        let mut body = match unseal(kind, &file) {
+            Ok(body) => body,
+            Err(Fault::Damaged(reason)) => return Err(ItemError::Damaged { path, reason }),
+            Err(Fault::Format(found)) => return Err(ItemError::Format { path, found }),
+        };
+        match get(&mut body).filter(|_| body.is_empty()) {
+            Some(item) => Ok(Some(item)),
+            None => Err(ItemError::Damaged {
+                path,
+                reason: "its content is not laid out as it should be",
+            }),
+        }
+    }
+}
+
+enum Fault {
+    Damaged(&'static str),
+    Format(u16),
+}
+
+pub(crate) fn seal(kind: Kind, body: &[u8]) -> Vec<u8> {
+    let mut file = Vec::with_capacity(HEAD_BYTES + body.len());
+    file.put_slice(&MAGIC);
+    file.put_u16(kind as u16);
+    file.put_u16(VERSION);
+    file.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&file), body);
+    file.put_u32(checksum);
+    file.put_slice(body);
+    file
+}
+
+fn unseal(kind: Kind, file: &[u8]) -> Result<&[u8], Fault> {
+    let Some((head, body)) = file.split_at_checked(HEAD_BYTES) else {
+        return Err(Fault::Damaged("it is too short"));
+    };
+    let (checked, mut rest) = head.split_at(HEAD_BYTES - 4);
+    let mut fields = checked;
+    let mut magic = [0; MAGIC.len()];
+    fields.copy_to_slice(&mut magic);
+    if magic != MAGIC {
+        return Err(Fault::Damaged("it does not begin as such a file does"));
+    }
+    if crc32c::crc32c_append(crc32c::crc32c(checked), body) != rest.get_u32() {
+        return Err(Fault::Damaged("its checksum does not match"));
+    }
+    let (found_kind, version, length) = (fields.get_u16(), fields.get_u16(), fields.get_u32());
+    if version != VERSION {
+        return Err(Fault::Format(version));
+    }
+    if found_kind != kind as u16 || length as usize != body.len() {
+        return Err(Fault::Damaged("it is another file, or longer than it was"));
+    }
+    Ok(body)
+}
+
+fn get_meta(body: &mut &[u8]) -> Option<Meta> {
+    let disk_id = DiskId(body.try_get_u128().ok()?);
+    let is_registered = body.try_get_u8().ok()?;
+    let replica = (
+        GroupUid(body.try_get_u128().ok()?),
+        ReplicaId(body.try_get_u32().ok()?),
+    );
+    let replica = match is_registered {
+        0 => None,
+        1 => Some(replica),
+        _ => return None,
+    };
+    Some(Meta { disk_id, replica })
+}
+
+fn get_seen(body: &mut &[u8]) -> Option<(Epoch, Version)> {
+    let epoch = Epoch(body.try_get_u64().ok()?);
+    Some((epoch, Version(body.try_get_u64().ok()?)))
+}
+
+fn put_epochs(epochs: &Epochs, out: &mut Vec<u8>) {
+    let entries = epochs.entries();
+    out.put_u32(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+    for entry in entries {
+        out.put_u64(entry.epoch.0);
+        out.put_u64(entry.start.0);
+    }
+}
+
+fn get_epochs(body: &mut &[u8]) -> Option<Epochs> {
+    let count = usize::try_from(body.try_get_u32().ok()?).ok()?;
+    if count > EPOCHS_MAX {
+        return None;
+    }
+    let mut entries = Vec::with_capacity(count);
+    for _ in 0..count {
+        entries.push(EpochStart {
+            epoch: Epoch(body.try_get_u64().ok()?),
+            start: PhysicalOffset(body.try_get_u64().ok()?),
+        });
+    }
+    Epochs::new(entries).ok()
+}
+
+fn get_clean(body: &mut &[u8]) -> Option<CleanMark> {
+    Some(CleanMark {
+        incarnation: Incarnation(body.try_get_u128().ok()?),
+        log_end: PhysicalOffset(body.try_get_u64().ok()?),
+        last_epoch: Epoch(body.try_get_u64().ok()?),
+    })
+}
+
+fn get_intent(body: &mut &[u8]) -> Option<Intent> {
+    Some(Intent {
+        then: match body.try_get_u8().ok()? {
+            0 => Then::Cut,
+            1 => Then::StartAnew,
+            _ => return None,
+        },
+        to: PhysicalOffset(body.try_get_u64().ok()?),
+        epoch: Epoch(body.try_get_u64().ok()?),
+        epochs: get_epochs(body)?,
+    })
+}
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+use rocket_mapped_file::memory::MemoryDirectory;
+
+use super::*;
+
+fn epochs() -> Epochs {
+    let entry = |epoch, start| EpochStart {
+        epoch: Epoch(epoch),
+        start: PhysicalOffset(start),
+    };
+    Epochs::new(vec![entry(1, 0), entry(4, 700), entry(5, 700)]).unwrap()
+}
+
+fn everything() -> Saved {
+    Saved {
+        meta: Meta {
+            disk_id: DiskId(0xd15c),
+            replica: Some((GroupUid(77), ReplicaId(3))),
+        },
+        seen: (Epoch(5), Version(41)),
+        epochs: epochs(),
+        clean: Some(CleanMark {
+            incarnation: Incarnation(8),
+            log_end: PhysicalOffset(900),
+            last_epoch: Epoch(5),
+        }),
+        cut: Some(Intent {
+            then: Then::Cut,
+            to: PhysicalOffset(800),
+            epoch: Epoch(6),
+            epochs: epochs(),
+        }),
+    }
+}
+
+fn saved() -> (MemoryDirectory, Items) {
+    let dir = MemoryDirectory::default();
+    let items = Items::new(Arc::new(dir.clone()));
+    let all = everything();
+    items.format(all.meta.disk_id, &Epochs::default()).unwrap();
+    items.save_meta(&all.meta).unwrap();
+    items.save_seen(all.seen.0, all.seen.1).unwrap();
+    items.save_epochs(&all.epochs).unwrap();
+    items.save_clean(&all.clean.unwrap()).unwrap();
+    items.save_cut(all.cut.as_ref().unwrap()).unwrap();
+    (dir, items)
+}
+
+#[test]
+fn what_is_saved_is_read_after_a_power_cut() {
+    let (dir, _) = saved();
+    for seed in 0..8 {
+        let items = Items::new(Arc::new(dir.crashed(seed)));
+        assert_eq!(items.load().unwrap(), Some(everything()));
+    }
+}
+
+#[test]
+fn no_byte_of_any_file_can_change_unseen() {
+    let (dir, items) = saved();
+    for kind in [Kind::Meta, Kind::Seen, Kind::Epochs, Kind::Clean, Kind::Cut] {
+        let path = kind.path();
+        let whole = dir.read(&path).unwrap().unwrap();
+        for at in 0..whole.len() {
+            for bit in 0..8 {
+                let mut file = whole.clone();
+                file[at] ^= 1 << bit;
+                dir.replace(&path, &file).unwrap();
+                let error = items.load().unwrap_err();
+                assert!(
+                    matches!(&error, ItemError::Damaged { path: named, .. } if *named == path),
+                    "{path}, byte {at}, bit {bit}: {error}"
+                );
+            }
+            dir.replace(&path, &whole[..at]).unwrap();
+            assert!(items.load().is_err(), "{path} cut at {at}");
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        dir.replace(&path, &longer).unwrap();
+        assert!(items.load().is_err(), "{path} with a byte more");
+        dir.replace(&path, &whole).unwrap();
+    }
+    assert_eq!(items.load().unwrap(), Some(everything()));
+}
+
+/// Bodies of every length with a good checksum: nothing panics, and nothing but the true layout is taken.
+#[test]
+fn malformed_bodies_with_good_checksums_are_refused() {
+    let (dir, items) = saved();
+    let path = Kind::Epochs.path();
+    let bad: [&[u8]; 6] = [
+        &[],
+        &[0xff; 4],
+        // Two entries announced, one there.
+        &[&[0, 0, 0, 2][..], &[0; 16]].concat(),
+        // One more byte than announced.
+        &[&[0, 0, 0, 0][..], &[9]].concat(),
+        // Epochs that do not rise.
+        &[&[0, 0, 0, 2][..], &[0; 32]].concat(),
+        &u32::try_from(EPOCHS_MAX + 1).unwrap().to_be_bytes(),
+    ];
+    for body in bad {
+        dir.replace(&path, &seal(Kind::Epochs, body)).unwrap();
+        assert!(matches!(items.load(), Err(ItemError::Damaged { .. })));
+    }
+    // The body of one file in the place of another.
+    dir.replace(&path, &seal(Kind::Seen, &[0; 16])).unwrap();
+    assert!(matches!(items.load(), Err(ItemError::Damaged { .. })));
+}
+
+#[test]
+fn format_of_a_newer_program_is_named() {
+    let (dir, items) = saved();
+    let mut file = seal(Kind::Seen, &[0; 16]);
+    file[7] = 9;
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&file[..12]), &file[16..]);
+    file[12..16].copy_from_slice(&checksum.to_be_bytes());
+    dir.replace(&Kind::Seen.path(), &file).unwrap();
+    let error = items.load().unwrap_err();
+    assert!(
+        matches!(error, ItemError::Format { found: 9, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn file_that_vanished_is_no_empty_one() {
+    for kind in [Kind::Meta, Kind::Seen, Kind::Epochs] {
+        let (dir, items) = saved();
+        dir.remove(&kind.path()).unwrap();
+        let error = items.load().unwrap_err();
+        assert!(matches!(&error, ItemError::Missing { path } if *path == kind.path()));
+    }
+}
+
+#[test]
+fn interrupted_formatting_is_done_again() {
+    let dir = MemoryDirectory::default();
+    let items = Items::new(Arc::new(dir.clone()));
+    assert_eq!(items.load().unwrap(), None);
+    items.format(DiskId(1), &Epochs::default()).unwrap();
+    dir.remove(&Kind::Meta.path()).unwrap();
+    assert_eq!(items.load().unwrap(), None);
+    items.format(DiskId(2), &Epochs::default()).unwrap();
+    assert_eq!(items.load().unwrap().unwrap().meta.disk_id, DiskId(2));
+}
+
+#[test]
+fn mark_and_intent_are_gone_for_good_when_removed() {
+    let (dir, items) = saved();
+    items.remove_clean().unwrap();
+    items.remove_cut().unwrap();
+    for seed in 0..8 {
+        let loaded = Items::new(Arc::new(dir.crashed(seed))).load().unwrap();
+        let loaded = loaded.unwrap();
+        assert_eq!((loaded.clean, loaded.cut), (None, None));
+    }
+}

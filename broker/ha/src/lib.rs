@@ -1,0 +1,39 @@
+//! One replica at work: [`Actor`] feeds what happened into the state machine of `rocket-replication` and performs what it
+//! asks for, strictly in order, over what surrounds it.
+//!
+//! ```text
+//!  links ─┐                                    ┌─▶ Items      small files (§4.1), each replaced as a whole
+//!  coordinator ─┼─▶ Event ─▶ Actor ─ Effect ───┼─▶ Log        the store
+//!  store ─┤        │                           ├─▶ Net        links
+//!  time ──┘        └─▶ Board ─▶ GroupPolicy    ├─▶ Coordinator
+//!                      (atomics: what sends    └─▶ Observer   the broker: role, halts, cuts
+//!                      and readers may see)
+//! ```
+//!
+//! There is no thread, socket or clock in here: a broker puts a thread around [`Actor::step`], a simulation calls it. What
+//! surrounds a replica is behind [`Log`], [`Net`], [`Coordinator`], [`Observer`] and `rocket_mapped_file::Directory`;
+//! [`memory`] has their twins.
+#![forbid(unsafe_code)]
+
+mod actor;
+mod board;
+mod desk;
+mod disk;
+mod election;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
+pub mod memory;
+mod perform;
+mod start;
+mod surroundings;
+mod timers;
+
+pub use actor::{Actor, Options, Parts};
+pub use board::{Answers, Board, GroupPolicy};
+pub use disk::{FOLDER, Intent, ItemError, Items, Meta, Saved, Then};
+pub use election::SelfElection;
+pub use start::{Found, Fresh, Held, StartError, start};
+pub use surroundings::{
+    AppendError, Chunk, Coordinator, CutError, Ends, Event, Log, Net, News, Observer, Pending,
+};
+pub use timers::Timing;

@@ -1,0 +1,251 @@
+//! Performing effects, one after the other (see `rocket_replication::effect`). What saves or cuts has reached the disk before
+//! the next one begins; when it fails, the rest is dropped and the failure is taken in instead.
+
+use std::io;
+
+use bytes::Bytes;
+use rocket_replication::PhysicalOffset;
+use rocket_replication::coordinator::CasAnswer;
+use rocket_replication::effect::{Effect, Input, Report};
+use rocket_replication::frame::DataHead;
+use rocket_replication::messages::LinkId;
+
+use crate::actor::Actor;
+use crate::board::Answers;
+use crate::disk::{Intent, ItemError, Meta, Then};
+use crate::surroundings::{AppendError, Coordinator, CutError, Log, Net, News, Observer, Pending};
+
+/// Why the effects after this one are dropped.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Item(#[from] ItemError),
+    #[error("the log: {0}")]
+    Log(#[from] io::Error),
+    #[error("what a master sent: {0}")]
+    Refused(String),
+    #[error("a cut is finished by the next start")]
+    NeedsRestart,
+}
+
+impl From<CutError> for Failure {
+    fn from(error: CutError) -> Self {
+        match error {
+            CutError::NeedsRestart => Self::NeedsRestart,
+            CutError::Io(error) => Self::Log(error),
+        }
+    }
+}
+
+impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
+    /// Performs `effects` in their order. Returns what is to be taken in before anything else.
+    pub(crate) fn perform_all(&mut self, effects: Vec<Effect>) -> Vec<Input> {
+        let mut answers = Vec::new();
+        let mut effects = effects.into_iter();
+        while let Some(effect) = effects.next() {
+            let Err(failure) = self.perform(effect, &mut answers) else {
+                continue;
+            };
+            self.failed(failure, &mut answers);
+            // The rest is dropped. A write of the object that was to be sent then certainly was not.
+            answers.extend(effects.filter_map(|effect| match effect {
+                Effect::Cas(cas) => Some(Input::Cas {
+                    proposal: cas.new.proposal,
+                    answer: CasAnswer::Unsent,
+                }),
+                _ => None,
+            }));
+            break;
+        }
+        answers
+    }
+
+    fn failed(&mut self, failure: Failure, answers: &mut Vec<Input>) {
+        match failure {
+            Failure::Refused(reason) => {
+                tracing::error!(reason, "bytes of a master were refused");
+                answers.push(Input::NotAppended(self.log.ends().appended));
+            }
+            Failure::NeedsRestart => {
+                self.needs_restart = true;
+                self.is_open = false;
+                self.observer.tell(News::NeedsRestart);
+            }
+            error @ (Failure::Item(_) | Failure::Log(_)) => {
+                tracing::error!(%error, "the disk of this replica failed; it acknowledges nothing any more");
+                answers.push(Input::DiskFailed);
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: Effect, answers: &mut Vec<Input>) -> Result<(), Failure> {
+        match effect {
+            Effect::Read => self.desk.read(),
+            Effect::Cas(cas) => self.desk.cas(cas),
+            Effect::SaveMeta {
+                group_uid,
+                replica_id,
+            } => self.items.save_meta(&Meta {
+                disk_id: self.recovered.0,
+                replica: Some((group_uid, replica_id)),
+            })?,
+            Effect::SaveSeen { epoch, version } => self.items.save_seen(epoch, version)?,
+            Effect::SaveEpochs(epochs) => self.items.save_epochs(&epochs)?,
+            Effect::Append {
+                offset,
+                file_end,
+                bytes,
+            } => self.append(offset, file_end, &bytes)?,
+            Effect::Flush => self.log.flush_soon(),
+            Effect::Cut {
+                to,
+                epoch,
+                epochs,
+                report,
+            } => {
+                let then = Then::Cut;
+                let intent = Intent {
+                    then,
+                    to,
+                    epoch,
+                    epochs,
+                };
+                self.cut(&intent, report)?;
+            }
+            Effect::StartAnew { at, epochs } => {
+                let (then, epoch) = (Then::StartAnew, self.replica.seen().0);
+                let intent = Intent {
+                    then,
+                    to: at,
+                    epoch,
+                    epochs,
+                };
+                self.cut(&intent, Report::Quiet)?;
+            }
+            Effect::Connect { address, .. } => {
+                if let Some(unwanted) = self.dialing.take() {
+                    self.net.close(unwanted);
+                }
+                self.dialing = Some(self.net.connect(&address));
+            }
+            Effect::Disconnect(link) => self.net.close(link),
+            Effect::Send(link, message) => self.net.send(link, message),
+            Effect::SendData {
+                link,
+                epoch,
+                bytes_epoch,
+                from,
+                to,
+                confirm,
+            } => {
+                let head = DataHead {
+                    epoch,
+                    bytes_epoch,
+                    offset: from,
+                    file_end: to,
+                    confirm,
+                };
+                answers.push(self.send_data(link, head, to));
+            }
+            Effect::Confirmed(offset) => {
+                self.board.set_committed(offset);
+                self.log.re_evaluate();
+            }
+            Effect::OpenWrites(epoch) => {
+                self.log.become_writer(epoch)?;
+                self.is_open = true;
+            }
+            Effect::PauseWrites => {
+                self.stop_writes(Pending::GoOn, answers);
+                answers.push(Input::Paused);
+            }
+            // What was stopped was the commit policy.
+            Effect::ResumeWrites => self.is_open = true,
+            Effect::StepDown => self.stop_writes(Pending::Unknown, answers),
+            Effect::Halt(why) => {
+                tracing::error!(?why, "this replica is halted");
+                self.halted = Some(why);
+                self.is_open = false;
+                self.observer.tell(News::Halted(why));
+            }
+        }
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        at: PhysicalOffset,
+        file_end: PhysicalOffset,
+        bytes: &Bytes,
+    ) -> Result<(), Failure> {
+        match self.log.append_copied(at, file_end, bytes) {
+            Ok(()) => Ok(()),
+            Err(AppendError::Refused(reason)) => Err(Failure::Refused(reason)),
+            Err(AppendError::Io(error)) => Err(Failure::Log(error)),
+        }
+    }
+
+    /// Every append that had begun is taken in before anything else; none begins after it. When the log fails at that, what
+    /// else there is to do is done all the same: nothing of it acknowledges anything, and the failure is taken in next.
+    fn stop_writes(&mut self, pending: Pending, answers: &mut Vec<Input>) {
+        self.is_open = false;
+        let stopped = self.log.stop_appends(pending);
+        answers.push(Input::Appended(self.log.ends().appended));
+        if let Err(error) = stopped {
+            tracing::error!(%error, "the log failed while appends were stopped");
+            answers.push(Input::DiskFailed);
+        }
+    }
+
+    /// §8.5, steps 2 to 5. Whatever ends the process in between, the next start finds the intent and does it again.
+    fn cut(&mut self, intent: &Intent, report: Report) -> Result<(), Failure> {
+        let from_end = self.log.ends().appended;
+        self.items.save_cut(intent)?;
+        match intent.then {
+            Then::Cut => {
+                self.log.cut(intent.to, intent.epoch)?;
+                let committed = self.board.committed().min(intent.to);
+                self.board.set_committed(committed);
+            }
+            Then::StartAnew => {
+                self.log.start_anew(intent.to, intent.epoch)?;
+                self.board.set_committed(intent.to);
+            }
+        }
+        self.items.save_epochs(&intent.epochs)?;
+        self.items.remove_cut()?;
+        self.log.re_evaluate();
+        self.observer.tell(match intent.then {
+            Then::StartAnew => News::StartedAnew { at: intent.to },
+            Then::Cut => News::Cut {
+                to: intent.to,
+                from_end,
+                epoch: intent.epoch,
+                // Where answers do not wait for the commit, any byte beyond it may have been acknowledged.
+                report: match self.options.answers {
+                    Answers::Counted => Report::Event,
+                    Answers::Committed => report,
+                },
+            },
+        });
+        Ok(())
+    }
+
+    /// Sends what there is from `head.offset` on, and says how far that goes.
+    fn send_data(&mut self, link: LinkId, mut head: DataHead, to: PhysicalOffset) -> Input {
+        let target = self.options.data_bytes_target;
+        let error = match self.log.read_records(head.offset, to, target) {
+            Ok(chunk) if head.offset < chunk.to && chunk.to <= to => {
+                head.file_end = chunk.file_end;
+                self.net.send_data(link, head, chunk.pieces);
+                return Input::Sent(link, chunk.to);
+            }
+            Ok(chunk) => format!("no whole record before {to}, but up to {}", chunk.to),
+            Err(error) => error.to_string(),
+        };
+        // The slave tries again, and leaves S if this goes on. What is damaged here is never sent (I18).
+        tracing::error!(from = %head.offset, error, "the log cannot be sent to a slave");
+        self.net.close(link);
+        Input::Disconnected(link)
+    }
+}

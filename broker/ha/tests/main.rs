@@ -1,0 +1,15 @@
+//! Replicas of one group in one thread, over twins in memory of all that surrounds them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "tests"
+)]
+
+mod fuse;
+mod logs;
+mod stories;
+mod walks;
+mod world;
