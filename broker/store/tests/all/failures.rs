@@ -225,8 +225,8 @@ fn a_log_file_that_is_there_is_no_room_for_queues() {
         engine.checkpoint_step();
     }
     let before = engine.positions().min;
-    engine.prepare_step();
     engine.retention_step();
+    engine.prepare_step();
     assert_eq!(engine.positions().min, before);
     assert!(send(&engine).is_err(), "the queues still have no room");
     assert_eq!(engine.health(), Health::Writable);
