@@ -674,6 +674,43 @@ fn messages_that_went_before_the_queues_had_them_for_good_leave_no_damage() {
     }
 }
 
+/// Found by the search: a start took a tail of the index without keys for nothing and wrote over it. A crash meanwhile left a
+/// gap that was not there before.
+#[test]
+fn a_tail_of_the_index_without_keys_is_kept_too() {
+    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
+    let send = |size, count| Op::Send {
+        queue: 0,
+        size,
+        count,
+        promise: false,
+        prepared: false,
+    };
+    let mut ops = vec![
+        send(628, 2),
+        Op::Delete,
+        Op::Close,
+        send(0, 1),
+        send(697, 3),
+    ];
+    ops.extend([send(0, 1); 4]);
+    ops.extend([
+        Op::Write,
+        Op::Lose {
+            seed: 6_635_096_503_218_805_865,
+        },
+        Op::FailFlush { at: 1, seed: 0 },
+        send(0, 1),
+        Op::Close,
+        Op::ShortWrite {
+            at: 2,
+            seed: 797_350_183_425,
+        },
+        Op::Close,
+    ]);
+    play(Flush::Sync, &policy, &ops);
+}
+
 #[test]
 fn the_model_catches_a_store_that_answers_before_the_flush() {
     assert!(

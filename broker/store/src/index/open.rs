@@ -128,7 +128,8 @@ impl Index {
                 chain,
                 times: NO_TIMES,
             };
-        } else if loaded.table.len() > 0 {
+        } else if loaded.table.from < dispatched {
+            // Without keys too: what says so would be written over, and a crash meanwhile would leave a gap.
             live.install(loaded.table.write(&*self.dir, dispatched)?);
             live.skip_below = dispatched;
             live.active.table.restart(dispatched);
