@@ -25,6 +25,7 @@ pub mod fuzzing;
 pub mod memory;
 mod perform;
 mod start;
+mod store_log;
 mod surroundings;
 mod timers;
 
@@ -33,6 +34,7 @@ pub use board::{Answers, Board, GroupPolicy};
 pub use disk::{FOLDER, Intent, ItemError, Items, Meta, Saved, Then};
 pub use election::SelfElection;
 pub use start::{Found, Fresh, Held, StartError, start};
+pub use store_log::{StoreLog, Stored};
 pub use surroundings::{
     AppendError, Chunk, Coordinator, CutError, Ends, Event, Log, Net, News, Observer, Pending,
 };

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod engine_log;
 mod fuse;
 mod logs;
 mod stories;

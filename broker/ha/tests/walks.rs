@@ -8,6 +8,7 @@ use rocket_mapped_file::memory::Dice;
 use rocket_replication::memory::Fate;
 use rocket_replication::replica::Flush;
 
+use crate::engine_log::EngineLog;
 use crate::logs::MachineLog;
 use crate::world::{End, Plan, World};
 
@@ -178,6 +179,25 @@ fn group_heals_whatever_quick_answers_promised() {
         }
         world.heal();
     }
+}
+
+/// The same over the store itself, on a disk that loses any subset of the sectors that were not flushed.
+#[test]
+fn nothing_acknowledged_is_lost_over_the_store() {
+    walks::<EngineLog>(0..25, Plan::sync(3, 2), ALL);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_over_two_stores_in_page_caches() {
+    let plan = Plan {
+        flush: Flush::Async,
+        ..Plan::sync(2, 1)
+    };
+    let wear = Wear {
+        power_cuts: false,
+        ..ALL
+    };
+    walks::<EngineLog>(0..25, plan, wear);
 }
 
 /// §13.3: with one of these rules broken some walk fails, or the walks show nothing.

@@ -1,0 +1,246 @@
+//! The store as the log of a replica.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rocket_replication::{Epoch, PhysicalOffset};
+use rocket_store::{
+    Aside, Completion, CopyError, Engine, OpenError, Positions, Records, RecordsError, Store,
+};
+
+use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending};
+
+/// A store with its threads, or its engine, whose steps somebody else makes. Its policy is a [`crate::GroupPolicy`].
+pub trait Stored {
+    /// See [`Store::positions`].
+    fn positions(&self) -> Positions;
+    /// See [`Store::append_copied`].
+    fn append_copied(
+        &self,
+        at: PhysicalOffset,
+        file_end: PhysicalOffset,
+        bytes: &[u8],
+    ) -> Result<PhysicalOffset, CopyError>;
+    /// See [`Store::read_records`].
+    fn read_records(
+        &self,
+        from: PhysicalOffset,
+        to: PhysicalOffset,
+        bytes_target: usize,
+    ) -> Result<Records, RecordsError>;
+    /// See [`Store::flush_now`]. Of an engine nobody but its driver can demand that.
+    fn flush_now(&self) {}
+    /// See [`Store::quiesce`].
+    fn quiesce(&self) -> Result<PhysicalOffset, Arc<str>>;
+    /// See [`Store::step_down`].
+    fn step_down(&self) -> Result<PhysicalOffset, Arc<str>>;
+    /// See [`Store::become_writer`].
+    fn become_writer(&self) -> Result<(), OpenError>;
+    /// See [`Store::cut`].
+    fn cut(
+        &self,
+        to: PhysicalOffset,
+        epoch: u64,
+        aside: Aside,
+    ) -> Result<(), rocket_store::CutError>;
+    /// See [`Store::start_anew`].
+    fn start_anew(&self, at: PhysicalOffset, epoch: u64) -> Result<(), rocket_store::CutError>;
+    /// See [`Store::re_evaluate`].
+    fn re_evaluate(&self);
+}
+
+macro_rules! stored {
+    ($name:ident { $($own:tt)* }) => {
+        impl<C: Completion> Stored for $name<C> {
+            fn positions(&self) -> Positions {
+                $name::positions(self)
+            }
+
+            fn append_copied(
+                &self,
+                at: PhysicalOffset,
+                file_end: PhysicalOffset,
+                bytes: &[u8],
+            ) -> Result<PhysicalOffset, CopyError> {
+                $name::append_copied(self, at, file_end, bytes)
+            }
+
+            fn read_records(
+                &self,
+                from: PhysicalOffset,
+                to: PhysicalOffset,
+                bytes_target: usize,
+            ) -> Result<Records, RecordsError> {
+                $name::read_records(self, from, to, bytes_target)
+            }
+
+            fn quiesce(&self) -> Result<PhysicalOffset, Arc<str>> {
+                $name::quiesce(self)
+            }
+
+            fn step_down(&self) -> Result<PhysicalOffset, Arc<str>> {
+                $name::step_down(self)
+            }
+
+            fn become_writer(&self) -> Result<(), OpenError> {
+                $name::become_writer(self)
+            }
+
+            fn cut(
+                &self,
+                to: PhysicalOffset,
+                epoch: u64,
+                aside: Aside,
+            ) -> Result<(), rocket_store::CutError> {
+                $name::cut(self, to, epoch, aside)
+            }
+
+            fn start_anew(
+                &self,
+                at: PhysicalOffset,
+                epoch: u64,
+            ) -> Result<(), rocket_store::CutError> {
+                $name::start_anew(self, at, epoch)
+            }
+
+            $($own)*
+        }
+    };
+}
+
+stored!(Store {
+    fn flush_now(&self) {
+        Store::flush_now(self);
+    }
+
+    fn re_evaluate(&self) {
+        Store::re_evaluate(self);
+    }
+});
+
+stored!(Engine {
+    fn re_evaluate(&self) {
+        self.settle();
+    }
+});
+
+/// See the module.
+pub struct StoreLog<S> {
+    store: Arc<S>,
+    quarantine_bytes_max: u64,
+}
+
+impl<S> Clone for StoreLog<S> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            ..*self
+        }
+    }
+}
+
+impl<S: Stored> StoreLog<S> {
+    /// The log of `store`. What cuts take away is kept aside up to `quarantine_bytes_max` bytes in all (`quarantine_limit`).
+    pub fn new(store: Arc<S>, quarantine_bytes_max: u64) -> Self {
+        Self {
+            store,
+            quarantine_bytes_max,
+        }
+    }
+}
+
+fn failed(reason: &impl ToString) -> io::Error {
+    io::Error::other(reason.to_string())
+}
+
+fn not_cut(error: rocket_store::CutError) -> CutError {
+    use rocket_store::CutError as Why;
+    match error {
+        Why::NeedsRestart => CutError::NeedsRestart,
+        Why::Aside(error) => CutError::Io(error),
+        Why::NotThere { .. } | Why::Failed(_) => CutError::Io(failed(&error)),
+    }
+}
+
+impl<S: Stored> Log for StoreLog<S> {
+    fn ends(&self) -> Ends {
+        let positions = self.store.positions();
+        Ends {
+            min: positions.min,
+            appended: positions.appended,
+            durable: positions.durable,
+        }
+    }
+
+    fn append_copied(
+        &mut self,
+        at: PhysicalOffset,
+        file_end: PhysicalOffset,
+        bytes: &Bytes,
+    ) -> Result<(), AppendError> {
+        match self.store.append_copied(at, file_end, bytes) {
+            Ok(_) => Ok(()),
+            Err(error @ (CopyError::Failed(_) | CopyError::NeedsRestart)) => {
+                Err(AppendError::Io(failed(&error)))
+            }
+            Err(
+                error @ (CopyError::Elsewhere { .. }
+                | CopyError::NotRecords { .. }
+                | CopyError::OtherFile { .. }
+                | CopyError::NoRoom(_)),
+            ) => Err(AppendError::Refused(error.to_string())),
+        }
+    }
+
+    fn read_records(
+        &mut self,
+        from: PhysicalOffset,
+        to: PhysicalOffset,
+        bytes_target: u64,
+    ) -> io::Result<Chunk> {
+        let target = usize::try_from(bytes_target).unwrap_or(usize::MAX);
+        let read = self.store.read_records(from, to, target);
+        let records = read.map_err(|error| failed(&error))?;
+        Ok(Chunk {
+            pieces: vec![records.bytes],
+            to: records.to,
+            file_end: records.file_end,
+        })
+    }
+
+    fn flush_soon(&mut self) {
+        self.store.flush_now();
+    }
+
+    fn cut(&mut self, to: PhysicalOffset, epoch: Epoch) -> Result<(), CutError> {
+        if to >= self.ends().appended {
+            return Ok(());
+        }
+        let aside = Aside::Kept {
+            bytes_max: self.quarantine_bytes_max,
+        };
+        self.store.cut(to, epoch.0, aside).map_err(not_cut)
+    }
+
+    fn start_anew(&mut self, at: PhysicalOffset, epoch: Epoch) -> Result<(), CutError> {
+        self.store.start_anew(at, epoch.0).map_err(not_cut)
+    }
+
+    fn stop_appends(&mut self, pending: Pending) -> io::Result<()> {
+        let stopped = match pending {
+            Pending::GoOn => self.store.quiesce(),
+            Pending::Unknown => self.store.step_down(),
+        };
+        stopped.map(drop).map_err(|reason| failed(&reason))
+    }
+
+    fn become_writer(&mut self, _epoch: Epoch) -> io::Result<()> {
+        let ready = self.store.become_writer();
+        ready.map_err(|error| failed(&error))
+    }
+
+    fn re_evaluate(&mut self) {
+        self.store.re_evaluate();
+    }
+}
