@@ -11,6 +11,7 @@ pub mod config;
 pub mod crew;
 pub mod gate;
 pub mod gauges;
+pub mod ha;
 pub mod health;
 pub mod http;
 pub mod identity;

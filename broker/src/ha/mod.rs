@@ -1,0 +1,323 @@
+//! The replica of this broker in its group: the thread that owns it (`rocket_ha::Actor`) over the store, and what brings it
+//! its events: replication links, the coordinator, the store, time.
+//!
+//! Everything comes through one inbox. Links put no more into it than their `inbound_bytes_max`, the coordinator one answer at
+//! a time, a watch what was not looked at yet, and the store one wake-up until the thread has looked: so it has a bound.
+
+mod links;
+mod requests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rocket_coordinator::Coordinator;
+use rocket_ha::{
+    Actor, Board, Event, Found, Fresh, Held, Items, News, Observer, Options, Parts, StartError,
+    StoreLog, start,
+};
+use rocket_link::{Links, Secret, Share};
+use rocket_mapped_file::Directory;
+use rocket_replication::effect::Halt;
+use rocket_replication::messages::RoleName;
+use rocket_replication::recovery::CleanMark;
+use rocket_replication::replica::Writes;
+use rocket_replication::{DiskId, Epoch, Incarnation};
+use rocket_store::{Completion, Store};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::crew::Crew;
+use links::LinkNet;
+use requests::Requests;
+
+/// The thread looks at least so often whether it is to end.
+const LOOK: Duration = Duration::from_secs(1);
+
+enum Mail {
+    Happened(Event),
+    /// An event of a link, whose peer may send more when it is served.
+    Served(Event, Share),
+    End(Last),
+}
+
+/// What a replica does before its thread ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    /// All that an orderly stop does.
+    Goodbye,
+    /// Nothing.
+    Nothing,
+}
+
+/// Brings events to the replica. Clones bring them to the same one.
+#[derive(Clone)]
+pub struct Post(Sender<Mail>);
+
+/// Where a replica's events wait for it.
+pub struct Inbox(Receiver<Mail>);
+
+/// Made before the store is opened, whose failures go there.
+pub fn inbox() -> (Post, Inbox) {
+    let (sender, receiver) = channel();
+    (Post(sender), Inbox(receiver))
+}
+
+impl Post {
+    /// A write or flush of the store failed.
+    pub fn log_failed(&self) {
+        self.happened(Event::LogFailed);
+    }
+
+    fn happened(&self, event: Event) {
+        self.mail(Mail::Happened(event));
+    }
+
+    fn mail(&self, mail: Mail) {
+        // The replica has ended: nobody is interested.
+        let _ = self.0.send(mail);
+    }
+}
+
+/// How a replica fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its role.
+    pub role: RoleName,
+    /// The highest epoch that it saw.
+    pub epoch: Epoch,
+    /// Whether it takes sends.
+    pub writes: Writes,
+    /// Why it does nothing any more.
+    pub ended: Option<Ended>,
+}
+
+/// Why a replica does nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It acknowledges nothing until a restart or a human.
+    Halted(Halt),
+    /// Only the next start of this process can finish a cut of its log.
+    NeedsRestart,
+}
+
+/// What a replica is made of.
+pub struct Setup<C: Completion> {
+    /// How it behaves.
+    pub options: Options,
+    /// What to do with messages that belong to no group.
+    pub held: Held,
+    /// What the store's recovery found.
+    pub found: Found,
+    /// The store's folder, which the store has locked.
+    pub dir: Arc<dyn Directory>,
+    /// The store, whose policy is a `rocket_ha::GroupPolicy` of `board`.
+    pub store: Arc<Store<C>>,
+    /// See there.
+    pub board: Arc<Board>,
+    /// Bytes of what cuts take away that are kept aside (`quarantine_limit`).
+    pub quarantine_bytes_max: u64,
+    /// The group's coordinator.
+    pub coordinator: Arc<dyn Coordinator>,
+    /// Where other replicas reach this one.
+    pub listener: TcpListener,
+    /// What all replicas of the cluster have.
+    pub secret: Secret,
+}
+
+/// Why a replica does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It must not.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The system has no thread left.
+    #[error("the thread of the replica: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A replica at work.
+pub struct Group {
+    post: Post,
+    thread: Mutex<Option<JoinHandle<Option<CleanMark>>>>,
+    crew: Crew,
+    standing: watch::Receiver<Standing>,
+    items: Items,
+}
+
+impl Group {
+    /// Starts the replica. To be called inside a runtime, on a thread that may wait for the disk.
+    ///
+    /// # Errors
+    /// See [`enum@Error`].
+    pub fn start<C: Completion>(
+        setup: Setup<C>,
+        (post, inbox): (Post, Inbox),
+    ) -> Result<Self, Error> {
+        let items = Items::new(setup.dir);
+        let mut log = StoreLog::new(setup.store, setup.quarantine_bytes_max);
+        let fresh = Fresh {
+            disk_id: DiskId(rand::random()),
+            incarnation: Incarnation(rand::random()),
+        };
+        let recovered = start(&items, &mut log, setup.found, fresh, setup.held)?;
+        let crew = Crew::default();
+        let (links, events) = Links::new(
+            rocket_link::Settings::default(),
+            setup.secret,
+            crew.tasks.clone(),
+            crew.stop.clone(),
+        );
+        links.listen(setup.listener);
+        let stop = crew.stop.clone();
+        let forwarding = links::forward(events, post.clone());
+        crew.tasks
+            .spawn(stop.clone().run_until_cancelled_owned(forwarding));
+        let watching = requests::watch(setup.coordinator.watch(), post.clone());
+        crew.tasks.spawn(stop.run_until_cancelled_owned(watching));
+        let waker = post.clone();
+        setup.board.wake_by(move || waker.happened(Event::LogMoved));
+        let (sender, standing) = watch::channel(Standing {
+            role: RoleName::Booting,
+            epoch: recovered.max_epoch,
+            writes: Writes::NotMaster,
+            ended: None,
+        });
+        let parts = Parts {
+            items: items.clone(),
+            log,
+            net: LinkNet::new(links),
+            coordinator: Requests::new(setup.coordinator, crew.clone(), post.clone()),
+            observer: Teller(sender),
+            board: setup.board,
+        };
+        let (options, runtime) = (setup.options, Handle::current());
+        let thread = std::thread::Builder::new()
+            .name("replica".to_owned())
+            .spawn(move || {
+                let _inside = runtime.enter();
+                let started = Instant::now();
+                let actor = Actor::new(options, recovered, parts, 0);
+                run(actor, &inbox, started)
+            })?;
+        Ok(Self {
+            post,
+            thread: Mutex::new(Some(thread)),
+            crew,
+            standing,
+            items,
+        })
+    }
+
+    /// How it fares, now and from now on.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
+    }
+
+    /// Ends in order: no send is taken any more, those that wait are answered, links are closed. The store is then to be
+    /// closed, and what comes back to be handed to [`Group::vouch`] if that went well.
+    pub async fn stop(&self) -> Option<CleanMark> {
+        self.end(Last::Goodbye).await
+    }
+
+    /// Ends as a killed process does, as far as a process can do that to a part of itself. For tests.
+    pub async fn abandon(&self) {
+        self.end(Last::Nothing).await;
+    }
+
+    /// Notes that this run stopped in order and its log is flushed: the last thing that a process does (§4.1, `clean`).
+    ///
+    /// # Errors
+    /// The next start has no such proof then.
+    pub fn vouch(&self, mark: &CleanMark) -> Result<(), rocket_ha::ItemError> {
+        self.items.save_clean(mark)
+    }
+
+    async fn end(&self, last: Last) -> Option<CleanMark> {
+        self.post.mail(Mail::End(last));
+        let thread = self.thread.lock().take();
+        let ended = match thread {
+            Some(thread) => tokio::task::spawn_blocking(move || thread.join()).await,
+            None => return None,
+        };
+        self.crew.dismiss().await;
+        if let Ok(Ok(mark)) = ended {
+            mark
+        } else {
+            tracing::error!("the thread of the replica panicked");
+            None
+        }
+    }
+}
+
+fn run<L, N, C, O>(
+    mut actor: Actor<L, N, C, O>,
+    inbox: &Inbox,
+    started: Instant,
+) -> Option<CleanMark>
+where
+    L: rocket_ha::Log,
+    N: rocket_ha::Net,
+    C: rocket_ha::Coordinator,
+    O: Observer,
+{
+    let now_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut next_ms = actor.step(now_ms(), None);
+    loop {
+        let wait = Duration::from_millis(next_ms.saturating_sub(now_ms())).min(LOOK);
+        next_ms = match inbox.0.recv_timeout(wait) {
+            Ok(Mail::Happened(event)) => actor.step(now_ms(), Some(event)),
+            Ok(Mail::Served(event, share)) => {
+                let next_ms = actor.step(now_ms(), Some(event));
+                drop(share);
+                next_ms
+            }
+            Err(RecvTimeoutError::Timeout) => actor.step(now_ms(), None),
+            Ok(Mail::End(Last::Goodbye)) => return actor.end(),
+            Ok(Mail::End(Last::Nothing)) | Err(RecvTimeoutError::Disconnected) => return None,
+        };
+    }
+}
+
+/// Tells the broker how its replica fares.
+struct Teller(watch::Sender<Standing>);
+
+impl Observer for Teller {
+    fn tell(&mut self, news: News) {
+        match news {
+            News::Role {
+                role,
+                epoch,
+                writes,
+            } => {
+                tracing::info!(?role, %epoch, ?writes, "the replica's role");
+                self.0.send_modify(|standing| {
+                    (standing.role, standing.epoch, standing.writes) = (role, epoch, writes);
+                });
+            }
+            News::Cut {
+                to,
+                from_end,
+                epoch,
+                report,
+            } => {
+                tracing::warn!(%to, %from_end, %epoch, ?report, "the end of the log was cut off and is kept in quarantine");
+            }
+            News::StartedAnew { at } => {
+                tracing::warn!(%at, "the log was emptied: the master's retention had passed its end");
+            }
+            News::Halted(why) => {
+                let ended = Some(Ended::Halted(why));
+                self.0.send_modify(|standing| standing.ended = ended);
+            }
+            News::NeedsRestart => {
+                let ended = Some(Ended::NeedsRestart);
+                self.0.send_modify(|standing| standing.ended = ended);
+            }
+        }
+    }
+}
