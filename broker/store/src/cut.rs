@@ -166,7 +166,10 @@ impl<C: Completion> Engine<C> {
             quarantine::keep(&*self.dir, &self.log, (to, end), epoch, bytes_max).map_err(read)?;
         }
         let is_shown = to < self.visible().max(self.dispatched());
-        self.lower_carried((to, end), is_shown).map_err(read)?;
+        // What is not flushed may be lost before the next start, and comes again from a master.
+        let durable = self.progress.lock().local().durable.0;
+        let stays = (to.min(durable), end);
+        self.lower_carried(stays, is_shown).map_err(read)?;
         tracing::warn!(from = to, to = end, epoch, "the end of the log is cut off");
         self.intend(appender, Deed::Cut, to, epoch)?;
         if is_shown {
@@ -178,9 +181,9 @@ impl<C: Completion> Engine<C> {
         Ok(())
     }
 
-    /// Sees to it that offsets of messages that go are given again, and others not: where queues are to be built again, or
-    /// have been and wait for what was known of them.
-    fn lower_carried(&self, (to, end): (u64, u64), is_shown: bool) -> io::Result<()> {
+    /// Sees to it that offsets of messages that go, from `from` to `end` of the log, are given again, and others not: where
+    /// queues are to be built again, or have been and wait for what was known of them.
+    fn lower_carried(&self, (from, end): (u64, u64), is_shown: bool) -> io::Result<()> {
         if !is_shown && !self.carried.is_pending() {
             return Ok(());
         }
@@ -191,7 +194,7 @@ impl<C: Completion> Engine<C> {
             }
             Ok(())
         };
-        tail::follow(&self.log, to, end, TailRule::Ours, each).map_err(io::Error::other)?;
+        tail::follow(&self.log, from, end, TailRule::Ours, each).map_err(io::Error::other)?;
         let put = if is_shown {
             self.queues.put_offsets()
         } else {
