@@ -16,6 +16,7 @@
 
 pub mod faulty;
 pub mod file;
+#[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod memory;
 
