@@ -27,5 +27,5 @@ mod recovered;
 pub mod refuser;
 pub mod registration;
 pub mod retention;
-pub mod round;
+mod round;
 pub mod store_settings;

@@ -27,7 +27,7 @@ thread_local! {
 }
 
 /// To be called by a runtime before one of its threads sleeps ([`tokio::runtime::Builder::on_thread_park`]).
-pub fn end() {
+pub(crate) fn end() {
     let store = ROUND.with_borrow_mut(|round| {
         round.ends = true;
         round.turns = 0;
