@@ -79,3 +79,13 @@ pub(crate) const RENAMED: &[(&str, &str)] = &[
         "there is no DLedger, set spec.groups.replicas and spec.replication",
     ),
 ];
+
+/// Keys that ask for what this broker does not have yet. It does not start with any value but `false`: whoever asks for
+/// protection must not get an open broker.
+pub(crate) const UNSERVED: &[(&str, &str)] = &[
+    ("aclEnable", "access control"),
+    ("authenticationEnabled", "access control"),
+    ("authorizationEnabled", "access control"),
+    ("tlsEnable", "TLS"),
+    ("useTLS", "TLS"),
+];

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1 as core;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::config_key::{OWNED_KEYS, RENAMED};
+use crate::config_key::{OWNED_KEYS, RENAMED, UNSERVED};
 
 /// A quantity as people write it: `2`, `500m`, `1Gi`.
 pub(crate) fn quantities(_: &mut SchemaGenerator) -> Schema {
@@ -31,6 +31,7 @@ pub(crate) fn config(_: &mut SchemaGenerator) -> Schema {
         .map(|owned| json!({"rule": format!("!('{}' in self)", owned.key), "message": format!("config.{} is decided by the operator: {}", owned.key, owned.instead)}))
         .collect();
     rules.extend(RENAMED.iter().map(|(key, instead)| json!({"rule": format!("!('{key}' in self)"), "message": format!("config.{key} means nothing to this broker: {instead}")})));
+    rules.extend(UNSERVED.iter().map(|(key, what)| json!({"rule": format!("!('{key}' in self) || self['{key}'] == 'false'"), "message": format!("config.{key} asks for {what}, which this broker does not have yet, and it does not start with it: leave it out or set it to false")})));
     rules.push(json!({
         "rule": "self.all(key, key.matches('^[A-Za-z][A-Za-z0-9_.]*$'))",
         "message": "a key of config is a name from broker.conf such as maxMessageSize: letters, digits, dot and underscore",

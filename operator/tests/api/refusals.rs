@@ -81,6 +81,10 @@ fn bad_manifests_are_refused_with_what_to_write_instead() {
             "there is no DLedger",
         ),
         (
+            json!({"config": {"aclEnable": "true"}}),
+            "asks for access control, which this broker does not have yet",
+        ),
+        (
             json!({"config": {"max message size": "1"}}),
             "letters, digits, dot and underscore",
         ),

@@ -167,6 +167,10 @@ fn config_keys() -> Vec<Mistake> {
             "there is no DLedger, set spec.groups.replicas and spec.replication",
         ),
         (
+            config("useTLS", "true"),
+            "config.useTLS asks for TLS, which this broker does not have yet",
+        ),
+        (
             config("max message size", "1"),
             "a key of config is a name from broker.conf such as maxMessageSize",
         ),
