@@ -28,8 +28,12 @@ thread_local! {
 
 /// To be called by a runtime before one of its threads sleeps ([`tokio::runtime::Builder::on_thread_park`]).
 pub(crate) fn end() {
+    ROUND.with_borrow_mut(|round| round.ends = true);
+    write_out();
+}
+
+fn write_out() {
     let store = ROUND.with_borrow_mut(|round| {
-        round.ends = true;
         round.turns = 0;
         round.store.take()
     });
@@ -45,25 +49,28 @@ pub(crate) fn end() {
     reason = "the one place that knows what to do before"
 )]
 pub(crate) fn aside<T>(work: impl FnOnce() -> T) -> T {
-    end();
+    write_out();
     ROUND.with_borrow_mut(|round| round.ends = false);
     tokio::task::block_in_place(work)
 }
 
 /// A connection was served, and may have appended to `store`.
 pub(crate) fn served(store: &Arc<BrokerStore>) {
-    let due = ROUND.with_borrow_mut(|round| {
-        let before = round.store.replace(Arc::clone(store));
+    let (other, is_over) = ROUND.with_borrow_mut(|round| {
+        let is_same = |known: &Arc<BrokerStore>| Arc::ptr_eq(known, store);
+        // That of another broker in this process is written now.
+        let other = match &round.store {
+            Some(known) if is_same(known) => None,
+            _ => round.store.replace(Arc::clone(store)),
+        };
         round.turns += 1;
-        if round.ends && round.turns < TURNS_MAX {
-            // That of another broker in this process.
-            return before.filter(|before| !Arc::ptr_eq(before, store));
-        }
-        round.turns = 0;
-        round.store.take()
+        (other, !round.ends || round.turns >= TURNS_MAX)
     });
-    if let Some(due) = due {
-        due.write_out();
+    if let Some(other) = other {
+        other.write_out();
+    }
+    if is_over {
+        write_out();
     }
 }
 
@@ -104,8 +111,7 @@ mod tests {
         assert!(taken.is_ok());
     }
 
-    #[test]
-    fn connections_that_are_served_in_a_row_share_a_write_where_the_runtime_tells_the_end() {
+    fn open() -> (tempfile::TempDir, Arc<BrokerStore>) {
         let dir = tempfile::tempdir().unwrap();
         let config = StoreConfig {
             dir: dir.path().to_owned(),
@@ -117,21 +123,64 @@ mod tests {
             flush: Flush::Async,
         };
         let opened = Store::open(config, Arc::new(Noon), Arc::new(policy), Arc::new(NoEvents));
-        let store = Arc::new(opened.unwrap().0);
-        let turn = |writes: u64| {
+        (dir, Arc::new(opened.unwrap().0))
+    }
+
+    fn writes(store: &BrokerStore) -> u64 {
+        store.stats().batches_appended
+    }
+
+    #[test]
+    fn connections_that_are_served_in_a_row_share_a_write_where_the_runtime_tells_the_end() {
+        let (_dir, store) = open();
+        let turn = |expected: u64| {
             append(&store);
             served(&store);
-            assert_eq!(store.stats().batches_appended, writes);
+            assert_eq!(writes(&store), expected);
         };
         turn(1);
         turn(2);
         end();
         (1..TURNS_MAX).for_each(|_| turn(2));
         end();
-        assert_eq!(store.stats().batches_appended, 3);
+        assert_eq!(writes(&store), 3);
         // A thread that never has nothing to do.
         (1..TURNS_MAX).for_each(|_| turn(3));
         turn(4);
         assert_eq!(Arc::strong_count(&store), 1, "nothing is kept");
+    }
+
+    #[test]
+    fn what_was_appended_to_another_store_of_the_process_is_written_too() {
+        let ((_dir, one), (_other_dir, other)) = (open(), open());
+        end();
+        for _ in 1..TURNS_MAX {
+            append(&one);
+            served(&one);
+        }
+        assert_eq!((writes(&one), writes(&other)), (0, 0));
+        // Its turn is the last of the round, and it takes the place of the first.
+        append(&other);
+        served(&other);
+        assert_eq!((writes(&one), writes(&other)), (1, 1));
+    }
+
+    #[test]
+    fn what_was_appended_is_written_before_a_thread_waits_for_the_disk() {
+        let (_dir, store) = open();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .build()
+            .unwrap();
+        let of_task = Arc::clone(&store);
+        let served_inside = runtime.spawn(async move {
+            end();
+            append(&of_task);
+            served(&of_task);
+            let before = writes(&of_task);
+            (before, aside(|| writes(&of_task)))
+        });
+        assert_eq!(runtime.block_on(served_inside).unwrap(), (0, 1));
+        assert_eq!(writes(&store), 1);
     }
 }
