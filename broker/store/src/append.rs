@@ -79,6 +79,8 @@ impl<C: Completion> Engine<C> {
             }
         }
         let appended = appender.place(messages, now, |start| self.file_len(start));
+        let appends = appender.placed().appends;
+        self.placed.store(appends, Ordering::Release);
         let waiter = Waiter {
             end: appender.end(),
             deadline,

@@ -103,6 +103,8 @@ pub struct Engine<C: Completion> {
     pub(crate) carried: Carried,
     pub(crate) counters: Counters,
     pub(crate) appender: Mutex<Appender>,
+    /// Appends that were placed, for who must not wait for the appender: it is held while a file is made.
+    pub(crate) placed: AtomicU64,
     pub(crate) dispatcher: Mutex<Dispatcher>,
     pub(crate) dispatched: AtomicU64,
     pub(crate) disk: RwLock<DiskUsage>,
@@ -151,6 +153,7 @@ impl<C: Completion> Engine<C> {
             counters: Counters::default(),
             progress: Mutex::new(Progress::new(parts.appender.end())),
             appender: Mutex::new(parts.appender),
+            placed: AtomicU64::new(0),
             dispatcher: Mutex::new(parts.dispatcher),
             dispatched: AtomicU64::new(position),
             disk: RwLock::new(DiskUsage {

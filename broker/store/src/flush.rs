@@ -82,7 +82,8 @@ impl<C: Completion> Engine<C> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let took = self.clock.elapsed().saturating_sub(job.begun);
         self.events.flushed(took, job.flight.to - job.flight.from);
-        let appends = self.appender.lock().placed().appends;
+        // Not of the appender: those who wait for this flush would wait for a file that is being made.
+        let appends = self.placed.load(Ordering::Acquire);
         let moved = self.progress.lock().flush_end(job.flight.id, took, appends);
         if moved {
             self.settle();
@@ -144,5 +145,59 @@ impl<C: Completion> Engine<C> {
 
     pub(crate) fn bounds(&self) -> Bounds {
         self.checkpoint.lock().bounds
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc;
+
+    use rocket_mapped_file::memory::MemoryDirectory;
+    use rocket_protocol::UnixMillis;
+
+    use crate::test_support::message;
+    use crate::{
+        Clock, Completion, Engine, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, PutStatus,
+        StoreConfig,
+    };
+
+    struct Never;
+
+    impl Clock for Never {
+        fn now(&self) -> UnixMillis {
+            UnixMillis(1)
+        }
+    }
+
+    struct Told(mpsc::Sender<PutStatus>);
+
+    impl Completion for Told {
+        fn complete(self, outcome: PutOutcome) {
+            self.0.send(outcome.status).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_flush_answers_though_the_appender_is_held_for_a_file_that_is_made() {
+        let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+        let dir = Arc::new(MemoryDirectory::default());
+        let config = StoreConfig {
+            segment_bytes: 4096,
+            ..StoreConfig::default()
+        };
+        let opened = Engine::open(config, dir, Arc::new(Never), policy, Arc::new(NoEvents));
+        let (engine, _) = opened.unwrap();
+        let (told, answers) = mpsc::channel();
+        let one = message("t", 0, 10);
+        let appended = engine.append(&[one.as_ref()], Promise::Kept, Told(told));
+        assert!(appended.is_ok());
+        engine.write_step();
+        let job = engine.flush_begin(0).unwrap();
+        let _held = engine.appender.lock();
+        // With the lock this thread would wait for itself, and for ever.
+        engine.flush_end(&job, job.run());
+        assert_eq!(answers.try_recv(), Ok(PutStatus::Ok));
     }
 }

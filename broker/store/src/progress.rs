@@ -128,10 +128,10 @@ impl Progress {
 
     /// Whether a flush should begin, with everything placed up to `placed` about to be written for it.
     ///
-    /// With nothing in the air when its cohort is complete: one request in flight waits for nobody. Beside another flush only where flushes are
-    /// not [`QUICK`] and it would carry as much as that one does. A flush costs the processor as much as the messages of a
-    /// connection or two, so the few that come just after one began, and all where it is over in no time, are better served
-    /// by the next full one; where a flush takes long, several that overlap shorten the wait.
+    /// With nothing in the air as soon as the cohort is complete: one request in flight waits for nobody. Beside another
+    /// flush only where flushes are not [`QUICK`] and it would carry as much as that one does. A flush costs the processor as
+    /// much as the messages of a connection or two, so the few that come just after one began, and all where it is over in no
+    /// time, are better served by the next full one; where a flush takes long, several that overlap shorten the wait.
     pub(crate) fn is_flush_due(&self, placed: Placed, flights_max: usize) -> bool {
         let begun = self.flights.back().map_or(self.durable, |flight| flight.to);
         let waiting = placed.end.saturating_sub(begun);
