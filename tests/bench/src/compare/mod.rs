@@ -233,10 +233,15 @@ fn own_stage(row: Row) -> bool {
     matches!(row, Row::P9)
 }
 
-/// What was measured before may have left pages to write back: they are on the disk first.
+/// Waits until the disk has what earlier runs, of whichever broker, left to be written back.
+fn settle(options: &Options) -> anyhow::Result<()> {
+    rustix::fs::syncfs(std::fs::File::open(&options.work)?)?;
+    Ok(())
+}
+
 fn limits_now(options: &Options, talk: &Talk) -> anyhow::Result<Limits> {
     talk.say("  limits of this machine");
-    rustix::fs::syncfs(std::fs::File::open(&options.work)?)?;
+    settle(options)?;
     limits::measure(&options.work, limits::USUAL_TIME, &mut |_| {})
 }
 

@@ -12,7 +12,7 @@ use super::pairs::{Figures, Gather, Pair, Side};
 use super::sends::fill;
 use super::server::{Broker, Flush, NameServer};
 use super::stage::{QUEUES, Stage, latency_figures, send_figures};
-use super::{Found, Options, Talk};
+use super::{Found, Options, Talk, settle};
 use crate::load::latency::Percentiles;
 use crate::load::pull::Reading;
 use crate::load::send::{Load, Spread};
@@ -96,6 +96,7 @@ fn beside_a_reader(
         measured: stage.options.measured * 2,
         ..stage.load(side)?
     };
+    settle(stage.options)?;
     let mut meter = stage.meter(side)?;
     let without = load.run(&mut meter)?;
     stage.check(side, &load, &without)?;
@@ -109,6 +110,7 @@ fn beside_a_reader(
     let window = Window::new(Duration::from_secs(1), CATCH_UP_MAX);
     let control: Arc<Control> = Arc::default();
     let shared = Arc::clone(&control);
+    settle(stage.options)?;
     let sender = std::thread::spawn(move || long.run_in(window, &shared, &mut Nobody));
     std::thread::sleep(Duration::from_secs(1));
     let reading = Reading {

@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::pairs::{FOREIGN, Figures, Gather, Pair, Side};
 use super::server::{Broker, Flush, NameServer};
-use super::{Options, Talk};
+use super::{Options, Talk, settle};
 use crate::load::latency::Percentiles;
 use crate::load::pull::{AtEnd, Pulled, Reading};
 use crate::load::send::{Load, Sent};
@@ -134,6 +134,7 @@ impl<'a> Stage<'a> {
 
     /// Runs a load that has its queues for itself, checks what was acknowledged, and gives its figures.
     pub(super) fn send(&mut self, side: Side, load: &Load) -> anyhow::Result<Figures> {
+        settle(self.options)?;
         let mut meter = self.meter(side)?;
         let sent = load.run(&mut meter)?;
         let waited = self.check(side, load, &sent)?;
@@ -167,6 +168,7 @@ impl<'a> Stage<'a> {
 
     /// Runs a consumer and gives its figures.
     pub(super) fn pull(&mut self, side: Side, reading: &Reading) -> anyhow::Result<Figures> {
+        settle(self.options)?;
         let mut meter = self.meter(side)?;
         let pulled = reading.run(&mut meter)?;
         Ok(pull_figures(&pulled, &meter.usage()))
