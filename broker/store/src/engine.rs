@@ -127,6 +127,8 @@ pub struct Engine<C: Completion> {
     pub(crate) alone: RwLock<()>,
     pub(crate) scrub: Scrub,
     pub(crate) readers: OnceLock<Arc<dyn Readers>>,
+    /// Retention takes nothing from here on.
+    pub(crate) kept_from: AtomicU64,
     pub(crate) look: Mutex<Look>,
     _lock: Box<dyn Lock>,
 }
@@ -172,6 +174,7 @@ impl<C: Completion> Engine<C> {
             alone: RwLock::new(()),
             scrub: Scrub::default(),
             readers: OnceLock::new(),
+            kept_from: AtomicU64::new(u64::MAX),
             look: Mutex::default(),
             _lock: parts.lock,
             config,
@@ -289,6 +292,22 @@ impl<C: Completion> Engine<C> {
         self.queues.remove_topic(topic);
         dispatcher.places.clear();
         Ok(())
+    }
+
+    /// See [`crate::Store::hide_before`].
+    pub fn hide_before(&self, topic: &TopicName, offset: PhysicalOffset) {
+        self.queues.hide_before(topic, offset.0);
+    }
+
+    /// See [`crate::Store::keep_from`].
+    pub fn keep_from(&self, offset: PhysicalOffset) {
+        self.kept_from.store(offset.0, Ordering::Release);
+    }
+
+    /// See [`crate::Store::file_start`].
+    pub fn file_start(&self, offset: PhysicalOffset) -> Option<PhysicalOffset> {
+        let file = self.log.file_at(offset.0)?;
+        Some(PhysicalOffset(file.start))
     }
 
     /// The next queue offset of a queue, those of invisible messages counted.

@@ -1,10 +1,12 @@
 //! Copies of a log: a master's engine, a slave's engine that follows it, and what must hold between them.
 //!
 //! - [`copying`]: what is handed out, taken and refused, and what a change of roles leaves.
+//! - [`hidden`]: what a broker hides, and what it keeps.
 //! - [`steps`]: a cut that a crash ends at each of its steps.
 //! - [`model`]: random copies, cuts, elections and crashes against the list of records.
 
 mod copying;
+mod hidden;
 mod model;
 mod steps;
 

@@ -176,7 +176,8 @@ impl<C: Completion> Engine<C> {
             .durable
             .min(positions.committed)
             .0
-            .min(self.bounds().dispatched);
+            .min(self.bounds().dispatched)
+            .min(self.kept_from.load(Ordering::Acquire));
         let files = self.log.files();
         // Nothing in a file is newer than what comes first in any later one; the next one may not be readable.
         let begun = |file: &Arc<LogFile>| {

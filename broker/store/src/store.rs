@@ -504,6 +504,24 @@ impl<C: Completion> Store<C> {
         self.engine().delete_topic(topic)
     }
 
+    /// Hides the messages of a topic that lie before `offset` in the log, those that are yet to be dispatched too, as if
+    /// retention had taken them. Unlike [`Store::delete_topic`] its queues go on where they are: all copies of a log come to the
+    /// same result whenever they are told. Not on disk: to be said again after each start.
+    pub fn hide_before(&self, topic: &TopicName, offset: PhysicalOffset) {
+        self.engine().hide_before(topic, offset);
+    }
+
+    /// From here on retention takes nothing, however full the disk is, until it is said otherwise: what the broker itself cannot do
+    /// without. It is to be moved on with the log. Not on disk.
+    pub fn keep_from(&self, offset: PhysicalOffset) {
+        self.engine().keep_from(offset);
+    }
+
+    /// Where the log file begins that holds `offset`; `None` if there is none.
+    pub fn file_start(&self, offset: PhysicalOffset) -> Option<PhysicalOffset> {
+        self.engine().file_start(offset)
+    }
+
     /// See [`Engine::set_readers`].
     pub fn set_readers(&self, readers: Arc<dyn Readers>) {
         self.engine().set_readers(readers);

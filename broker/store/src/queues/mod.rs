@@ -230,6 +230,12 @@ impl Queues {
         }
     }
 
+    /// Hides the messages of `topic` that lie before `offset` in the commit log, as if retention had taken them. Its queues
+    /// keep their indexes: the next message follows the last one. Lasts as long as this value; to be said again at a start.
+    pub(crate) fn hide_before(&self, topic: &TopicName, offset: u64) {
+        self.0.table.hide_before(&self.0.home, topic, offset);
+    }
+
     /// Whether so much waits in memory that it should be saved.
     pub(crate) fn is_save_due(&self) -> bool {
         self.0.home.journal.lock().unsaved() >= JOURNAL_BYTES

@@ -34,6 +34,8 @@ pub(super) struct Home {
 pub(super) struct Topic {
     pub(super) name: TopicName,
     pub(super) home: Arc<Home>,
+    /// What lies before this in the commit log is hidden.
+    pub(super) hidden: AtomicU64,
 }
 
 /// See the module. Whoever keeps one must not put into it once its topic was removed.
@@ -156,7 +158,7 @@ impl Queue {
     /// First index whose message is still in the log, and one behind the last index. Takes no lock, unless this is the
     /// first look after retention took the queue's first messages.
     pub(crate) fn range(&self) -> (u64, u64) {
-        if self.min_offset.load(Ordering::Acquire) < self.home().log_min.load(Ordering::Acquire)
+        if self.min_offset.load(Ordering::Acquire) < self.shown_from()
             && let Err(error) = self.find_min()
         {
             tracing::error!(error = %error, topic = %self.topic(), queue = %self.id, "the first message of a queue is not found");
@@ -172,6 +174,12 @@ impl Queue {
 
     fn home(&self) -> &Home {
         &self.topic.home
+    }
+
+    /// Messages that lie before this in the commit log are gone or hidden.
+    fn shown_from(&self) -> u64 {
+        let log_min = self.home().log_min.load(Ordering::Acquire);
+        log_min.max(self.topic.hidden.load(Ordering::Acquire))
     }
 
     /// Puts the units of a run of messages, the first of them at `first`; those that are there already are passed over. A
@@ -229,7 +237,7 @@ impl Queue {
                 "a record's queue offset cannot be; it is left out");
             return Ok(false);
         }
-        if self.min_offset.load(Ordering::Relaxed) < self.home().log_min.load(Ordering::Acquire) {
+        if self.min_offset.load(Ordering::Relaxed) < self.shown_from() {
             self.find_min_in(tail)?;
         }
         let is_gap = max > 0 && first - max > GAP_MAX;
@@ -461,7 +469,7 @@ impl Queue {
     }
 
     fn find_min_in(&self, tail: &Tail) -> io::Result<u64> {
-        let log_min = self.home().log_min.load(Ordering::Acquire);
+        let log_min = self.shown_from();
         let before = self.min.load(Ordering::Relaxed);
         if self.min_offset.load(Ordering::Relaxed) >= log_min {
             return Ok(0);

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -113,9 +113,16 @@ impl Table {
             Arc::new(Topic {
                 name: topic.clone(),
                 home: Arc::clone(home),
+                hidden: AtomicU64::new(0),
             })
         };
         Arc::clone(entry.or_insert_with(make).get())
+    }
+
+    /// Hides what lies before `offset` in all queues of a topic, those that are yet to come too.
+    pub(super) fn hide_before(&self, home: &Arc<Home>, topic: &TopicName, offset: u64) {
+        let topic = self.topic(home, topic);
+        topic.hidden.fetch_max(offset, Ordering::AcqRel);
     }
 
     /// Forgets all queues of a topic. Returns them.
