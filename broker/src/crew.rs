@@ -62,7 +62,8 @@ impl Alarm {
         }
     }
 
-    fn raise(&self, name: &str, panic: &(dyn Any + Send)) {
+    /// Says that what is called `name` panicked with these words.
+    pub(crate) fn raise(&self, name: &str, panic: &(dyn Any + Send)) {
         let said = panic
             .downcast_ref::<&str>()
             .copied()

@@ -13,7 +13,8 @@ static ENTRY: LazyLock<fn(&[u8])> = LazyLock::new(|| {
         .chain(rocket_replication::fuzzing::TARGETS)
         .chain(rocket_ha::fuzzing::TARGETS)
         .chain(rocket_link::fuzzing::TARGETS)
-        .chain(rocket_broker::config::fuzzing::TARGETS);
+        .chain(rocket_broker::config::fuzzing::TARGETS)
+        .chain(rocket_broker::metadata::fuzzing::TARGETS);
     targets.find(|(known, _)| *known == name).expect("a target of that name").1
 });
 

@@ -43,6 +43,8 @@ pub mod system_topic {
     pub const OFFSET_MOVED_EVENT: &str = "OFFSET_MOVED_EVENT";
     /// Messages that wait for an arbitrary time.
     pub const TIMER: &str = "rmq_sys_wheel_timer";
+    /// Changes of metadata, in a group: ours alone.
+    pub const METADATA: &str = "rmq_sys_rocket_metadata";
     /// All other topics of the broker itself start so.
     pub const PREFIX: &str = "rmq_sys_";
 
@@ -57,13 +59,14 @@ pub mod system_topic {
         SELF_TEST,
         OFFSET_MOVED_EVENT,
     ];
-    pub(super) const CLOSED_FOR_SEND: [&str; 6] = [
+    pub(super) const CLOSED_FOR_SEND: [&str; 7] = [
         SCHEDULE,
         TRANS_HALF,
         TRANS_OP_HALF,
         TRANS_CHECK_MAX_TIME,
         SELF_TEST,
         OFFSET_MOVED_EVENT,
+        METADATA,
     ];
 }
 
@@ -270,6 +273,8 @@ mod tests {
         assert!(TopicName::parse("TBW102").unwrap().is_system());
         assert!(!TopicName::parse("TBW102").unwrap().is_closed_for_send());
         assert!(TopicName::parse("rmq_sys_anything").unwrap().is_system());
+        let metadata = TopicName::parse(system_topic::METADATA).unwrap();
+        assert!(metadata.is_system() && metadata.is_closed_for_send());
         assert!(
             TopicName::parse("SCHEDULE_TOPIC_XXXX")
                 .unwrap()

@@ -3,7 +3,7 @@
 //! A position advances only after its delivery was promised; it is written every few seconds, so a crash repeats
 //! deliveries and loses none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use parking_lot::Mutex;
@@ -17,6 +17,8 @@ use super::next_version;
 struct State {
     table: DelayOffsetTable,
     is_changed: bool,
+    /// Levels that moved since the log was told.
+    moved: BTreeSet<i32>,
 }
 
 /// See the module.
@@ -36,6 +38,7 @@ impl DelayOffsets {
             state: Mutex::new(State {
                 table,
                 is_changed: false,
+                moved: BTreeSet::new(),
             }),
         })
     }
@@ -52,7 +55,37 @@ impl DelayOffsets {
         let mut state = self.state.lock();
         if state.table.offset_table.insert(level, offset) != Some(offset) {
             state.is_changed = true;
+            state.moved.insert(level);
         }
+    }
+
+    /// The levels that moved since the last call, or since [`DelayOffsets::replace`].
+    pub(super) fn take_moved(&self) -> BTreeMap<i32, i64> {
+        let mut state = self.state.lock();
+        let moved = std::mem::take(&mut state.moved);
+        let now = &state.table.offset_table;
+        let of = |level: i32| now.get(&level).map(|offset| (level, *offset));
+        moved.into_iter().filter_map(of).collect()
+    }
+
+    /// What was taken could not be told.
+    pub(super) fn put_back(&self, levels: impl IntoIterator<Item = i32>) {
+        self.state.lock().moved.extend(levels);
+    }
+
+    /// Positions from the log.
+    pub(super) fn follow(&self, levels: &BTreeMap<i32, i64>) {
+        let mut state = self.state.lock();
+        state.table.offset_table.extend(levels);
+        state.is_changed = true;
+    }
+
+    /// Positions that were folded elsewhere, and no others.
+    pub(super) fn replace(&self, levels: BTreeMap<i32, i64>) {
+        let mut state = self.state.lock();
+        state.table.offset_table = levels;
+        state.is_changed = true;
+        state.moved.clear();
     }
 
     /// All positions by level.

@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rocket_protocol::json::JsonError;
 use thiserror::Error;
 
+use super::log::LogError;
+
 /// Why metadata cannot be read or written.
 #[derive(Debug, Error)]
 pub enum FileError {
@@ -30,6 +32,9 @@ pub enum FileError {
     /// The change was to be written with those of others.
     #[error(transparent)]
     Together(Arc<FileError>),
+    /// In a group changes go through its log, and this one did not.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Neither the file nor its `.bak` is what was written. Stop: starting without would forget what clients were promised.
     #[error("{path} is damaged and there is no good .bak beside it")]
     Damaged {
@@ -113,6 +118,19 @@ impl JsonFile {
         }
         fs::rename(&fresh, &self.path).map_err(io_error("rename", &fresh))?;
         self.is_good.store(true, Ordering::Relaxed);
+        sync_folder(self.path.parent().unwrap_or(Path::new(".")))
+    }
+
+    /// Removes the file and its `.bak`. When this returns, they stay away after a power cut.
+    pub(super) fn remove(&self) -> Result<(), FileError> {
+        for path in [&self.path, &self.backup] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", path)(error));
+                }
+                _ => {}
+            }
+        }
         sync_folder(self.path.parent().unwrap_or(Path::new(".")))
     }
 }

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use rocket_protocol::body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupTable};
 use rocket_protocol::{GroupName, UnixMillis};
 use thiserror::Error;
 
+use super::change::{Change, GroupChange, Stamp};
 use super::file::{FileError, JsonFile};
+use super::log::ChangeLog;
+use super::system;
 use super::writer::{Writer, apply};
-use super::{next_version, system};
 use crate::config::BrokerConfig;
 
 /// Why a group that is not known is not made.
@@ -28,15 +31,57 @@ pub enum CreateGroupError {
 /// Bit of a forbidden entry that says "must not read" (`PermName.INDEX_PERM_READ` is bit number 2).
 const FORBIDDEN_READ: i32 = 1 << 2;
 
-#[derive(Debug, Clone, Default)]
-struct Table {
-    version: DataVersion,
-    groups: HashMap<GroupName, Arc<SubscriptionGroupConfig>>,
+/// All groups, as one value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Table {
+    pub(super) version: DataVersion,
+    pub(super) groups: HashMap<GroupName, Arc<SubscriptionGroupConfig>>,
     /// Bits by topic by group.
-    forbidden: BTreeMap<String, BTreeMap<String, i32>>,
+    pub(super) forbidden: BTreeMap<String, BTreeMap<String, i32>>,
 }
 
 impl Table {
+    /// Puts a group under its own name; one without a valid name is left out.
+    pub(super) fn put(&mut self, group: SubscriptionGroupConfig) {
+        match GroupName::parse(&group.group_name) {
+            Ok(name) => {
+                self.groups.insert(name, Arc::new(group));
+            }
+            Err(error) => {
+                tracing::warn!(group = group.group_name, %error, "a group has no valid name and is left out");
+            }
+        }
+    }
+
+    /// Makes a change. Says whether there was something to change.
+    pub(super) fn fold(&mut self, change: &GroupChange, stamp: Stamp) -> bool {
+        let changes = match change {
+            GroupChange::Create { group, max } => {
+                let max = usize::try_from(*max).unwrap_or(usize::MAX);
+                let is_new =
+                    !self.groups.contains_key(group.group_name.as_str()) && self.groups.len() < max;
+                if is_new {
+                    self.put(SubscriptionGroupConfig::clone(group));
+                }
+                is_new
+            }
+            GroupChange::Put(groups) => {
+                for group in groups {
+                    self.put(group.clone());
+                }
+                true
+            }
+            GroupChange::Delete { group, .. } => {
+                let had_bits = self.forbidden.remove(group).is_some();
+                self.groups.remove(group.as_str()).is_some() || had_bits
+            }
+        };
+        if changes {
+            self.version = stamp.next(self.version);
+        }
+        changes
+    }
+
     fn to_body(&self) -> SubscriptionGroupTable {
         SubscriptionGroupTable {
             data_version: self.version,
@@ -56,11 +101,14 @@ pub struct Groups {
     file: JsonFile,
     table: ArcSwap<Table>,
     writer: Writer<Table>,
+    /// Takes the changes, in a group of brokers.
+    log: Option<Arc<ChangeLog>>,
 }
 
 impl Groups {
-    /// Reads `subscriptionGroup.json` in `dir`.
-    pub(super) fn open(dir: &Path) -> Result<Self, FileError> {
+    /// Reads `subscriptionGroup.json` in `dir`. With a `log` the file is what was folded from it at some time, and no change is
+    /// written there.
+    pub(super) fn open(dir: &Path, log: Option<Arc<ChangeLog>>) -> Result<Self, FileError> {
         let file = JsonFile::new(dir, "subscriptionGroup.json")?;
         let stored = file
             .load(SubscriptionGroupTable::parse)?
@@ -71,20 +119,14 @@ impl Groups {
             forbidden: stored.forbidden_table,
         };
         for (name, mut group) in stored.subscription_group_table {
-            match GroupName::parse(&name) {
-                Ok(parsed) => {
-                    group.group_name = name;
-                    table.groups.insert(parsed, Arc::new(group));
-                }
-                Err(error) => {
-                    tracing::warn!(group = name, error = %error, "stored group has no valid name and is left out");
-                }
-            }
+            group.group_name = name;
+            table.put(group);
         }
         Ok(Self {
             file,
             table: ArcSwap::from_pointee(table),
             writer: Writer::default(),
+            log,
         })
     }
 
@@ -126,24 +168,21 @@ impl Groups {
         if let Some(known) = self.get(group) {
             return Ok(Some(known));
         }
-        let Some(name) = self.may_create(group, config)? else {
+        if self.may_create(group, config)?.is_none() {
             return Ok(None);
-        };
+        }
         let max = config.auto_create_groups_max;
-        let fresh = Arc::new(SubscriptionGroupConfig {
+        let fresh = SubscriptionGroupConfig {
             group_name: group.to_owned(),
             ..SubscriptionGroupConfig::default()
-        });
-        let wanted = Arc::clone(&fresh);
-        self.change(now, move |table| {
-            if table.groups.contains_key(&name) || table.groups.len() >= max {
-                return false;
-            }
-            table.groups.insert(name, wanted);
-            true
-        })?;
+        };
+        let wanted = GroupChange::Create {
+            group: Box::new(fresh),
+            max: max as u64,
+        };
+        let is_new = self.change(wanted, now)?;
         let made = self.get(group).ok_or(CreateGroupError::TooMany(max))?;
-        if Arc::ptr_eq(&made, &fresh) {
+        if is_new {
             tracing::info!(group, "consumer group created");
         }
         Ok(Some(made))
@@ -155,24 +194,32 @@ impl Groups {
         changes: impl IntoIterator<Item = (GroupName, SubscriptionGroupConfig)>,
         now: UnixMillis,
     ) -> Result<(), FileError> {
-        let changes: Vec<_> = changes.into_iter().collect();
-        self.change(now, move |table| {
-            for (name, group) in changes {
-                tracing::info!(group = %name, "consumer group updated");
-                table.groups.insert(name, Arc::new(group));
+        let named = |(name, group): (GroupName, SubscriptionGroupConfig)| {
+            tracing::info!(group = %name, "consumer group updated");
+            SubscriptionGroupConfig {
+                group_name: name.as_str().to_owned(),
+                ..group
             }
-            true
-        })
+        };
+        let groups = changes.into_iter().map(named).collect();
+        self.change(GroupChange::Put(groups), now)?;
+        Ok(())
     }
 
-    /// Removes a group; says whether it was there.
-    pub fn delete(&self, group: &str, now: UnixMillis) -> Result<bool, FileError> {
+    /// Removes a group; says whether it was there. With `forgets_positions` those go on every replica, in a group of brokers; a broker that
+    /// stands alone is told so itself ([`super::Offsets::forget_group`]).
+    pub fn delete(
+        &self,
+        group: &str,
+        forgets_positions: bool,
+        now: UnixMillis,
+    ) -> Result<bool, FileError> {
         let was_there = self.contains(group);
-        let name = group.to_owned();
-        self.change(now, move |table| {
-            table.forbidden.remove(&name);
-            table.groups.remove(name.as_str()).is_some()
-        })?;
+        let delete = GroupChange::Delete {
+            group: group.to_owned(),
+            forgets_positions,
+        };
+        self.change(delete, now)?;
         Ok(was_there)
     }
 
@@ -190,7 +237,7 @@ impl Groups {
 
     /// Makes the groups that the broker has by itself.
     pub(super) fn ensure_system(&self, now: UnixMillis) -> Result<(), FileError> {
-        self.change(now, |table| {
+        self.rewrite(move |table| {
             let mut changed = false;
             for name in system::system_groups() {
                 let Ok(parsed) = GroupName::parse(name) else {
@@ -204,21 +251,71 @@ impl Groups {
                     })
                 });
             }
+            if changed {
+                table.version = Stamp::at(now).next(table.version);
+            }
             changed
         })
     }
 
+    /// The table as it is.
+    pub(super) fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Puts a table that was folded elsewhere in place.
+    pub(super) fn replace(&self, table: Table) -> Result<(), FileError> {
+        self.rewrite(move |now| {
+            *now = table;
+            true
+        })
+    }
+
+    /// Makes changes that are in the log.
+    pub(super) fn follow(&self, changes: Vec<(Stamp, GroupChange)>) -> Result<(), FileError> {
+        self.rewrite(move |table| {
+            let mut changed = false;
+            for (stamp, change) in &changes {
+                changed |= table.fold(change, *stamp);
+            }
+            changed
+        })
+    }
+
+    /// Writes the file, which in a group of brokers nothing else does.
+    pub(super) fn save(&self) -> Result<(), FileError> {
+        self.file.save(&self.to_body().to_json())
+    }
+
+    /// Makes a change, through the log if there is one. Says whether there was something to change, as far as that is known.
+    fn change(&self, change: GroupChange, now: UnixMillis) -> Result<bool, FileError> {
+        if let Some(log) = &self.log {
+            let counter = self.table.load().version.counter;
+            let stamp = Stamp { at: now.0, counter };
+            log.propose(Change::Groups(change), stamp)?;
+            return Ok(true);
+        }
+        let changed = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&changed);
+        self.rewrite(move |table| {
+            let changed = table.fold(&change, Stamp::at(now));
+            tell.store(changed, Ordering::Relaxed);
+            changed
+        })?;
+        Ok(changed.load(Ordering::Relaxed))
+    }
+
     /// Puts a changed copy of the table on disk, then in place, together with the changes of others.
-    fn change(
+    fn rewrite(
         &self,
-        now: UnixMillis,
         change: impl FnOnce(&mut Table) -> bool + Send + 'static,
     ) -> Result<(), FileError> {
         self.writer.change(change, |changes| {
             let mut next = Table::clone(&self.table.load());
             if apply(changes, &mut next) {
-                next.version = next_version(next.version, now);
-                self.file.save(&next.to_body().to_json())?;
+                if self.log.is_none() {
+                    self.file.save(&next.to_body().to_json())?;
+                }
                 self.table.store(Arc::new(next));
             }
             Ok(())
@@ -235,7 +332,7 @@ mod tests {
     #[test]
     fn an_unknown_group_is_made_only_when_that_is_allowed() {
         let dir = tempfile::tempdir().unwrap();
-        let groups = Groups::open(dir.path()).unwrap();
+        let groups = Groups::open(dir.path(), None).unwrap();
         let mut config = BrokerConfig::default();
         let made = groups.find_or_create("g", &config, NOW).unwrap();
         assert_eq!(made.unwrap().retry_max_times, 16);
@@ -248,14 +345,14 @@ mod tests {
         config.auto_create_subscription_group = false;
         assert!(groups.find_or_create("h", &config, NOW).unwrap().is_none());
         assert!(groups.find_or_create("g", &config, NOW).unwrap().is_some());
-        let again = Groups::open(dir.path()).unwrap();
+        let again = Groups::open(dir.path(), None).unwrap();
         assert!(again.contains("g") && !again.contains("h"));
     }
 
     #[test]
     fn clients_create_no_more_groups_than_they_may() {
         let dir = tempfile::tempdir().unwrap();
-        let groups = Groups::open(dir.path()).unwrap();
+        let groups = Groups::open(dir.path(), None).unwrap();
         let config = BrokerConfig {
             auto_create_groups_max: 2,
             ..BrokerConfig::default()
@@ -277,11 +374,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = r#"{"dataVersion":{"counter":3,"stateVersion":0,"timestamp":1},"forbiddenTable":{"g":{"t":4}},"subscriptionGroupTable":{"g":{"groupName":"g","retryMaxTimes":3}}}"#;
         std::fs::write(dir.path().join("subscriptionGroup.json"), text).unwrap();
-        let groups = Groups::open(dir.path()).unwrap();
+        let groups = Groups::open(dir.path(), None).unwrap();
         assert!(groups.is_read_forbidden("g", "t"));
         assert!(!groups.is_read_forbidden("g", "u"));
         assert_eq!(groups.get("g").unwrap().retry_max_times, 3);
-        assert!(groups.delete("g", NOW).unwrap());
+        assert!(groups.delete("g", false, NOW).unwrap());
         assert!(!groups.is_read_forbidden("g", "t"));
     }
 }

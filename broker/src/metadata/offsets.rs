@@ -1,7 +1,8 @@
 //! Positions of consumer groups (`ConsumerOffsetManager`): what each group reads next in each queue.
 //!
 //! A commit of a known position is a store into an atomic under a read lock, as every pull may carry one. The file is
-//! written every few seconds when something changed: a crash costs consumers repeated messages, never lost ones.
+//! written every few seconds when something changed: a crash costs consumers repeated messages, never lost ones. In a group
+//! the master notes besides which positions moved, so that it can tell the log of them and of no others.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -11,11 +12,14 @@ use parking_lot::{Mutex, RwLock};
 use rocket_protocol::body::{ConsumerOffsetTable, DataVersion};
 use rocket_protocol::{GroupName, QueueId, TopicName, UnixMillis};
 
+use super::change::Positions;
 use super::file::{FileError, JsonFile};
 use super::next_version;
+use super::state::SEPARATOR;
 
-/// Between topic and group in the file's keys; no name contains it.
-const SEPARATOR: char = '@';
+#[cfg(test)]
+mod tests;
+
 /// No position.
 const NONE: i64 = -1;
 
@@ -23,6 +27,8 @@ const NONE: i64 = -1;
 struct Cell {
     committed: AtomicI64,
     pulled: AtomicI64,
+    /// Noted as moved.
+    is_noted: AtomicBool,
 }
 
 impl Cell {
@@ -30,6 +36,7 @@ impl Cell {
         Self {
             committed: AtomicI64::new(committed),
             pulled: AtomicI64::new(pulled),
+            is_noted: AtomicBool::new(false),
         }
     }
 }
@@ -44,6 +51,7 @@ pub struct Position {
 }
 
 type Table = HashMap<TopicName, HashMap<GroupName, HashMap<QueueId, Cell>>>;
+type Key = (TopicName, GroupName, QueueId);
 
 /// See the module.
 #[derive(Debug)]
@@ -53,7 +61,11 @@ pub struct Offsets {
     is_changed: AtomicBool,
     version: Mutex<DataVersion>,
     /// Offsets that an administrator set: the next pull is sent there, and until then commits are ignored.
-    resets: Mutex<HashMap<(TopicName, GroupName, QueueId), i64>>,
+    resets: Mutex<HashMap<Key, i64>>,
+    /// Whether moved positions are noted: while this replica is master of a group.
+    is_noting: AtomicBool,
+    /// Positions that moved, or that there are no more.
+    moved: Mutex<Vec<Key>>,
 }
 
 impl Offsets {
@@ -61,32 +73,114 @@ impl Offsets {
     pub(super) fn open(dir: &Path) -> Result<Self, FileError> {
         let file = JsonFile::new(dir, "consumerOffset.json")?;
         let stored = file.load(ConsumerOffsetTable::parse)?.unwrap_or_default();
-        let mut table = Table::new();
-        for (key, queues) in stored.offset_table {
-            let names = key.split_once(SEPARATOR).and_then(|(topic, group)| {
-                Some((TopicName::parse(topic).ok()?, GroupName::parse(group).ok()?))
-            });
-            let Some((topic, group)) = names else {
-                tracing::warn!(key, "stored offsets have no valid key and are left out");
-                continue;
-            };
-            let cells = queues.into_iter().filter_map(|(queue, offset)| {
-                Some((QueueId::from_wire(queue)?, Cell::new(offset, NONE)))
-            });
-            table
-                .entry(topic)
-                .or_default()
-                .entry(group)
-                .or_default()
-                .extend(cells);
-        }
         Ok(Self {
             file,
-            table: RwLock::new(table),
+            table: RwLock::new(table_of(&stored.offset_table)),
             is_changed: AtomicBool::new(false),
             version: Mutex::new(stored.data_version),
             resets: Mutex::default(),
+            is_noting: AtomicBool::new(false),
+            moved: Mutex::default(),
         })
+    }
+
+    /// From now on moved positions are noted for [`Offsets::take_moved`], or not any more.
+    pub(super) fn note(&self, is_noting: bool) {
+        self.is_noting.store(is_noting, Ordering::SeqCst);
+        if !is_noting {
+            let moved = std::mem::take(&mut *self.moved.lock());
+            let table = self.table.read();
+            for (topic, group, queue) in moved {
+                if let Some(cell) = find(&table, topic.as_str(), group.as_str(), queue) {
+                    cell.is_noted.store(false, Ordering::SeqCst);
+                }
+            }
+        }
+    }
+
+    /// Takes at most `max` of the positions that moved; a negative one says that there is none any more.
+    pub(super) fn take_moved(&self, max: usize) -> Positions {
+        let taken: Vec<Key> = {
+            let mut moved = self.moved.lock();
+            let rest = moved.len().saturating_sub(max);
+            moved.split_off(rest)
+        };
+        let table = self.table.read();
+        let mut rows = Positions::new();
+        for (topic, group, queue) in taken {
+            let cell = find(&table, topic.as_str(), group.as_str(), queue);
+            let offset = cell.map_or(NONE, |cell| {
+                // Before it is read: what moves it after that notes it again.
+                cell.is_noted.store(false, Ordering::SeqCst);
+                cell.committed.load(Ordering::SeqCst)
+            });
+            let row = rows.entry(format!("{topic}{SEPARATOR}{group}"));
+            row.or_default().insert(queue.to_wire(), offset);
+        }
+        rows
+    }
+
+    /// What was taken could not be told.
+    pub(super) fn put_back(&self, rows: &Positions) {
+        let table = self.table.read();
+        for (topic, group, queues) in names(rows) {
+            for queue in queues.keys().filter_map(|queue| QueueId::from_wire(*queue)) {
+                match find(&table, topic.as_str(), group.as_str(), queue) {
+                    Some(cell) if cell.is_noted.swap(true, Ordering::SeqCst) => {}
+                    _ => self
+                        .moved
+                        .lock()
+                        .push((topic.clone(), group.clone(), queue)),
+                }
+            }
+        }
+    }
+
+    /// Positions from the log.
+    pub(super) fn follow(&self, rows: &Positions) {
+        for (topic, group, queues) in names(rows) {
+            for (queue, offset) in queues {
+                let Some(queue) = QueueId::from_wire(*queue) else {
+                    continue;
+                };
+                if *offset < 0 {
+                    self.forget(&topic, &group, queue);
+                } else {
+                    self.set(&topic, &group, queue, |cell| {
+                        cell.committed.store(*offset, Ordering::Relaxed);
+                    });
+                }
+            }
+        }
+        self.is_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Positions that were folded elsewhere, and no others.
+    pub(super) fn replace(&self, rows: &Positions) {
+        *self.table.write() = table_of(rows);
+        self.resets.lock().clear();
+        self.moved.lock().clear();
+        self.is_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether positions changed since the file was written.
+    pub(super) fn has_changed(&self) -> bool {
+        self.is_changed.load(Ordering::Relaxed)
+    }
+
+    fn forget(&self, topic: &TopicName, group: &GroupName, queue: QueueId) {
+        let mut table = self.table.write();
+        if let Some(groups) = table.get_mut(topic) {
+            if let Some(queues) = groups.get_mut(group) {
+                queues.remove(&queue);
+                if queues.is_empty() {
+                    groups.remove(group);
+                }
+            }
+            if groups.is_empty() {
+                table.remove(topic);
+            }
+        }
     }
 
     /// What the group reads next in the queue, if it ever committed.
@@ -126,9 +220,21 @@ impl Offsets {
 
     /// As [`Offsets::commit`] by order of an administrator, which counts in any case.
     fn put(&self, topic: &TopicName, group: &GroupName, queue: QueueId, offset: i64) {
+        let is_noting = self.is_noting.load(Ordering::Relaxed);
+        let is_new = std::cell::Cell::new(false);
         self.set(topic, group, queue, |cell| {
-            cell.committed.store(offset, Ordering::Relaxed);
+            if is_noting {
+                // In this order: whoever takes the note away reads the position after that.
+                cell.committed.store(offset, Ordering::SeqCst);
+                is_new.set(!cell.is_noted.swap(true, Ordering::SeqCst));
+            } else {
+                cell.committed.store(offset, Ordering::Relaxed);
+            }
         });
+        if is_new.get() {
+            let key = (topic.clone(), group.clone(), queue);
+            self.moved.lock().push(key);
+        }
         self.is_changed.store(true, Ordering::Relaxed);
     }
 
@@ -197,7 +303,12 @@ impl Offsets {
 
     /// Forgets all positions in a topic.
     pub fn forget_topic(&self, topic: &str) {
-        self.table.write().remove(topic);
+        let gone = self.table.write().remove_entry(topic);
+        if let Some((topic, groups)) = gone {
+            for (group, queues) in groups {
+                self.note_gone(&topic, &group, queues.into_keys());
+            }
+        }
         let mut resets = self.resets.lock();
         resets.retain(|(of, _, _), _| of.as_str() != topic);
         self.is_changed.store(true, Ordering::Relaxed);
@@ -205,8 +316,10 @@ impl Offsets {
 
     /// Forgets all positions of a group.
     pub fn forget_group(&self, group: &str) {
-        self.table.write().retain(|_, groups| {
-            groups.remove(group);
+        self.table.write().retain(|topic, groups| {
+            if let Some((group, queues)) = groups.remove_entry(group) {
+                self.note_gone(topic, &group, queues.into_keys());
+            }
             !groups.is_empty()
         });
         let mut resets = self.resets.lock();
@@ -272,6 +385,19 @@ impl Offsets {
         saved
     }
 
+    /// What was told of these before they went may lie in the log behind the change that took them: it is taken back.
+    fn note_gone(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+        queues: impl Iterator<Item = QueueId>,
+    ) {
+        if self.is_noting.load(Ordering::Relaxed) {
+            let keys = queues.map(|queue| (topic.clone(), group.clone(), queue));
+            self.moved.lock().extend(keys);
+        }
+    }
+
     fn has_reset(&self, topic: &TopicName, group: &GroupName, queue: QueueId) -> bool {
         let resets = self.resets.lock();
         !resets.is_empty() && resets.contains_key(&(topic.clone(), group.clone(), queue))
@@ -292,109 +418,36 @@ impl Offsets {
     }
 }
 
-fn find<'a>(table: &'a Table, topic: &str, group: &str, queue: QueueId) -> Option<&'a Cell> {
-    table.get(topic)?.get(group)?.get(&queue)
+fn table_of(rows: &Positions) -> Table {
+    let mut table = Table::new();
+    for (topic, group, queues) in names(rows) {
+        let cells = queues.iter().filter_map(|(queue, offset)| {
+            Some((QueueId::from_wire(*queue)?, Cell::new(*offset, NONE)))
+        });
+        table
+            .entry(topic)
+            .or_default()
+            .entry(group)
+            .or_default()
+            .extend(cells);
+    }
+    table
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The rows that have a valid key.
+fn names(rows: &Positions) -> impl Iterator<Item = (TopicName, GroupName, &BTreeMap<i32, i64>)> {
+    rows.iter().filter_map(|(key, queues)| {
+        let names = key.split_once(SEPARATOR).and_then(|(topic, group)| {
+            Some((TopicName::parse(topic).ok()?, GroupName::parse(group).ok()?))
+        });
+        if names.is_none() {
+            tracing::warn!(key, "stored offsets have no valid key and are left out");
+        }
+        let (topic, group) = names?;
+        Some((topic, group, queues))
+    })
+}
 
-    fn topic() -> TopicName {
-        TopicName::parse("t").unwrap()
-    }
-
-    fn group() -> GroupName {
-        GroupName::parse("g").unwrap()
-    }
-
-    const Q: QueueId = QueueId(3);
-
-    #[test]
-    fn a_committed_position_survives_a_restart_and_a_pulled_one_does_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(dir.path()).unwrap();
-        assert_eq!(offsets.committed("t", "g", Q), None);
-        offsets.pulled(&topic(), &group(), Q, 9);
-        assert!(offsets.to_body().offset_table.is_empty());
-        assert!(offsets.commit(&topic(), &group(), Q, 5));
-        offsets.flush(UnixMillis(1)).unwrap();
-        let again = Offsets::open(dir.path()).unwrap();
-        let position = again.position("t", "g", Q);
-        assert_eq!((position.committed, position.pulled), (Some(5), None));
-        assert_eq!(again.to_body(), offsets.to_body());
-    }
-
-    #[test]
-    fn apaches_file_with_bare_keys_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let text = r#"{"dataVersion":{"counter":1,"stateVersion":0,"timestamp":1},"offsetTable":{"%RETRY%g@g":{0:5,1:7},"broken":{0:1}}}"#;
-        std::fs::write(dir.path().join("consumerOffset.json"), text).unwrap();
-        let offsets = Offsets::open(dir.path()).unwrap();
-        assert_eq!(offsets.committed("%RETRY%g", "g", QueueId(1)), Some(7));
-        assert_eq!(
-            offsets.topics_of("g"),
-            [TopicName::parse("%RETRY%g").unwrap()]
-        );
-    }
-
-    #[test]
-    fn a_lower_position_is_accepted() {
-        let dir = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(dir.path()).unwrap();
-        offsets.commit(&topic(), &group(), Q, 5);
-        offsets.commit(&topic(), &group(), Q, 2);
-        assert_eq!(offsets.committed("t", "g", Q), Some(2));
-    }
-
-    #[test]
-    fn a_reset_holds_against_commits_until_the_group_has_pulled_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(dir.path()).unwrap();
-        offsets.reset(&topic(), &group(), &[(Q, 2)]);
-        assert!(!offsets.commit(&topic(), &group(), Q, 50));
-        assert_eq!(offsets.committed("t", "g", Q), Some(2));
-        assert_eq!(offsets.take_reset(&topic(), &group(), Q), Some(2));
-        assert_eq!(offsets.take_reset(&topic(), &group(), Q), None);
-        assert!(offsets.commit(&topic(), &group(), Q, 3));
-    }
-
-    #[test]
-    fn the_last_order_of_an_administrator_counts() {
-        let dir = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(dir.path()).unwrap();
-        offsets.reset(&topic(), &group(), &[(Q, 2)]);
-        offsets.reset(&topic(), &group(), &[(Q, 7)]);
-        assert_eq!(offsets.committed("t", "g", Q), Some(7));
-        let other = GroupName::parse("h").unwrap();
-        offsets.commit(&topic(), &other, Q, 4);
-        offsets.copy(&topic(), &other, &group());
-        assert_eq!(offsets.committed("t", "g", Q), Some(4));
-        assert_eq!(offsets.take_reset(&topic(), &group(), Q), None);
-    }
-
-    #[test]
-    fn an_order_ends_with_its_topic_or_its_group() {
-        let dir = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(dir.path()).unwrap();
-        offsets.reset(&topic(), &group(), &[(Q, 2)]);
-        offsets.forget_group("g");
-        assert!(offsets.commit(&topic(), &group(), Q, 1));
-        offsets.reset(&topic(), &group(), &[(Q, 2)]);
-        offsets.forget_topic("t");
-        assert!(offsets.commit(&topic(), &group(), Q, 1));
-        assert_eq!(offsets.take_reset(&topic(), &group(), Q), None);
-    }
-
-    #[test]
-    fn deleted_topics_and_groups_leave_no_position() {
-        let dir = tempfile::tempdir().unwrap();
-        let offsets = Offsets::open(dir.path()).unwrap();
-        offsets.commit(&topic(), &group(), Q, 5);
-        offsets.copy(&topic(), &group(), &GroupName::parse("h").unwrap());
-        offsets.forget_group("g");
-        assert_eq!(offsets.groups_of("t"), [GroupName::parse("h").unwrap()]);
-        offsets.forget_topic("t");
-        assert!(offsets.groups_of("t").is_empty());
-    }
+fn find<'a>(table: &'a Table, topic: &str, group: &str, queue: QueueId) -> Option<&'a Cell> {
+    table.get(topic)?.get(group)?.get(&queue)
 }

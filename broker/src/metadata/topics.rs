@@ -1,10 +1,10 @@
 //! The topics of this broker (`TopicConfigManager`): a table that readers take as a whole, and one writer at a time who puts
-//! the next table on disk before anybody sees it.
+//! the next table on disk before anybody sees it. In a group changes go through its log instead ([`super::log`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use rocket_protocol::body::route::perm;
@@ -13,10 +13,15 @@ use rocket_protocol::name::system_topic;
 use rocket_protocol::{TopicName, UnixMillis};
 use thiserror::Error;
 
+use super::change::{Change, Stamp, TopicChange};
 use super::file::{FileError, JsonFile};
+use super::log::ChangeLog;
+use super::system;
 use super::writer::{Writer, apply};
-use super::{next_version, system};
 use crate::config::BrokerConfig;
+
+#[cfg(test)]
+mod tests;
 
 /// Why a send does not create its topic.
 #[derive(Debug, Error)]
@@ -32,13 +37,53 @@ pub enum CreateError {
     File(#[from] FileError),
 }
 
-#[derive(Debug, Clone, Default)]
-struct Table {
-    version: DataVersion,
-    topics: HashMap<TopicName, Arc<TopicConfig>>,
+/// All topics, as one value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Table {
+    pub(super) version: DataVersion,
+    pub(super) topics: HashMap<TopicName, Arc<TopicConfig>>,
 }
 
 impl Table {
+    /// Puts a topic under its own name; one without a valid name is left out.
+    pub(super) fn put(&mut self, topic: TopicConfig) {
+        match TopicName::parse(&topic.topic_name) {
+            Ok(name) => {
+                self.topics.insert(name, Arc::new(topic));
+            }
+            Err(error) => {
+                tracing::warn!(topic = topic.topic_name, %error, "a topic has no valid name and is left out");
+            }
+        }
+    }
+
+    /// Makes a change. Says whether there was something to change.
+    pub(super) fn fold(&mut self, change: &TopicChange, stamp: Stamp) -> bool {
+        let changes = match change {
+            TopicChange::Create { topic, max } => {
+                let max = usize::try_from(*max).unwrap_or(usize::MAX);
+                let is_new = !self.topics.contains_key(topic.topic_name.as_str())
+                    && !is_full(&self.topics, max);
+                if is_new {
+                    self.put(topic.clone());
+                }
+                is_new
+            }
+            TopicChange::Put(topics) => {
+                for topic in topics {
+                    self.put(topic.clone());
+                }
+                true
+            }
+            TopicChange::Delete(topic) => self.topics.remove(topic.as_str()).is_some(),
+            TopicChange::Renew => true,
+        };
+        if changes {
+            self.version = stamp.next(self.version);
+        }
+        changes
+    }
+
     fn to_body(&self) -> TopicConfigTable {
         TopicConfigTable {
             data_version: self.version,
@@ -59,11 +104,13 @@ pub struct Topics {
     table: ArcSwap<Table>,
     generation: AtomicU64,
     writer: Writer<Table>,
+    /// Takes the changes, in a group.
+    log: Option<Arc<ChangeLog>>,
 }
 
 impl Topics {
-    /// Reads `topics.json` in `dir`.
-    pub(super) fn open(dir: &Path) -> Result<Self, FileError> {
+    /// Reads `topics.json` in `dir`. With a `log` the file is what was folded from it at some time, and no change is written there.
+    pub(super) fn open(dir: &Path, log: Option<Arc<ChangeLog>>) -> Result<Self, FileError> {
         let file = JsonFile::new(dir, "topics.json")?;
         let stored = file.load(TopicConfigTable::parse)?.unwrap_or_default();
         let mut table = Table {
@@ -71,21 +118,15 @@ impl Topics {
             topics: HashMap::new(),
         };
         for (name, mut topic) in stored.topic_config_table {
-            match TopicName::parse(&name) {
-                Ok(parsed) => {
-                    topic.topic_name = name;
-                    table.topics.insert(parsed, Arc::new(topic));
-                }
-                Err(error) => {
-                    tracing::warn!(topic = name, error = %error, "stored topic has no valid name and is left out");
-                }
-            }
+            topic.topic_name = name;
+            table.put(topic);
         }
         Ok(Self {
             file,
             table: ArcSwap::from_pointee(table),
             generation: AtomicU64::new(0),
             writer: Writer::default(),
+            log,
         })
     }
 
@@ -206,21 +247,18 @@ impl Topics {
         max: usize,
         now: UnixMillis,
     ) -> Result<Option<(Arc<TopicConfig>, bool)>, FileError> {
-        let fresh = Arc::new(fresh);
-        let (name, wanted) = (topic.clone(), Arc::clone(&fresh));
-        self.change(now, move |topics| {
-            if topics.contains_key(&name) {
-                return false;
-            }
-            if is_full(topics, max) {
-                return false;
-            }
-            topics.insert(name, wanted);
-            true
-        })?;
+        let was_there = self.contains(topic.as_str());
+        let topic_name = topic.as_str().to_owned();
+        let wanted = TopicChange::Create {
+            topic: TopicConfig {
+                topic_name,
+                ..fresh
+            },
+            max: max as u64,
+        };
+        let is_new = self.change(wanted, now)? && !was_there;
         let made = self.get(topic.as_str());
         Ok(made.map(|made| {
-            let is_new = Arc::ptr_eq(&made, &fresh);
             if is_new {
                 tracing::info!(topic = %topic, queues = made.write_queue_nums, perm = made.perm, "topic created");
             }
@@ -234,41 +272,45 @@ impl Topics {
         changes: impl IntoIterator<Item = (TopicName, TopicConfig)>,
         now: UnixMillis,
     ) -> Result<(), FileError> {
-        let changes: Vec<_> = changes.into_iter().collect();
-        self.change(now, move |topics| {
-            for (name, topic) in changes {
-                tracing::info!(topic = %name, queues = topic.write_queue_nums, perm = topic.perm, "topic updated");
-                topics.insert(name, Arc::new(topic));
+        let named = |(name, topic): (TopicName, TopicConfig)| {
+            tracing::info!(topic = %name, queues = topic.write_queue_nums, perm = topic.perm, "topic updated");
+            TopicConfig {
+                topic_name: name.as_str().to_owned(),
+                ..topic
             }
-            true
-        })
+        };
+        let topics = changes.into_iter().map(named).collect();
+        self.change(TopicChange::Put(topics), now)?;
+        Ok(())
     }
 
     /// Removes a topic; says whether it was there.
     pub fn delete(&self, topic: &str, now: UnixMillis) -> Result<bool, FileError> {
         let was_there = self.contains(topic);
-        let name = topic.to_owned();
-        self.change(now, move |topics| topics.remove(name.as_str()).is_some())?;
+        self.change(TopicChange::Delete(topic.to_owned()), now)?;
         Ok(was_there)
     }
 
     /// Makes the topics that the broker has by itself, and takes the template of new topics away when it must not be used.
-    /// Settings of those that exist are kept.
+    /// Settings of those that exist are kept. Of no use to others: in a group every replica does it for itself.
     pub fn ensure_system(&self, config: &BrokerConfig, now: UnixMillis) -> Result<(), FileError> {
         let system_topics = system::system_topics(config);
         let auto_create = config.auto_create_topic_enable;
-        self.change(now, move |topics| {
+        self.rewrite(move |table| {
             let mut changed = false;
             for topic in system_topics {
                 // A cluster or broker name with a dot is no topic name.
                 let Ok(name) = TopicName::parse(&topic.topic_name) else {
                     continue;
                 };
-                changed |= !topics.contains_key(&name);
-                topics.entry(name).or_insert_with(|| Arc::new(topic));
+                changed |= !table.topics.contains_key(&name);
+                table.topics.entry(name).or_insert_with(|| Arc::new(topic));
             }
             if !auto_create {
-                changed |= topics.remove(system_topic::AUTO_CREATE).is_some();
+                changed |= table.topics.remove(system_topic::AUTO_CREATE).is_some();
+            }
+            if changed {
+                table.version = Stamp::at(now).next(table.version);
             }
             changed
         })
@@ -277,21 +319,68 @@ impl Topics {
     /// Counts the table as changed though it is not: what is told about its topics no longer is what was told, and name servers
     /// take nothing new under a version that they know.
     pub fn renew(&self, now: UnixMillis) -> Result<(), FileError> {
-        self.change(now, |_| true)
+        self.change(TopicChange::Renew, now)?;
+        Ok(())
+    }
+
+    /// The table as it is.
+    pub(super) fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Puts a table that was folded elsewhere in place.
+    pub(super) fn replace(&self, table: Table) -> Result<(), FileError> {
+        self.rewrite(move |now| {
+            *now = table;
+            true
+        })
+    }
+
+    /// Makes changes that are in the log.
+    pub(super) fn follow(&self, changes: Vec<(Stamp, TopicChange)>) -> Result<(), FileError> {
+        self.rewrite(move |table| {
+            let mut changed = false;
+            for (stamp, change) in &changes {
+                changed |= table.fold(change, *stamp);
+            }
+            changed
+        })
+    }
+
+    /// Writes the file, which in a group nothing else does.
+    pub(super) fn save(&self) -> Result<(), FileError> {
+        self.file.save(&self.to_body().to_json())
+    }
+
+    /// Makes a change, through the log if there is one. Says whether there was something to change, as far as that is known.
+    fn change(&self, change: TopicChange, now: UnixMillis) -> Result<bool, FileError> {
+        if let Some(log) = &self.log {
+            let counter = self.version().counter;
+            let stamp = Stamp { at: now.0, counter };
+            log.propose(Change::Topics(change), stamp)?;
+            return Ok(true);
+        }
+        let changed = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&changed);
+        self.rewrite(move |table| {
+            let changed = table.fold(&change, Stamp::at(now));
+            tell.store(changed, Ordering::Relaxed);
+            changed
+        })?;
+        Ok(changed.load(Ordering::Relaxed))
     }
 
     /// Puts a changed copy of the table on disk, then in place, together with the changes of others.
-    fn change(
+    fn rewrite(
         &self,
-        now: UnixMillis,
-        change: impl FnOnce(&mut HashMap<TopicName, Arc<TopicConfig>>) -> bool + Send + 'static,
+        change: impl FnOnce(&mut Table) -> bool + Send + 'static,
     ) -> Result<(), FileError> {
-        let change = |table: &mut Table| change(&mut table.topics);
         self.writer.change(change, |changes| {
             let mut next = Table::clone(&self.table.load());
             if apply(changes, &mut next) {
-                next.version = next_version(next.version, now);
-                self.file.save(&next.to_body().to_json())?;
+                if self.log.is_none() {
+                    self.file.save(&next.to_body().to_json())?;
+                }
                 self.table.store(Arc::new(next));
                 self.generation.fetch_add(1, Ordering::Release);
             }
@@ -328,115 +417,4 @@ pub fn apply_attributes(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: UnixMillis = UnixMillis(7);
-
-    fn name(text: &str) -> TopicName {
-        TopicName::parse(text).unwrap()
-    }
-
-    fn open(dir: &tempfile::TempDir, config: &BrokerConfig) -> Topics {
-        let topics = Topics::open(dir.path()).unwrap();
-        topics.ensure_system(config, NOW).unwrap();
-        topics
-    }
-
-    #[test]
-    fn a_send_creates_its_topic_from_the_template_with_as_many_queues_as_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = BrokerConfig::default();
-        let topics = open(&dir, &config);
-        let before = topics.version().counter;
-        let create = |topic: &str, queues| {
-            topics
-                .create_by_send(&name(topic), "TBW102", queues, 0, &config, NOW)
-                .unwrap()
-        };
-        let (four, is_new) = create("four", 4);
-        assert!(is_new);
-        assert_eq!(
-            (four.write_queue_nums, four.read_queue_nums, four.perm),
-            (4, 4, 6)
-        );
-        assert_eq!(create("many", 99).0.write_queue_nums, 8);
-        assert!(!create("four", 2).1);
-        assert_eq!(topics.version().counter, before + 2);
-        let again = Topics::open(dir.path()).unwrap();
-        assert_eq!(again.get("four").as_deref(), Some(&*four));
-        assert_eq!(again.version(), topics.version());
-    }
-
-    #[test]
-    fn without_auto_create_only_the_other_templates_serve() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = BrokerConfig::default();
-        drop(open(&dir, &config));
-        config.auto_create_topic_enable = false;
-        let topics = open(&dir, &config);
-        let create =
-            |template: &str| topics.create_by_send(&name("t"), template, 4, 0, &config, NOW);
-        assert!(matches!(create("TBW102"), Err(CreateError::NoTemplate(_))));
-        assert!(matches!(
-            create("BenchmarkTest"),
-            Err(CreateError::NoTemplate(_))
-        ));
-        assert!(matches!(create("none"), Err(CreateError::NoTemplate(_))));
-        assert!(create("DefaultCluster").is_ok());
-    }
-
-    #[test]
-    fn sends_create_no_more_topics_than_they_may_and_administrators_do() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = BrokerConfig::default();
-        let topics = open(&dir, &config);
-        config.auto_create_topics_max = topics.names().len() + 2;
-        let create =
-            |topic: &str| topics.create_by_send(&name(topic), "TBW102", 4, 0, &config, NOW);
-        assert!(create("a").is_ok() && create("b").is_ok());
-        assert!(matches!(create("c"), Err(CreateError::TooMany(max)) if max > 2));
-        let retry = TopicName::retry_topic(&rocket_protocol::GroupName::parse("g").unwrap());
-        let made = topics.create_if_absent(&retry, TopicConfig::default(), NOW);
-        assert!(made.unwrap().1, "it comes with its group");
-        topics
-            .update([(name("c"), TopicConfig::default())], NOW)
-            .unwrap();
-        assert!(create("c").is_ok() && create("d").is_err());
-    }
-
-    #[test]
-    fn a_first_registration_carries_more_than_one_topic() {
-        let dir = tempfile::tempdir().unwrap();
-        let topics = open(&dir, &BrokerConfig::default());
-        assert!(topics.names().len() >= 2);
-        assert!(topics.contains("TBW102") && topics.contains("DefaultCluster"));
-    }
-
-    #[test]
-    fn a_deleted_topic_stays_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let topics = open(&dir, &BrokerConfig::default());
-        topics
-            .update([(name("t"), TopicConfig::default())], NOW)
-            .unwrap();
-        assert!(topics.delete("t", NOW).unwrap());
-        assert!(!topics.delete("t", NOW).unwrap());
-        assert!(!Topics::open(dir.path()).unwrap().contains("t"));
-    }
-
-    #[test]
-    fn attribute_lists_add_and_remove() {
-        let mut attributes = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
-        apply_attributes(&mut attributes, "+message.type=FIFO,-a").unwrap();
-        assert_eq!(
-            attributes,
-            BTreeMap::from([("message.type".to_owned(), "FIFO".to_owned())])
-        );
-        assert!(apply_attributes(&mut attributes, "b=1").is_err());
-        assert!(apply_attributes(&mut attributes, "b").is_err());
-    }
 }

@@ -148,8 +148,13 @@ impl BrokerProcessor {
         let topics = &self.deps.metadata.topics;
         let was_there = self.waiting(|| topics.delete(name.as_str(), self.now()))??;
         self.deps.metadata.offsets.forget_topic(name.as_str());
-        self.waiting(|| self.deps.store.delete_topic(&name))?
-            .map_err(|error| Refusal::system_error(format!("queues were not removed: {error}")))?;
+        // In a group the change itself hides the messages before it, on every replica.
+        if !self.deps.metadata.is_replica() {
+            self.waiting(|| self.deps.store.delete_topic(&name))?
+                .map_err(|error| {
+                    Refusal::system_error(format!("queues were not removed: {error}"))
+                })?;
+        }
         self.stats.forget_topic(name.as_str());
         self.deps.metrics.forget_topic(name.as_str());
         if was_there {
@@ -239,7 +244,8 @@ impl BrokerProcessor {
         let header: DeleteSubscriptionGroupHeader = request.header()?;
         let group = &*header.group_name;
         let groups = &self.deps.metadata.groups;
-        if self.waiting(|| groups.delete(group, self.now()))?? {
+        let delete = || groups.delete(group, header.clean_offset, self.now());
+        if self.waiting(delete)?? {
             tracing::info!(group, clean_offset = header.clean_offset, "group deleted");
         }
         if header.clean_offset {
@@ -313,6 +319,11 @@ impl BrokerProcessor {
             .queues()
             .into_iter()
             .filter(|(topic, _)| !topics.contains(topic.as_str()) && !self.is_own_topic(topic))
+            .filter(|(topic, queue)| {
+                // Those of a topic that a group deleted have nothing left to be seen.
+                let range = self.deps.store.queue_range(topic, *queue);
+                range.is_some_and(|range| range.min < range.max)
+            })
             .map(|(topic, _)| topic.to_string())
             .collect();
         unused.dedup();

@@ -197,6 +197,7 @@ impl BrokerProcessor {
         }
         tracing::info!(%topic, %group, offsets = ?offsets, "positions were set by an administrator");
         self.deps.metadata.offsets.reset(&topic, &group, &offsets);
+        self.keep_positions()?;
         let body = ResetOffset {
             offset_table: offsets
                 .into_iter()
@@ -260,7 +261,17 @@ impl BrokerProcessor {
             }
             offsets.copy(&topic, &from, &to);
         }
+        self.keep_positions()?;
         success()
+    }
+
+    /// An administrator's order is not to be lost with the master of a group.
+    fn keep_positions(&self) -> Result<(), Refusal> {
+        let metadata = &self.deps.metadata;
+        if metadata.is_replica() {
+            self.waiting(|| metadata.keep_positions(self.now()))??;
+        }
+        Ok(())
     }
 
     /// A queue of this broker as bodies name it.

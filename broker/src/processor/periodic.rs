@@ -42,7 +42,7 @@ impl BrokerProcessor {
 
     /// Writes what is not on disk yet. To be called after the server has ended.
     pub fn close(&self) {
-        if let Err(error) = self.deps.metadata.flush(self.now()) {
+        if let Err(error) = self.deps.metadata.close(self.now()) {
             tracing::error!(%error, "positions were not written at the stop");
         }
     }
@@ -92,7 +92,7 @@ impl BrokerProcessor {
                 scan = now;
                 self.scan_clients();
             }
-            let flush_interval = self.deps.config.load().flush_consumer_offset_interval;
+            let flush_interval = self.deps.metadata.flush_interval(&self.deps.config.load());
             if now.duration_since(flush) >= flush_interval {
                 flush = now;
                 self.flush_metadata().await;

@@ -3,7 +3,8 @@
 use rocket_protocol::json::JsonError;
 use rocket_protocol::{Command, GroupName, HeaderError, NameError, ResponseCode, TopicName};
 
-use crate::metadata::FileError;
+use super::pending::put_answer;
+use crate::metadata::{FileError, LogError};
 
 /// What a handler answers: a response, or why there is none.
 pub(super) type Answer = Result<Command, Refusal>;
@@ -49,6 +50,8 @@ impl Refusal {
     }
 }
 
+/// Bytes of a change; only its remark names them.
+const BYTES_MAX: u64 = 2 << 20;
 /// Bytes of a remark; nobody reads more.
 const REMARK_BYTES_MAX: usize = 4_096;
 
@@ -70,8 +73,32 @@ impl From<JsonError> for Refusal {
 
 impl From<FileError> for Refusal {
     fn from(error: FileError) -> Self {
+        if let FileError::Log(error) = error {
+            return error.into();
+        }
         tracing::error!(error = %error, source = ?std::error::Error::source(&error), "metadata was not written");
         Self::system_error(format!("metadata was not written: {error}"))
+    }
+}
+
+/// What a send would be answered that was not taken for the same reason; nothing of the kind where the change may still come.
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Self {
+        tracing::warn!(%error, "a change of metadata was not made");
+        match error {
+            LogError::Refused(status) => match put_answer(&status, || BYTES_MAX) {
+                Err(refusal) => refusal,
+                Ok(_) => Self::system_error("the change was not taken"),
+            },
+            LogError::NotMaster => {
+                Self::new(ResponseCode::SERVICE_NOT_AVAILABLE, error.to_string())
+            }
+            LogError::Unknown => Self::new(
+                ResponseCode::SYSTEM_BUSY,
+                format!("[TIMEOUT_CLEAN_QUEUE]{error}; look before it is asked for again"),
+            ),
+            LogError::TooLarge(_) => Self::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string()),
+        }
     }
 }
 

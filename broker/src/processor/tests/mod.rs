@@ -6,6 +6,7 @@ mod group;
 mod making;
 mod offset;
 mod pull;
+mod replica;
 mod retry;
 mod send;
 
@@ -37,7 +38,7 @@ use crate::clients::Clients;
 use crate::config::{BrokerConfig, LiveConfig, Settings as _};
 use crate::crew::Alarm;
 use crate::identity::Identity;
-use crate::metadata::Metadata;
+use crate::metadata::{Following, Metadata, Wake};
 use crate::metrics::Metrics;
 use crate::retention::GroupReaders;
 
@@ -54,11 +55,12 @@ impl Clock for TestClock {
     }
 }
 
-struct Events(Arc<PullPolling>);
+struct Events(Arc<PullPolling>, Wake);
 
 impl StoreEvents for Events {
     fn arrived(&self, arrivals: &[Arrival]) {
         self.0.arrivals(arrivals);
+        self.1.arrived(arrivals);
     }
     fn failed(&self, failure: &FlushFailure) {
         panic!("{failure:?}");
@@ -76,6 +78,8 @@ struct World {
     address: SocketAddr,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Of a replica of a group.
+    following: Option<Following>,
 }
 
 impl World {
@@ -92,6 +96,26 @@ impl World {
     }
 
     async fn on(dir: TempDir, server: ServerConfig, pairs: &[(&str, &str)]) -> Self {
+        Self::make(dir, server, pairs, false).await
+    }
+
+    /// A replica of a group, whose log is committed where it is durable. It does not lead yet.
+    async fn replica() -> Self {
+        Self::make(
+            tempfile::tempdir().unwrap(),
+            ServerConfig::default(),
+            &[],
+            true,
+        )
+        .await
+    }
+
+    async fn make(
+        dir: TempDir,
+        server: ServerConfig,
+        pairs: &[(&str, &str)],
+        is_replica: bool,
+    ) -> Self {
         let mut config = BrokerConfig::default();
         config.set("brokerName", "broker-a").unwrap().unwrap();
         for (key, value) in pairs {
@@ -107,18 +131,26 @@ impl World {
             flush: Flush::Sync,
             ..StoreConfig::default()
         };
+        let wake = Wake::default();
         let (store, _) = Store::open(
             settings,
             Arc::clone(&clock) as Arc<dyn Clock>,
             Arc::new(LocalPolicy { flush: Flush::Sync }),
-            Arc::new(Events(Arc::clone(&long_polling))),
+            Arc::new(Events(Arc::clone(&long_polling), wake.clone())),
         )
         .unwrap();
         let store = Arc::new(store);
         let topics_changed = Arc::new(AtomicUsize::new(0));
         let changes = Arc::clone(&topics_changed);
         let identity = Identity::of(&config, 10911, UnixMillis(START)).await;
-        let metadata = Arc::new(Metadata::open(dir.path(), &config, UnixMillis(START)).unwrap());
+        let now = UnixMillis(START);
+        let metadata = Arc::new(if is_replica {
+            Metadata::open_replica(dir.path(), &config, now, &store, wake).unwrap()
+        } else {
+            Metadata::open(dir.path(), &config, now).unwrap()
+        });
+        let alarm = Alarm::new(|what| panic!("{what}"));
+        let following = is_replica.then(|| metadata.follow(alarm.clone()).unwrap());
         let clients = Arc::new(Clients::new());
         let readers = Arc::new(GroupReaders::new(
             Arc::clone(&metadata),
@@ -138,7 +170,7 @@ impl World {
             topics_changed: Arc::new(move || {
                 changes.fetch_add(1, Ordering::SeqCst);
             }),
-            alarm: Alarm::new(|what| panic!("{what}")),
+            alarm,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             identity: Arc::new(identity),
         };
@@ -162,6 +194,7 @@ impl World {
             address: server.local_addr(),
             stop,
             tasks,
+            following,
         }
     }
 
@@ -189,6 +222,7 @@ impl World {
         tokio::time::timeout(PATIENCE, self.tasks.wait())
             .await
             .unwrap();
+        drop(self.following);
         self.processor.close();
         self.store.close().unwrap();
         self.dir

@@ -1,0 +1,448 @@
+//! Following the changes: master and slaves alike read them from the queue when they are visible, in order, and apply them to what is in memory.
+//!
+//! One step at a time, by whoever calls; [`super::follow`] is the thread that does. Before the first whole snapshot nothing is applied: without
+//! it nobody knows what the changes change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rocket_protocol::UnixMillis;
+use rocket_store::GetStatus;
+use thiserror::Error;
+
+use super::Metadata;
+use super::cache::{Base, Cache, Cached, Mark};
+use super::change::{Change, DecodeError, GroupChange, Moved, Part, Record, TopicChange, VERSION};
+use super::file::FileError;
+use super::lead::Telling;
+use super::log::{ChangeLog, Entry, entries};
+use super::search::{Found, find_snapshot};
+use super::state::{State, hide};
+use crate::config::BrokerConfig;
+
+/// A change that only a newer version of this program can apply. What comes behind it is not applied either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the log holds a change of metadata of version {0}, and this program knows {VERSION}")]
+pub struct Newer(pub u32);
+
+/// What a replica of a group has beside what all brokers have.
+pub(super) struct Replica {
+    pub(super) log: Arc<ChangeLog>,
+    pub(super) cache: Cache,
+    /// For the topics that it has by itself.
+    pub(super) config: BrokerConfig,
+    pub(super) follower: Mutex<Follower>,
+    /// Before which offset of the log the messages of a topic are hidden.
+    hidden: Mutex<BTreeMap<String, u64>>,
+    /// Held while something is told to the log, so that what is told later was taken later.
+    pub(super) telling: Mutex<Telling>,
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").finish_non_exhaustive()
+    }
+}
+
+/// How far the changes were followed.
+#[derive(Debug, Default)]
+pub(super) struct Follower {
+    /// The queue offset of the next change.
+    pub(super) next: i64,
+    pub(super) last: Option<Mark>,
+    /// Without one nothing is applied.
+    pub(super) base: Option<Base>,
+    parts: Parts,
+    /// Since the cache was written.
+    pub(super) is_changed: bool,
+}
+
+/// Which parts of the newest snapshot were seen.
+#[derive(Debug, Default)]
+struct Parts {
+    id: u64,
+    seen: BTreeSet<u32>,
+}
+
+impl Parts {
+    /// The snapshot, when this is its last part to come.
+    fn see(&mut self, part: &Part) -> Option<Base> {
+        if self.id != part.id {
+            self.id = part.id;
+            self.seen.clear();
+        }
+        self.seen.insert(part.part);
+        (self.seen.len() == part.of as usize).then_some(Base {
+            at: part.at,
+            physical: part.physical,
+        })
+    }
+}
+
+/// What is applied in the order of the log, behind tables and hidden messages.
+enum Ordered {
+    ForgetTopic(String),
+    ForgetGroup(String),
+    Move(Moved),
+}
+
+impl Replica {
+    pub(super) fn new(log: Arc<ChangeLog>, cache: Cache, config: BrokerConfig) -> Self {
+        Self {
+            log,
+            cache,
+            config,
+            follower: Mutex::default(),
+            hidden: Mutex::default(),
+            telling: Mutex::default(),
+        }
+    }
+
+    /// Whether there was a whole snapshot.
+    pub(super) fn has_base(&self) -> bool {
+        self.follower.lock().base.is_some()
+    }
+
+    /// Whether all changes that are visible were applied. A step may find nothing because something cannot be read now.
+    pub(super) fn is_at_end(&self) -> bool {
+        let next = self.follower.lock().next;
+        let range = self.log.range();
+        range.is_none_or(|range| range.max.to_wire() <= next)
+    }
+
+    /// What lies behind the last snapshot, and it, are all that a start needs.
+    fn note_base(&self, follower: &Follower) {
+        if let Some(base) = follower.base {
+            self.log.keep_from(base.physical);
+        }
+    }
+
+    fn hide(&self, topic: &str, offset: u64) {
+        hide(&mut self.hidden.lock(), topic, offset);
+        self.log.hide(topic, offset);
+    }
+}
+
+impl Metadata {
+    /// Applies what comes next of the changes that are visible. `true`: there may be more. Without a group there are none.
+    ///
+    /// # Errors
+    /// See [`Newer`].
+    pub fn step(&self) -> Result<bool, Newer> {
+        let Some(replica) = &self.replica else {
+            return Ok(false);
+        };
+        let mut follower = replica.follower.lock();
+        let Some(result) = replica.log.read(follower.next) else {
+            return Ok(false);
+        };
+        match result.status {
+            GetStatus::Found => {}
+            GetStatus::OffsetOverflowOne => return Ok(false),
+            GetStatus::NoMatchedLogicQueue | GetStatus::NoMessageInQueue if follower.next == 0 => {
+                return Ok(false);
+            }
+            GetStatus::NoMatchedMessage
+            | GetStatus::MessageWasRemoving
+            | GetStatus::OffsetFoundNull => {
+                return Ok(follower.pass(result.next_begin));
+            }
+            // The log was begun anew, or retention passed where this replica is.
+            GetStatus::NoMatchedLogicQueue
+            | GetStatus::NoMessageInQueue
+            | GetStatus::OffsetOverflowBadly
+            | GetStatus::OffsetTooSmall => {
+                let (next, min, max) = (follower.next, result.min, result.max);
+                tracing::warn!(
+                    next,
+                    min,
+                    max,
+                    "metadata is folded anew: its next change is not in the log"
+                );
+                self.refold(replica, &mut follower)?;
+                return Ok(true);
+            }
+        }
+        let mut batch = Vec::new();
+        let mut newer = None;
+        let begun = follower.next;
+        for entry in entries(&result) {
+            match follower.take(entry) {
+                Ok(change) => batch.extend(change),
+                Err(error) => {
+                    newer = Some(error);
+                    break;
+                }
+            }
+        }
+        if follower.next == begun {
+            let passes = |()| follower.pass(result.next_begin);
+            return newer.map_or(Ok(()), Err).map(passes);
+        }
+        let has_begun = self.apply(replica, &mut follower, batch);
+        if has_begun {
+            self.refold(replica, &mut follower)?;
+        }
+        Ok(true)
+    }
+
+    /// Applies changes. `true`: with them the first whole snapshot came.
+    fn apply(&self, replica: &Replica, follower: &mut Follower, batch: Vec<(u64, Record)>) -> bool {
+        let own = replica.log.writer();
+        let (mut topics, mut groups) = (Vec::new(), Vec::new());
+        let (mut ordered, mut parts, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
+        let is_applied = follower.base.is_some();
+        for (physical, record) in batch {
+            let is_own = own != 0 && record.writer == own;
+            if is_own {
+                numbers.push(record.number);
+            }
+            match record.change {
+                Change::Part(part) => parts.push(part),
+                _ if !is_applied => {}
+                Change::Topics(change) => {
+                    if let TopicChange::Delete(topic) = &change {
+                        // Before the topic can be there again.
+                        replica.hide(topic, physical);
+                        ordered.push(Ordered::ForgetTopic(topic.clone()));
+                    }
+                    topics.push((record.stamp, change));
+                }
+                Change::Groups(change) => {
+                    if let GroupChange::Delete {
+                        group,
+                        forgets_positions: true,
+                    } = &change
+                    {
+                        ordered.push(Ordered::ForgetGroup(group.clone()));
+                    }
+                    groups.push((record.stamp, change));
+                }
+                // What this master told itself is older than what it has in memory.
+                Change::Positions(_) if is_own => {}
+                Change::Positions(moved) => ordered.push(Ordered::Move(moved)),
+            }
+        }
+        if !topics.is_empty() {
+            in_memory(self.topics.follow(topics));
+        }
+        if !groups.is_empty() {
+            in_memory(self.groups.follow(groups));
+        }
+        for change in ordered {
+            match change {
+                Ordered::ForgetTopic(topic) => self.offsets.forget_topic(&topic),
+                Ordered::ForgetGroup(group) => self.offsets.forget_group(&group),
+                Ordered::Move(Moved { rows, delay }) => {
+                    self.offsets.follow(&rows);
+                    self.delay.follow(&delay);
+                }
+            }
+        }
+        let whole = parts
+            .iter()
+            .fold(None, |whole, part| follower.parts.see(part).or(whole));
+        if is_applied && whole.is_some() {
+            follower.base = whole;
+            replica.note_base(follower);
+        }
+        follower.is_changed = true;
+        replica.log.applied(&numbers);
+        whole.is_some() && !is_applied
+    }
+
+    /// Forgets all and folds from the last whole snapshot to the end of what is visible. Without a snapshot what is in memory stays, and nothing is
+    /// applied until there is one.
+    pub(super) fn refold(&self, replica: &Replica, follower: &mut Follower) -> Result<(), Newer> {
+        let Some(Found { mut state, base }) = find_snapshot(&replica.log) else {
+            let min = replica.log.range().map_or(0, |range| range.min.to_wire());
+            *follower = Follower {
+                next: min,
+                ..Follower::default()
+            };
+            replica.note_base(follower);
+            return Ok(());
+        };
+        let mut fresh = Follower {
+            next: base.at,
+            base: Some(base),
+            is_changed: true,
+            ..Follower::default()
+        };
+        while let Some(result) = replica.log.read(fresh.next) {
+            let begun = fresh.next;
+            for entry in entries(&result) {
+                if let Some((physical, record)) = fresh.take(entry)? {
+                    if let Change::Part(part) = &record.change
+                        && let Some(base) = fresh.parts.see(part)
+                    {
+                        fresh.base = Some(base);
+                    }
+                    state.apply(&record, physical);
+                }
+            }
+            let is_behind = match result.status {
+                GetStatus::Found | GetStatus::NoMatchedMessage | GetStatus::MessageWasRemoving => {
+                    result.next_begin
+                }
+                GetStatus::OffsetTooSmall => result.min,
+                _ => break,
+            };
+            if fresh.next == begun && !fresh.pass(is_behind) {
+                break;
+            }
+        }
+        self.install(replica, state);
+        *follower = fresh;
+        replica.note_base(follower);
+        tracing::info!(
+            from = base.at,
+            to = follower.next,
+            topics = self.topics.names().len(),
+            "metadata was folded from the log"
+        );
+        Ok(())
+    }
+
+    /// What was kept at the last run, if the log still says so, or all folded anew; then what came since.
+    pub(super) fn recall(&self, replica: &Replica) -> Result<(), FileError> {
+        let cached = replica.cache.load(&replica.log)?;
+        let folded = {
+            let mut follower = replica.follower.lock();
+            if let Some(cached) = cached {
+                let mut state = State::default();
+                state.add(cached.content);
+                self.install(replica, state);
+                *follower = Follower {
+                    next: cached.next,
+                    last: cached.last,
+                    base: Some(cached.base),
+                    ..Follower::default()
+                };
+                replica.note_base(&follower);
+                Ok(())
+            } else {
+                self.refold(replica, &mut follower)
+            }
+        };
+        let mut step = folded.map(|()| true);
+        while let Ok(true) = step {
+            step = self.step();
+        }
+        if let Err(error) = step {
+            tracing::error!(%error, "metadata is not what the group has; this replica must not lead");
+        }
+        Ok(())
+    }
+
+    /// Puts a state in the place of what is in memory.
+    fn install(&self, replica: &Replica, state: State) {
+        let (topics_at, groups_at) = (
+            state.topics.version.timestamp,
+            state.groups.version.timestamp,
+        );
+        in_memory(self.topics.replace(state.topics));
+        in_memory(
+            self.topics
+                .ensure_system(&replica.config, UnixMillis(topics_at)),
+        );
+        in_memory(self.groups.replace(state.groups));
+        in_memory(self.groups.ensure_system(UnixMillis(groups_at)));
+        self.offsets.replace(&state.positions);
+        self.delay.replace(state.delay);
+        replica.hidden.lock().clear();
+        for (topic, offset) in &state.hidden {
+            replica.hide(topic, *offset);
+        }
+    }
+
+    /// All that is in memory. With the follower held it is what all changes before `next` came to, and maybe positions that moved since.
+    pub(super) fn capture(&self, replica: &Replica, log_min: u64) -> State {
+        let mut hidden = replica.hidden.lock().clone();
+        // Nothing of it is left.
+        hidden.retain(|_, offset| *offset > log_min);
+        State {
+            topics: super::topics::Table::clone(&self.topics.table()),
+            groups: super::groups::Table::clone(&self.groups.table()),
+            positions: self.offsets.to_body().offset_table,
+            delay: self.delay.positions(),
+            hidden,
+        }
+    }
+
+    /// Writes what was folded beside the log, if it changed, and the files in Apache's forms.
+    pub(super) fn save_cache(&self, replica: &Replica, now: UnixMillis) -> Result<(), FileError> {
+        let Some(positions) = replica.log.positions() else {
+            return Ok(());
+        };
+        let cached = {
+            let mut follower = replica.follower.lock();
+            let is_changed = follower.is_changed || self.offsets.has_changed();
+            let Some(base) = follower.base.filter(|_| is_changed) else {
+                return Ok(());
+            };
+            follower.is_changed = false;
+            let mut parts = self.capture(replica, positions.min.0).split(usize::MAX);
+            Cached {
+                v: VERSION,
+                next: follower.next,
+                last: follower.last,
+                base,
+                content: parts.pop().unwrap_or_default(),
+            }
+        };
+        let saved = replica
+            .cache
+            .save(&cached)
+            .and_then(|()| self.topics.save())
+            .and_then(|()| self.groups.save())
+            .and_then(|()| self.offsets.flush(now))
+            .and_then(|()| self.delay.flush(now));
+        if saved.is_err() {
+            replica.follower.lock().is_changed = true;
+        }
+        saved
+    }
+}
+
+impl Follower {
+    /// Goes past a message. Gives its change, if it is one that can be applied.
+    fn take(&mut self, entry: Entry) -> Result<Option<(u64, Record)>, Newer> {
+        let Entry { mark, record } = entry;
+        let record = match record {
+            Err(DecodeError::Newer(version)) => return Err(Newer(version)),
+            Ok(record) => Some((mark.physical, record)),
+            Err(error) => {
+                tracing::error!(offset = mark.offset, physical = mark.physical, %error, "a change of metadata cannot be read and is passed over");
+                None
+            }
+        };
+        self.next = mark.offset + 1;
+        self.last = Some(mark);
+        Ok(record)
+    }
+
+    /// Goes to `next` without what lies before. `false`: this is no way on.
+    fn pass(&mut self, next: i64) -> bool {
+        if next <= self.next {
+            return false;
+        }
+        tracing::error!(
+            from = self.next,
+            to = next,
+            "changes of metadata cannot be read any more and are passed over"
+        );
+        self.next = next;
+        self.is_changed = true;
+        true
+    }
+}
+
+/// What was done in memory alone.
+fn in_memory(done: Result<(), FileError>) {
+    if let Err(error) = done {
+        tracing::error!(%error, "metadata in memory was not changed");
+    }
+}

@@ -1,0 +1,188 @@
+//! What is kept over restarts: beside the log, or in the log alone.
+
+use std::fs;
+
+use rocket_store::{Aside, CutError, Retention};
+
+use super::*;
+
+/// Some of everything.
+fn fill(master: &Master) {
+    for topic in ["a", "b", "c"] {
+        master.put(topic).unwrap();
+    }
+    master.put_group("g");
+    master.metadata.topics.delete("c", NOW).unwrap();
+    commit(&master.metadata, "a", "g", 7);
+    master.metadata.delay.set(3, 9);
+    master.metadata.flush(NOW).unwrap();
+}
+
+#[test]
+fn the_log_alone_is_enough() {
+    let world = World::new();
+    let master = world.master();
+    fill(&master);
+    let expected = state(&master.metadata);
+    master.stop();
+    fs::remove_dir_all(world.dir.path().join("master")).unwrap();
+    let world = world.again();
+    let again = world.replica("master");
+    assert_eq!(state(&again), expected);
+    assert!(expected.hidden.contains_key("c"));
+}
+
+#[test]
+fn what_was_kept_is_used_and_goes_on_where_it_ends() {
+    let world = World::new();
+    let master = world.master();
+    fill(&master);
+    master.metadata.close(NOW).unwrap();
+    let kept = world.dir.path().join("kept");
+    copy_folder(&world.dir.path().join("master"), &kept);
+    master.put("later").unwrap();
+    let expected = state(&master.metadata);
+    master.stop();
+    let world = world.again();
+    // A mark that only the file has.
+    let path = kept.join("config/rocket-metadata.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let marked = text.replace(r#""delay":{"3":9}"#, r#""delay":{"3":9,"4":44}"#);
+    assert_ne!(text, marked);
+    fs::write(&path, marked).unwrap();
+    let again = world.replica("kept");
+    assert_eq!(again.delay.get(4), 44, "it was read");
+    assert!(again.topics.contains("later"));
+    again.delay.replace(expected.delay.clone());
+    assert_eq!(state(&again), expected);
+}
+
+#[test]
+fn apaches_files_are_written_too() {
+    let world = World::new();
+    let master = world.master();
+    fill(&master);
+    master.stop();
+    let alone = Metadata::open(
+        &world.dir.path().join("master"),
+        &BrokerConfig::default(),
+        NOW,
+    )
+    .unwrap();
+    assert!(alone.topics.contains("a") && alone.groups.contains("g"));
+    assert_eq!(alone.offsets.committed("a", "g", Q), Some(7));
+    assert_eq!(alone.delay.get(3), 9);
+}
+
+/// The log ends where it did before the last change; what was kept has that change.
+fn cut_behind_what_was_kept() -> World {
+    let world = World::new();
+    let master = world.master();
+    master.put("stays").unwrap();
+    let end = PhysicalOffset(world.end());
+    master.put("goes").unwrap();
+    master.stop();
+    let cut = world.store.cut(end, 2, Aside::Nothing);
+    assert!(matches!(cut, Err(CutError::NeedsRestart)));
+    // Left as it is: the next start cuts.
+    let _closed = world.store.close();
+    let World { dir, store, .. } = world;
+    drop(store);
+    let world = World::on(dir, config());
+    assert_eq!(world.end(), end.0);
+    world
+}
+
+#[test]
+fn what_was_kept_of_a_log_that_was_cut_is_thrown_away() {
+    let world = cut_behind_what_was_kept();
+    let again = world.replica("master");
+    assert!(again.topics.contains("stays") && !again.topics.contains("goes"));
+    let path = world.dir.path().join("master/config/rocket-metadata.json");
+    assert!(!path.exists(), "before anything is done with the log");
+    again.lead(NOW, PATIENCE).unwrap();
+    assert_eq!(state(&world.slave("late")), state(&again));
+}
+
+#[test]
+fn what_was_kept_is_not_taken_for_another_change_at_its_place() {
+    let world = cut_behind_what_was_kept();
+    let other = Arc::new(world.replica("other"));
+    let following = other.follow(Alarm::default()).unwrap();
+    other.lead(NOW, PATIENCE).unwrap();
+    let topic = (TopicName::parse("instead").unwrap(), TopicConfig::default());
+    other.topics.update([topic], NOW).unwrap();
+    let again = world.replica("master");
+    assert!(again.topics.contains("instead") && !again.topics.contains("goes"));
+    assert_eq!(state(&again), state(&other));
+    drop(following);
+}
+
+#[test]
+fn a_damaged_file_is_thrown_away() {
+    let world = World::new();
+    let master = world.master();
+    fill(&master);
+    let expected = state(&master.metadata);
+    master.stop();
+    let path = world.dir.path().join("master/config/rocket-metadata.json");
+    fs::write(&path, b"{").unwrap();
+    assert_eq!(state(&world.replica("master")), expected);
+}
+
+#[test]
+fn the_log_alone_is_enough_when_its_old_files_are_gone() {
+    let small = StoreConfig {
+        retention: Retention {
+            bytes_max: 200 << 10,
+            interval: Duration::from_millis(100),
+            ..StoreConfig::default().retention
+        },
+        checkpoint_interval: Duration::from_millis(100),
+        ..config()
+    };
+    let world = World::on(tempfile::tempdir().unwrap(), small.clone());
+    let master = world.master();
+    fill(&master);
+    let body = vec![b'x'; 4000];
+    let mut number = 0;
+    until(|| {
+        let positions = world.store.positions();
+        // Not more than what retention comes after.
+        if positions.appended.0 - positions.min.0 < 1 << 20 {
+            world.send("a", &body);
+            number += 1;
+            if number % 10 == 0 {
+                commit(&master.metadata, "b", "g", number);
+                master.metadata.flush(NOW).unwrap();
+            }
+        }
+        positions.min.0 > 300 << 10
+    });
+    master.put("last").unwrap();
+    master.metadata.flush(NOW).unwrap();
+    let first = world.range(rocket_protocol::name::system_topic::METADATA).0;
+    assert!(first > 5, "the first changes are gone");
+    let expected = state(&master.metadata);
+    master.stop();
+    fs::remove_dir_all(world.dir.path().join("master")).unwrap();
+    let world = world.again_with(small);
+    let again = world.replica("master");
+    let mut found = state(&again);
+    // What no message is left of need not be hidden.
+    found.hidden = expected.hidden.clone();
+    assert_eq!(found, expected);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
