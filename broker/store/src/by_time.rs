@@ -87,7 +87,7 @@ impl<C: Completion> Engine<C> {
             }
         }
         let head = file.segment.lease(offset - file.start, len)?;
-        let time = head.and_then(|head| crate::recovery::store_time(&head));
+        let time = head.and_then(|head| store_time(&head));
         Ok(time.map(UnixMillis))
     }
 
@@ -108,4 +108,22 @@ impl<C: Completion> Engine<C> {
         let range = self.queue_range(topic, queue_id)?;
         (range.min < range.max).then(|| self.store_time_at(topic, queue_id, range.min))?
     }
+}
+
+/// The store time in the head of a record that need not be whole.
+pub(crate) fn store_time(head: &[u8]) -> Option<i64> {
+    use rocket_protocol::SysFlag;
+    use rocket_protocol::message::record::{MAGIC_V1, MAGIC_V2, position};
+    let magic = i32::from_be_bytes(*head.get(4..)?.first_chunk()?);
+    let flag = SysFlag(i32::from_be_bytes(
+        *head.get(position::SYS_FLAG..)?.first_chunk()?,
+    ));
+    let v6 = flag.has(SysFlag::BORN_HOST_V6);
+    let at = if v6 {
+        position::STORE_TIMESTAMP_V6
+    } else {
+        position::STORE_TIMESTAMP_V4
+    };
+    let time = i64::from_be_bytes(*head.get(at..)?.first_chunk()?);
+    (matches!(magic, MAGIC_V1 | MAGIC_V2) && time > 0).then_some(time)
 }

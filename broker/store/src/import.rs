@@ -1,5 +1,8 @@
-//! Consume queues in Apache's form, which a store has that Apache's broker wrote, or an early version of ours: taken over
-//! once, when there are none of our own form.
+//! What a folder is opened from that Apache's broker wrote, or an early version of ours.
+//!
+//! Its consume queues are taken over once, when there are none of our own form. Where the log is to be read from they tell
+//! after a clean stop; after another one everything is taken from the file whose first record is older than Apache's
+//! checkpoint (`recoverAbnormally`).
 
 use std::io;
 
@@ -7,7 +10,11 @@ use rocket_mapped_file::Directory;
 use rocket_protocol::{QueueId, TopicName};
 
 use crate::apache_queue::{FOLDER, Reader};
+use crate::by_time::store_time;
+use crate::checkpoint;
+use crate::commit_log::CommitLog;
 use crate::deleted::Deleted;
+use crate::error::OpenError;
 use crate::queues::Queues;
 use crate::unit::Unit;
 
@@ -41,6 +48,21 @@ impl ApacheQueues {
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// From where the log is to be read.
+    pub(crate) fn log_start(
+        &self,
+        dir: &dyn Directory,
+        log: &CommitLog,
+        clean: bool,
+    ) -> Result<u64, OpenError> {
+        if clean {
+            let end = self.end(log.min());
+            end.map_err(OpenError::io("read", "consumequeue"))
+        } else {
+            start_after_crash(dir, log)
+        }
     }
 
     /// One behind the last message that any queue knows; `min` if none knows one.
@@ -111,4 +133,45 @@ fn last(queue: &Reader, end: u64) -> io::Result<Option<(u64, Unit)>> {
     };
     let unit = queue.get(index)?.filter(|unit| *unit != Unit::PADDING);
     Ok(unit.map(|unit| (index, unit)))
+}
+
+/// Removes queues in Apache's form, once our own are secured and so are our bounds: from here on they would only mislead.
+pub(crate) fn remove(dir: &dyn Directory) -> Result<(), OpenError> {
+    let entries = dir.list(FOLDER).map_err(OpenError::io("list", FOLDER))?;
+    if entries.is_empty() {
+        return Ok(());
+    }
+    dir.remove_folder(FOLDER)
+        .and_then(|()| dir.sync(""))
+        .map_err(OpenError::io("remove", FOLDER))
+}
+
+/// The newest file whose first record was stored before the time that Apache's checkpoint secures, or the first file.
+fn start_after_crash(dir: &dyn Directory, log: &CommitLog) -> Result<u64, OpenError> {
+    let Some(time) = checkpoint::apache_time(dir).map_err(OpenError::io("read", "checkpoint"))?
+    else {
+        return Ok(log.min());
+    };
+    for file in log.files().iter().rev() {
+        if first_store_time(log, file.start)?.is_some_and(|first| first <= time) {
+            return Ok(file.start);
+        }
+    }
+    Ok(log.min())
+}
+
+fn first_store_time(log: &CommitLog, start: u64) -> Result<Option<i64>, OpenError> {
+    let Some(file) = log.file_at(start) else {
+        return Ok(None);
+    };
+    let mut head = vec![
+        0;
+        usize::try_from(file.segment.len())
+            .unwrap_or(usize::MAX)
+            .min(128)
+    ];
+    file.segment
+        .read_at(0, &mut head)
+        .map_err(OpenError::io("read", &file.path()))?;
+    Ok(store_time(&head))
 }

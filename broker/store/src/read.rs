@@ -308,7 +308,7 @@ impl<C: Completion> Engine<C> {
         result.chunks = gather.into_chunks();
         let first = result.chunks.first();
         result.first_store_timestamp =
-            first.and_then(|bytes| crate::recovery::store_time(bytes).map(UnixMillis));
+            first.and_then(|bytes| crate::by_time::store_time(bytes).map(UnixMillis));
         result.status = if result.messages == 0 {
             GetStatus::MessageWasRemoving
         } else {

@@ -6,7 +6,7 @@
 //! is told and never cut. What follows from the log is believed up to its own secured position and built again from there.
 //!
 //! A folder without our checkpoint, and without anything else of ours to tell its bounds from ([`crate::lost`]), is
-//! Apache's: after a clean stop its queues tell what was dispatched; after another one everything is taken from the file whose first record is older than its checkpoint (`recoverAbnormally`).
+//! Apache's ([`crate::import`]). How the queues are opened, and where reading begins, is in [`queues`].
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,6 @@ use std::sync::Arc;
 use rocket_mapped_file::{Directory, SegmentOptions};
 use rocket_protocol::{PhysicalOffset, RecordView, TopicName, UnixMillis};
 
-use crate::agree::{Sample, agree, look_at};
 use crate::api::Clock;
 use crate::appender::{Appender, is_queued};
 use crate::carried::Carried;
@@ -27,25 +26,18 @@ use crate::deleted::Deleted;
 use crate::dispatcher::Dispatcher;
 use crate::engine::{ABORT, FLUSH_FAILED, Parts};
 use crate::error::{OpenError, RecoveryReport};
-use crate::import::ApacheQueues;
+use crate::import;
 use crate::index::apache::Sizes;
 use crate::index::{Index, Known};
 use crate::intent;
 use crate::lost;
 use crate::prepare::first_pace;
-use crate::queues::{Queues, Secured};
+use crate::queues::Queues;
 use crate::tail::{self, Followed};
 
-/// Where to begin.
-struct Start {
-    floor: u64,
-    dispatched: u64,
-    dispatched_time: i64,
-    confirm: u64,
-    rule: TailRule,
-    /// Bytes that retention removed before the queues had them for good: so many messages' offsets are skipped.
-    removed: u64,
-}
+use self::queues::{Files, Start, build_again, open_queues, secure_new};
+
+mod queues;
 
 pub(crate) fn recover(
     config: &StoreConfig,
@@ -120,7 +112,7 @@ pub(crate) fn recover(
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
     begin_run(&**dir, config, &mut checkpoint, bounds)?;
-    remove_apache_queues(&**dir)?;
+    import::remove(&**dir)?;
     log.set_ceiling(bounds.ceiling);
     let report = RecoveryReport {
         clean,
@@ -346,227 +338,6 @@ fn forget_unflushed(dir: &dyn Directory, log: &CommitLog, floor: u64) -> Result<
             .map_err(OpenError::io("read anew", &file.path()))?;
     }
     Ok(())
-}
-
-/// The queues as the files have them.
-struct Found {
-    queues: Queues,
-    /// No queue has a message at or behind this.
-    end: u64,
-    /// A table of them is to be written before anything is dispatched.
-    is_new: bool,
-}
-
-/// What queues are opened from.
-struct Files<'a> {
-    config: &'a StoreConfig,
-    dir: &'a Arc<dyn Directory>,
-    log: &'a CommitLog,
-    deleted: &'a Deleted,
-    carried: &'a Carried,
-}
-
-/// Opens the queues, in our form, or else in Apache's, or else none, and finds out where to begin.
-fn open_queues(
-    files: &Files<'_>,
-    bounds: Option<Bounds>,
-    clean: bool,
-) -> Result<(Start, Found), OpenError> {
-    let Files {
-        config,
-        dir,
-        log,
-        deleted,
-        carried,
-    } = *files;
-    let secured = bounds.map(|bounds| Secured {
-        log_min: log.min(),
-        dispatched: bounds.dispatched,
-    });
-    let (queues, known) = Queues::open(Arc::clone(dir), config.queue_log, secured, deleted)
-        .map_err(OpenError::io("open", "rocket/queues"))?;
-    let apache = ApacheQueues::open(&**dir, config.consume_queue_file_bytes)
-        .map_err(OpenError::io("open", "consumequeue"))?;
-    let mut start = choose_start(&**dir, log, &apache, bounds, clean)?;
-    if let Some(known) = known
-        && agree(&queues, log)?
-    {
-        start.removed = log.min().saturating_sub(known.covered);
-        start.dispatched = start.dispatched.min(known.covered).max(log.min());
-        let (end, is_new) = (known.upper, false);
-        return Ok((
-            start,
-            Found {
-                queues,
-                end,
-                is_new,
-            },
-        ));
-    }
-    let is_taken_over = known.is_none()
-        && !apache.is_empty()
-        && take_over(files, &queues, &apache, start.dispatched)?;
-    if !is_taken_over {
-        let of_apache = apache.next_offsets(start.dispatched);
-        carried
-            .keep(of_apache.map_err(OpenError::io("read", "consumequeue"))?)
-            .map_err(OpenError::io("write", "rocket/queue-offsets.json"))?;
-        build_again(files, &queues, &mut start)?;
-    }
-    let (end, is_new) = (start.dispatched, true);
-    Ok((
-        start,
-        Found {
-            queues,
-            end,
-            is_new,
-        },
-    ))
-}
-
-fn take_over(
-    files: &Files<'_>,
-    queues: &Queues,
-    apache: &ApacheQueues,
-    dispatched: u64,
-) -> Result<bool, OpenError> {
-    let log = files.log;
-    start_over(files, queues, dispatched)?;
-    let agrees = |topic: &TopicName, queue_id, index, unit| {
-        let place = (topic, queue_id, index);
-        Ok(look_at(log, unit, place) == Sample::Agrees)
-    };
-    apache
-        .move_to(queues, log.min(), dispatched, files.deleted, agrees)
-        .map_err(OpenError::io("read", "consumequeue"))
-}
-
-/// Removes the files of the queues and carries over which offsets they gave away.
-fn start_over(files: &Files<'_>, queues: &Queues, position: u64) -> Result<(), OpenError> {
-    let carried = files.carried.keep(queues.next_offsets());
-    carried.map_err(OpenError::io("write", "rocket/queue-offsets.json"))?;
-    queues
-        .reset(position)
-        .map_err(OpenError::io("make", "rocket/queues"))
-}
-
-/// All queues from the beginning of the log.
-fn build_again(files: &Files<'_>, queues: &Queues, start: &mut Start) -> Result<(), OpenError> {
-    let log = files.log;
-    if start.dispatched > log.min() {
-        tracing::warn!(from = log.min(), "building the queues again");
-        start.dispatched_time = 0;
-    }
-    start.dispatched = log.min();
-    start_over(files, queues, start.dispatched)
-}
-
-/// Our own are secured and so are our bounds: from here on queues in Apache's form would only mislead.
-fn remove_apache_queues(dir: &dyn Directory) -> Result<(), OpenError> {
-    let folder = crate::apache_queue::FOLDER;
-    let entries = dir.list(folder).map_err(OpenError::io("list", folder))?;
-    if entries.is_empty() {
-        return Ok(());
-    }
-    dir.remove_folder(folder)
-        .and_then(|()| dir.sync(""))
-        .map_err(OpenError::io("remove", folder))
-}
-
-/// Secures queues that were just made.
-fn secure_new(queues: &Queues, dispatched: u64, durable: u64) -> Result<(), OpenError> {
-    let due = queues
-        .begin_table_now(dispatched)
-        .map_err(OpenError::io("write", "rocket/queues"))?;
-    queues
-        .write_table(due)
-        .map_err(|(file, error)| OpenError::io("write", &file)(error))?;
-    queues
-        .commit_table(durable)
-        .map_err(OpenError::io("write", "rocket/queues"))
-}
-
-fn choose_start(
-    dir: &dyn Directory,
-    log: &CommitLog,
-    apache: &ApacheQueues,
-    bounds: Option<Bounds>,
-    clean: bool,
-) -> Result<Start, OpenError> {
-    let min = log.min();
-    if let Some(bounds) = bounds {
-        return Ok(Start {
-            floor: bounds.floor.max(min),
-            dispatched: bounds.dispatched.max(min),
-            dispatched_time: bounds.dispatched_time,
-            confirm: bounds.confirm,
-            rule: TailRule::Ours,
-            removed: 0,
-        });
-    }
-    let start = if clean {
-        apache
-            .end(min)
-            .map_err(OpenError::io("read", "consumequeue"))?
-    } else {
-        apache_start(dir, log)?
-    };
-    Ok(Start {
-        floor: start,
-        dispatched: start,
-        dispatched_time: 0,
-        confirm: 0,
-        rule: TailRule::Apache,
-        removed: 0,
-    })
-}
-
-/// The newest file whose first record was stored before the time that Apache's checkpoint secures, or the first file.
-fn apache_start(dir: &dyn Directory, log: &CommitLog) -> Result<u64, OpenError> {
-    let Some(time) = checkpoint::apache_time(dir).map_err(OpenError::io("read", "checkpoint"))?
-    else {
-        return Ok(log.min());
-    };
-    for file in log.files().iter().rev() {
-        if first_store_time(log, file.start)?.is_some_and(|first| first <= time) {
-            return Ok(file.start);
-        }
-    }
-    Ok(log.min())
-}
-
-fn first_store_time(log: &CommitLog, start: u64) -> Result<Option<i64>, OpenError> {
-    let Some(file) = log.file_at(start) else {
-        return Ok(None);
-    };
-    let mut head = vec![
-        0;
-        usize::try_from(file.segment.len())
-            .unwrap_or(usize::MAX)
-            .min(128)
-    ];
-    file.segment
-        .read_at(0, &mut head)
-        .map_err(OpenError::io("read", &file.path()))?;
-    Ok(store_time(&head))
-}
-
-/// The store time in the head of a record that need not be whole.
-pub(crate) fn store_time(head: &[u8]) -> Option<i64> {
-    use rocket_protocol::SysFlag;
-    use rocket_protocol::message::record::{MAGIC_V1, MAGIC_V2, position};
-    let magic = i32::from_be_bytes(*head.get(4..)?.first_chunk()?);
-    let flag = SysFlag(i32::from_be_bytes(
-        *head.get(position::SYS_FLAG..)?.first_chunk()?,
-    ));
-    let v6 = flag.has(SysFlag::BORN_HOST_V6);
-    let at = if v6 {
-        position::STORE_TIMESTAMP_V6
-    } else {
-        position::STORE_TIMESTAMP_V4
-    };
-    let time = i64::from_be_bytes(*head.get(at..)?.first_chunk()?);
-    (matches!(magic, MAGIC_V1 | MAGIC_V2) && time > 0).then_some(time)
 }
 
 fn raise_next(

@@ -8,10 +8,10 @@ use rocket_protocol::{PhysicalOffset, QueueId, TopicName, UnixMillis};
 
 use crate::api::{Completion, RemovalReason, Removed};
 use crate::appender::Role;
+use crate::by_time::store_time;
 use crate::commit_log::LogFile;
 use crate::engine::{Engine, Step};
 use crate::readers::{Needed, Reader};
-use crate::recovery::store_time;
 use crate::retention::{Candidate, Due, Scene, due, granted, is_forced};
 
 /// What one look decided.
