@@ -1,6 +1,7 @@
 //! Copies of a log: a master's engine, a slave's engine that follows it, and what must hold between them.
 //!
-//! - [`copying`]: what is handed out, taken and refused, and what a change of roles leaves.
+//! - [`copying`]: what is handed out, taken and refused.
+//! - [`roles`]: what a change of roles leaves.
 //! - [`hidden`]: what a broker hides, and what it keeps.
 //! - [`steps`]: a cut that a crash ends at each of its steps.
 //! - [`model`]: random copies, cuts, elections and crashes against the list of records.
@@ -8,6 +9,7 @@
 mod copying;
 mod hidden;
 mod model;
+mod roles;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -275,6 +277,22 @@ impl Node {
         };
         records.iter().filter(is_seen).filter_map(of).collect()
     }
+}
+
+/// A master with so many messages of 300 bytes and more in files of 4096.
+fn master_with(messages: u64) -> Node {
+    let master = Node::new(4096);
+    master.lead();
+    for number in 0..messages {
+        let size = usize::try_from(number % 7).unwrap() * 40;
+        master.send(number, u32::try_from(number).unwrap() % QUEUES, 200 + size);
+    }
+    master.confirm(master.end());
+    master
+}
+
+fn at(offset: u64) -> PhysicalOffset {
+    PhysicalOffset(offset)
 }
 
 fn number(view: &RecordView<'_>) -> u64 {

@@ -1,0 +1,286 @@
+//! What a change of roles leaves: who becomes master, who steps down, and a log whose end is cut off.
+
+use super::*;
+use crate::{Aside, CutError};
+
+#[test]
+fn who_becomes_master_gives_places_behind_all_records_and_times_that_do_not_fall() {
+    let master = master_with(30);
+    let records = master.records();
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1000);
+    // Of the last ones nothing is visible, and the clock is an hour behind.
+    slave.confirm(records[records.len() - 9].0);
+    slave.clock.0.store(NOON - 3_600_000, Ordering::Relaxed);
+    slave.role.leads.store(true, Ordering::Relaxed);
+    assert!(
+        matches!(
+            slave.append(100, 0, 10),
+            Err(PutStatus::ServiceNotAvailable(_))
+        ),
+        "the policy alone does not make a writer"
+    );
+    slave.engine.become_writer().unwrap();
+    for queue in 0..QUEUES {
+        slave.send(100 + u64::from(queue), queue, 10);
+    }
+    slave.confirm(slave.end());
+    slave.dispatch();
+    for queue in 0..QUEUES {
+        let number = 100 + u64::from(queue);
+        assert_eq!(slave.seen().get(&(queue, 10)), Some(&number));
+    }
+    assert_eq!(slave.seen().len(), 33);
+    let (_, last) = slave.records().pop().unwrap();
+    let (view, _) = RecordView::parse(&last).unwrap();
+    assert_eq!(view.store_timestamp(), UnixMillis(NOON));
+}
+
+#[test]
+fn offsets_that_a_cut_took_back_are_given_again() {
+    let master = master_with(6);
+    let (old, new) = (Node::new(4096), Node::new(4096));
+    for copy in [&old, &new] {
+        copy.copy(&master, master.end(), 1 << 20);
+    }
+    let start = master.end();
+    old.lead();
+    for number in 100..110 {
+        old.send(number, 0, 10);
+    }
+    old.follow();
+    new.lead();
+    new.send(200, 0, 10);
+    old.engine.cut(at(start), 2, Aside::Nothing).unwrap();
+    old.copy(&new, new.end(), 1 << 20);
+    old.lead();
+    old.send(201, 0, 10);
+    old.confirm(old.end());
+    old.dispatch();
+    let seen = old.seen();
+    let of_queue: Vec<u64> = seen
+        .range((0, 0)..(1, 0))
+        .map(|(_, number)| *number)
+        .collect();
+    assert_eq!(of_queue, [0, 3, 200, 201]);
+}
+
+#[test]
+fn offsets_of_messages_that_expired_are_not_given_again_when_a_cut_has_the_queues_built_again() {
+    let master = Node::new(4096);
+    master.lead();
+    for number in 0..40 {
+        let queue = if number < 3 || number == 38 { 2 } else { 0 };
+        master.send(number, queue, 300);
+    }
+    let to = master.records().iter().rev().nth(3).unwrap().0;
+    let mut slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1 << 20);
+    slave.confirm(slave.end());
+    slave.flush();
+    slave.dispatch();
+    let mut expires = config(4096);
+    expires.retention.bytes_max = 2 * 4096;
+    for is_cut in [false, true, false] {
+        if is_cut {
+            let error = slave.engine.cut(at(to), 2, Aside::Nothing).unwrap_err();
+            assert!(matches!(error, CutError::NeedsRestart), "{error}");
+        }
+        let dir = slave.dir.killed();
+        slave = Node::open(dir, expires.clone(), master.end()).unwrap().0;
+        slave.dispatch();
+        slave.engine.checkpoint_step();
+        slave.engine.retention_step();
+    }
+    assert!(slave.engine.positions().min.0 > 4096);
+    assert_eq!(slave.end(), to);
+    let places = slave.seen();
+    assert!(!places.keys().any(|(queue, _)| *queue == 2), "they expired");
+    let (&(_, last), _) = places.iter().next_back().unwrap();
+    slave.lead();
+    for (queue, next) in [(2, 3), (0, last + 1)] {
+        slave.send(100, queue, 0);
+        let (_, record) = slave.records().pop().unwrap();
+        let (view, _) = RecordView::parse(&record).unwrap();
+        assert_eq!((view.queue_id().0, view.queue_offset().0), (queue, next));
+    }
+}
+
+#[test]
+fn who_steps_down_leaves_nobody_waiting_and_takes_no_more() {
+    let master = master_with(2);
+    let before = master.end();
+    master.outcomes.lock().clear();
+    master.append(7, 0, 10).unwrap();
+    master.append(8, 0, 10).unwrap();
+    assert_eq!(master.end(), before, "not written yet");
+    master.role.leads.store(false, Ordering::Relaxed);
+    let quiet = master.engine.quiesce().unwrap();
+    assert!(
+        master.outcomes.lock().is_empty(),
+        "they wait to be committed"
+    );
+    let end = master.engine.step_down().unwrap();
+    assert!(quiet == end && end.0 == master.end() && end.0 > before);
+    let outcomes = std::mem::take(&mut *master.outcomes.lock());
+    assert_eq!(outcomes.len(), 2);
+    for outcome in outcomes {
+        assert_eq!(outcome.status, PutStatus::FlushSlaveTimeout);
+        assert!(outcome.appended.is_some(), "the outcome is unknown");
+    }
+    master.role.leads.store(true, Ordering::Relaxed);
+    let refused = master.append(9, 0, 10);
+    assert!(matches!(refused, Err(PutStatus::ServiceNotAvailable(_))));
+    master.confirm(master.end());
+    assert!(
+        master.outcomes.lock().is_empty(),
+        "nobody is answered twice"
+    );
+    master.engine.become_writer().unwrap();
+    master.send(9, 0, 10);
+}
+
+#[test]
+fn an_empty_copy_begins_where_the_master_does_without_a_restart() {
+    let master = master_with(40);
+    for begin in [8192, 4096 + 17] {
+        let records: Vec<Record> = master.records();
+        let begin = records
+            .iter()
+            .map(|(start, _)| *start)
+            .find(|start| *start >= begin);
+        let begin = begin.unwrap();
+        let slave = Node::new(9000);
+        slave.engine.checkpoint_step();
+        slave.engine.start_anew(at(begin), 2).unwrap();
+        let positions = slave.engine.positions();
+        assert_eq!((positions.min, positions.appended), (at(begin), at(begin)));
+        let reopened = Node::open(slave.dir.crashed(7), config(9000), begin)
+            .unwrap()
+            .0;
+        assert_eq!(reopened.engine.positions().min, at(begin));
+        for copy in [slave, reopened] {
+            copy.copy(&master, master.end(), 1000);
+            copy.flush();
+            copy.confirm(copy.end());
+            copy.dispatch();
+            copy.engine.checkpoint_step();
+            let held: Vec<Record> = records
+                .iter()
+                .filter(|(start, _)| *start >= begin)
+                .cloned()
+                .collect();
+            assert_eq!(copy.records(), held);
+            assert_eq!(copy.seen(), copy.to_be_seen(&held));
+            assert_eq!(copy.files()[0].0, begin);
+            assert_eq!(
+                copy.files()[1..],
+                master.files()[master.files().len() - copy.files().len() + 1..]
+            );
+            let again = Node::open(copy.dir.crashed(3), config(9000), copy.end())
+                .unwrap()
+                .0;
+            assert_eq!(again.records(), held);
+            assert_eq!(again.seen(), copy.to_be_seen(&held));
+        }
+    }
+}
+
+#[test]
+fn what_a_cut_takes_away_is_kept_aside_with_its_epoch_if_asked() {
+    let master = master_with(20);
+    let cut = master.records()[15].0;
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1 << 20);
+    let all: Vec<u8> = slave
+        .records()
+        .into_iter()
+        .flat_map(|(_, bytes)| bytes)
+        .collect();
+    let end = slave.end();
+    let kept = Aside::Kept { bytes_max: 1 << 20 };
+    slave.engine.cut(at(cut), 5, kept).unwrap();
+    let path = format!("quarantine/{:020}-{cut:020}-{end:020}", 5);
+    let aside = slave.dir.crashed(1).read(&path).unwrap().unwrap();
+    assert_eq!(aside, all[usize::try_from(cut).unwrap()..]);
+}
+
+#[test]
+fn a_log_is_cut_between_records_only() {
+    let master = master_with(5);
+    let second = master.records()[1].0;
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1 << 20);
+    slave
+        .engine
+        .cut(at(slave.end()), 2, Aside::Nothing)
+        .unwrap();
+    for wrong in [1, second - 1, second + 1, slave.end() - 1] {
+        let error = slave.engine.cut(at(wrong), 2, Aside::Nothing).unwrap_err();
+        assert!(
+            matches!(error, CutError::NotThere { .. }),
+            "{wrong}: {error}"
+        );
+    }
+    assert_eq!(slave.records(), master.records());
+    slave.engine.cut(at(second), 2, Aside::Nothing).unwrap();
+    assert_eq!(slave.records(), master.records()[..1]);
+}
+
+#[test]
+fn blocks_that_a_cut_changed_are_summed_anew_and_condemned_by_nothing_old() {
+    let master = master_with(24);
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1 << 20);
+    slave.flush();
+    let seal = |node: &Node| {
+        while node.engine.seal_step() == crate::Step::Worked {}
+        node.engine.scrub_step(1 << 20);
+    };
+    seal(&slave);
+    let start = master.records()[3].0;
+    let other = Node::new(4096);
+    other.copy(&master, start, 1 << 20);
+    other.lead();
+    for number in 100..130 {
+        other.send(number, 0, 70);
+    }
+    slave.engine.cut(at(start), 2, Aside::Nothing).unwrap();
+    slave.copy(&other, other.end(), 1 << 20);
+    for node in [
+        &slave,
+        &Node::open(slave.dir.killed(), config(4096), 0).unwrap().0,
+    ] {
+        node.flush();
+        seal(node);
+        node.clock.0.fetch_add(7_200_000, Ordering::Relaxed);
+        seal(node);
+        assert_eq!(node.engine.damage(), []);
+        assert_eq!(node.records(), other.records());
+    }
+}
+
+#[test]
+fn a_flush_in_flight_and_late_steps_of_the_house_do_not_bring_back_what_was_cut() {
+    let master = master_with(24);
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1 << 20);
+    let job = slave.engine.flush_begin(1).unwrap();
+    let start = master.records()[3].0;
+    slave.engine.cut(at(start), 2, Aside::Nothing).unwrap();
+    let result = job.run();
+    slave.engine.flush_end(&job, result);
+    slave.engine.prepare_step();
+    slave.engine.ceiling_step();
+    slave.engine.mark_step();
+    slave.engine.checkpoint_step();
+    assert!(slave.engine.positions().durable.0 <= start);
+    for dir in [slave.dir.killed(), slave.dir.crashed(5)] {
+        let again = Node::open(dir, config(4096), 0).unwrap().0;
+        let records = again.records();
+        assert_eq!(records, master.records()[..records.len()]);
+        assert!(records.len() <= 3 && again.engine.damage().is_empty());
+    }
+    slave.copy(&master, master.end(), 1 << 20);
+    assert_eq!(slave.records(), master.records());
+}
