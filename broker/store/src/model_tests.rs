@@ -5,11 +5,14 @@
 //! answer said; what a consumer once saw at an offset is still there or was removed by retention; queues are dense; no
 //! message is there twice, or at all when its sender was told that it was not appended; keys are found.
 //!
-//! What changes when the disk also rots is in [`rot`].
+//! Here is the world that is played with; what must hold of it is in [`check`], who plays in [`search`], and what changes
+//! when the disk also rots in [`rot`].
 //!
 //! `ROCKET_STORE_CASES` sets the number of cases, `ROCKET_STORE_SEED` which ones.
 
+mod check;
 mod rot;
+mod search;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,17 +20,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 
+pub(crate) use self::search::{cases, rng};
+
 use self::rot::Rot;
-use crate::mutant::{self, Mutant};
 use crate::test_support::message_with;
 use crate::{
-    Clock, CommitPolicy, Completion, Ends, Engine, Flush, FlushJob, GetStatus, Health, LocalEnds,
-    LocalPolicy, NoEvents, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Refused,
-    StoreConfig,
+    Clock, CommitPolicy, Completion, Engine, Flush, FlushJob, GetStatus, Health, LocalPolicy,
+    NoEvents, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Refused, StoreConfig,
 };
 
 const TOPIC: &str = "orders";
@@ -107,23 +109,6 @@ struct Time(AtomicI64);
 impl Clock for Time {
     fn now(&self) -> UnixMillis {
         UnixMillis(self.0.load(Ordering::Relaxed))
-    }
-}
-
-/// Answers before the flush: what a broken store would do.
-struct AnswersEarly;
-
-impl CommitPolicy for AnswersEarly {
-    fn ends(&self, local: LocalEnds) -> Ends {
-        Ends {
-            committed: local.durable,
-            answered: local.appended,
-            visible: local.durable,
-        }
-    }
-
-    fn may_append(&self) -> Result<(), PutStatus> {
-        Ok(())
     }
 }
 
@@ -409,339 +394,4 @@ impl World {
         self.open();
         self.look();
     }
-
-    fn take_unknown(&mut self) {
-        self.answered += self.outcomes.lock().drain(..).count() as u64;
-        assert_eq!(self.taken, self.answered, "every append is answered once");
-    }
-
-    fn take_outcomes(&mut self) {
-        for (sent, outcome) in std::mem::take(&mut *self.outcomes.lock()) {
-            self.answered += 1;
-            match (outcome.status, outcome.appended) {
-                (PutStatus::Ok, Some(_)) if sent.first < self.deleted => {}
-                (PutStatus::Ok, Some(appended)) if sent.is_kept && sent.is_queued => {
-                    let of_one = [appended.physical_offset];
-                    let starts = match &appended.physical_offsets[..] {
-                        [] => &of_one[..],
-                        many => many,
-                    };
-                    // Records of one append are of about one length.
-                    let len = appended.len / u64::from(appended.count);
-                    for (number, start) in (sent.first..).zip(starts) {
-                        self.places.lock().insert(number, (start.0, start.0 + len));
-                    }
-                    for index in 0..u64::from(appended.count) {
-                        let key = (sent.queue, appended.queue_offset.0 + index);
-                        let before = self.promised.insert(key, sent.first + index);
-                        assert!(
-                            before.is_none_or(|before| self.may_be_given_again(before)),
-                            "an offset is promised once"
-                        );
-                    }
-                }
-                (PutStatus::Ok | PutStatus::FlushDiskTimeout, Some(_)) => {}
-                (PutStatus::ServiceNotAvailable(_), None) => drop(self.refused.insert(sent.first)),
-                other => panic!("unexpected answer {other:?}"),
-            }
-        }
-    }
-
-    /// Reads everything and compares.
-    fn look(&mut self) {
-        if !self.rotten.is_empty() {
-            self.look_at_rotten();
-            return;
-        }
-        let topic = TopicName::parse(TOPIC).unwrap();
-        let mut everywhere = HashSet::new();
-        for queue in 0..QUEUES {
-            let Some(range) = self.engine().queue_range(&topic, QueueId(queue)) else {
-                let is_promised = self.promised.keys().any(|(of, _)| *of == queue);
-                assert!(!is_promised || !self.jobs_done(), "queue {queue} is gone");
-                continue;
-            };
-            let mut found = BTreeMap::new();
-            let mut next = i64::try_from(range.min.0).unwrap();
-            let end = i64::try_from(range.max.0).unwrap();
-            while next < end {
-                let limits = ReadLimits {
-                    messages_max: 3,
-                    bytes_max: 4000,
-                };
-                let result = self
-                    .engine()
-                    .get(&topic, QueueId(queue), next, limits, &|_, _| true);
-                assert_eq!(
-                    result.status,
-                    GetStatus::Found,
-                    "queue {queue} at {next} of {range:?}"
-                );
-                for chunk in &result.chunks {
-                    let mut rest = &chunk[..];
-                    while !rest.is_empty() {
-                        let (view, len) = RecordView::parse(rest).unwrap();
-                        assert_eq!(view.queue_offset().to_wire(), next, "dense");
-                        let number: u64 = std::str::from_utf8(&view.body()[..8])
-                            .unwrap()
-                            .parse()
-                            .unwrap();
-                        assert!(everywhere.insert(number), "message {number} is there twice");
-                        assert!(number >= self.deleted, "message {number} was deleted");
-                        assert!(
-                            !self.refused.contains(&number),
-                            "message {number} was refused"
-                        );
-                        found.insert((queue, view.queue_offset().0), number);
-                        self.note_place(number, &view, len);
-                        self.look_up(&topic, number);
-                        next += 1;
-                        rest = &rest[len..];
-                    }
-                }
-            }
-            for map in [&mut self.promised, &mut self.seen] {
-                map.retain(|&(of, offset), _| of != queue || offset >= range.min.0);
-            }
-            for (key, number) in self.seen.iter().filter(|(key, _)| key.0 == queue) {
-                assert_eq!(
-                    found.get(key),
-                    Some(number),
-                    "what was seen at {key:?} stays"
-                );
-            }
-            let visible = |key: &(u32, u64)| self.jobs_done() || key.1 < range.max.0;
-            for (key, number) in self.promised.iter().filter(|(key, _)| key.0 == queue) {
-                if visible(key) {
-                    assert_eq!(
-                        found.get(key),
-                        Some(number),
-                        "what was answered at {key:?} is there"
-                    );
-                }
-            }
-            self.seen.extend(found);
-        }
-    }
-
-    fn note_place(&self, number: u64, view: &RecordView<'_>, len: usize) {
-        let from = view.physical_offset().0;
-        self.places.lock().insert(number, (from, from + len as u64));
-    }
-
-    /// Looks a message up by its key. A write that failed in the middle may leave the index short until the next start.
-    fn look_up(&self, topic: &TopicName, number: u64) {
-        let key = format!("k{number}");
-        let (begin, end) = (UnixMillis(0), UnixMillis(i64::MAX));
-        let found = self
-            .engine()
-            .query(topic, &key, 5, begin, end)
-            .records
-            .len();
-        let is_failed = matches!(self.engine().health(), Health::ReadOnly { .. });
-        assert!(
-            found == 1 || is_failed && found == 0,
-            "key {key} is found {found} times"
-        );
-    }
-
-    /// Whether everything visible is dispatched, so that what was answered must be readable.
-    fn jobs_done(&self) -> bool {
-        let positions = self.engine().positions();
-        positions.dispatched == positions.committed
-    }
-}
-
-pub(crate) fn cases() -> u32 {
-    setting("ROCKET_STORE_CASES").unwrap_or(300)
-}
-
-pub(crate) fn rng() -> TestRng {
-    let Some(seed) = setting("ROCKET_STORE_SEED") else {
-        return TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    };
-    let mut bytes = [0; 32];
-    bytes[..4].copy_from_slice(&seed.to_be_bytes());
-    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
-}
-
-fn setting(name: &str) -> Option<u32> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the number of cases and the seed are for whoever runs the tests to choose"
-    )]
-    let text = std::env::var(name).ok();
-    text.and_then(|text| text.parse().ok())
-}
-
-fn play(flush: Flush, policy: &Arc<dyn CommitPolicy>, ops: &[Op]) {
-    let mut world = World::new(flush, Arc::clone(policy));
-    for &op in ops {
-        world.run(op);
-    }
-    world.run(Op::Lose {
-        seed: ops.len() as u64,
-    });
-    world.run(Op::Close);
-}
-
-fn search(
-    flush: Flush,
-    policy: &Arc<dyn CommitPolicy>,
-    cases: u32,
-) -> Result<(), TestError<Vec<Op>>> {
-    search_among(op(), flush, policy, cases)
-}
-
-fn search_among(
-    op: impl Strategy<Value = Op>,
-    flush: Flush,
-    policy: &Arc<dyn CommitPolicy>,
-    cases: u32,
-) -> Result<(), TestError<Vec<Op>>> {
-    let config = Config {
-        cases,
-        failure_persistence: None,
-        max_shrink_iters: 2000,
-        ..Config::default()
-    };
-    let mut runner = TestRunner::new_with_rng(config, rng());
-    runner.run(&prop::collection::vec(op, 1..80), |ops| {
-        play(flush, policy, &ops);
-        Ok(())
-    })
-}
-
-#[test]
-fn the_store_keeps_its_promises_with_sync_flush() {
-    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
-    if let Err(error) = search(Flush::Sync, &policy, cases()) {
-        panic!("{error}");
-    }
-}
-
-#[test]
-fn the_store_stays_whole_with_async_flush() {
-    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy {
-        flush: Flush::Async,
-    });
-    if let Err(error) = search(Flush::Async, &policy, cases()) {
-        panic!("{error}");
-    }
-}
-
-/// Found by the search: retention took a file of the log, and with the power went the journal's last frame, which alone knew
-/// of its messages. The gap in the queue's offsets was taken for damage.
-#[test]
-fn messages_that_went_before_the_queues_had_them_for_good_leave_no_damage() {
-    let send = |size, count| Op::Send {
-        queue: 0,
-        size,
-        count,
-        promise: false,
-        prepared: false,
-    };
-    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy {
-        flush: Flush::Async,
-    });
-    let ops = [
-        send(455, 1),
-        send(1444, 2),
-        Op::Write,
-        send(63, 2),
-        Op::Write,
-        Op::Kill,
-        Op::Secure,
-        send(1179, 2),
-        send(524, 2),
-        Op::Write,
-        Op::Flush,
-        Op::Dispatch,
-        send(0, 1),
-        Op::Write,
-        Op::FlushBegin,
-        Op::Dispatch,
-        Op::Retain { hours: 34 },
-        Op::Retain { hours: 68 },
-    ];
-    for seed in 0..20 {
-        let mut world = World::new(Flush::Async, Arc::clone(&policy));
-        for op in ops {
-            world.run(op);
-        }
-        assert!(world.engine().positions().min.0 > 0, "a file is gone");
-        world.run(Op::Lose { seed });
-    }
-}
-
-/// Found by the search: a start took a tail of the index without keys for nothing and wrote over it. A crash meanwhile left a
-/// gap that was not there before.
-#[test]
-fn a_tail_of_the_index_without_keys_is_kept_too() {
-    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
-    let send = |size, count| Op::Send {
-        queue: 0,
-        size,
-        count,
-        promise: false,
-        prepared: false,
-    };
-    let mut ops = vec![
-        send(628, 2),
-        Op::Delete,
-        Op::Close,
-        send(0, 1),
-        send(697, 3),
-    ];
-    ops.extend([send(0, 1); 4]);
-    ops.extend([
-        Op::Write,
-        Op::Lose {
-            seed: 6_635_096_503_218_805_865,
-        },
-        Op::FailFlush { at: 1, seed: 0 },
-        send(0, 1),
-        Op::Close,
-        Op::ShortWrite {
-            at: 2,
-            seed: 797_350_183_425,
-        },
-        Op::Close,
-    ]);
-    play(Flush::Sync, &policy, &ops);
-}
-
-#[test]
-fn the_model_catches_a_store_that_answers_before_the_flush() {
-    assert!(
-        quietly(|| search(
-            Flush::Sync,
-            &(Arc::new(AnswersEarly) as Arc<dyn CommitPolicy>),
-            500
-        ))
-        .is_err()
-    );
-}
-
-#[test]
-fn the_model_catches_a_recovery_that_leaves_the_torn_tail() {
-    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
-    let found = mutant::with(Some(Mutant::TailNotZeroed), || {
-        quietly(|| search(Flush::Sync, &policy, 3000))
-    });
-    assert!(found.is_err());
-}
-
-#[test]
-fn the_model_catches_a_floor_that_is_too_high() {
-    let policy: Arc<dyn CommitPolicy> = Arc::new(LocalPolicy { flush: Flush::Sync });
-    let found = mutant::with(Some(Mutant::FloorTooHigh), || {
-        quietly(|| search(Flush::Sync, &policy, 3000))
-    });
-    assert!(found.is_err());
-}
-
-/// The panics of a search that is expected to find something are no news.
-fn quietly<T>(body: impl FnOnce() -> T) -> T {
-    body()
 }

@@ -9,6 +9,7 @@
 
 use rocket_mapped_file::Directory as _;
 
+use super::search::search_among;
 use super::*;
 use crate::OpenError;
 use crate::checkpoint::Checkpoint;
