@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Builders of messages, for the tests here and those of `tests/all`.
 
 use bytes::Bytes;
 use rocket_protocol::message::record::body_crc;

@@ -14,7 +14,7 @@ use rocket_store::{
 };
 
 use crate::opening::{SEGMENT, fill, open, try_open};
-use crate::support::{Tell, clock, message, small, topic};
+use crate::support::{Tell, clock, message, message_of, small, topic};
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
@@ -26,7 +26,7 @@ const EDQUOT: i32 = 122;
 
 fn send(engine: &Engine<Tell>) -> Result<Receiver<PutOutcome>, PutStatus> {
     let (tell, told) = channel();
-    let message = message("t", 0, vec![b'x'; 1000], "");
+    let message = message_of("t", 0, 1000);
     engine
         .append(&[message.as_ref()], Promise::Kept, Tell(tell))
         .map_err(|refused: Refused<Tell>| refused.into_parts().1)?;

@@ -8,7 +8,7 @@ use rocket_store::{
     Engine, Flush, LocalPolicy, NoEvents, Preallocate, Promise, PutStatus, StoreConfig,
 };
 
-use crate::support::{Tell, clock, message, small};
+use crate::support::{Tell, clock, message_of, small};
 
 const MIB: u64 = 1 << 20;
 
@@ -32,7 +32,7 @@ fn open(dir: &MemoryDirectory, segment_bytes: u64, preallocate: Preallocate) -> 
 
 fn send(engine: &Engine<Tell>, body: usize) {
     let (tell, told) = channel();
-    let message = message("t", 0, vec![b'x'; body], "");
+    let message = message_of("t", 0, body);
     engine
         .append(&[message.as_ref()], Promise::Kept, Tell(tell))
         .map_err(|_| "refused")
@@ -83,7 +83,7 @@ fn where_zeros_were_written_whole_pages_are_written() {
         let engine = open(&dir, MIB, preallocate);
         let mut end = 0;
         for body in [1000, 700, 3000, 9000, 100] {
-            let message = message("t", 0, vec![b'x'; body], "");
+            let message = message_of("t", 0, body);
             let (tell, _told) = channel();
             let taken = engine.append(&[message.as_ref()], Promise::Kept, Tell(tell));
             assert!(taken.is_ok());

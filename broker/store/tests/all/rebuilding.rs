@@ -12,7 +12,7 @@ use rocket_store::{
     Engine, Flush, LocalPolicy, NoEvents, OpenError, Promise, Retention, Step, StoreConfig,
 };
 
-use crate::support::{Tell, TestClock, clock, message, small, topic};
+use crate::support::{Tell, TestClock, clock, message_of, small, topic};
 
 const SEGMENT: u64 = 64 << 10;
 const T0: i64 = 1_800_000_000_000;
@@ -64,7 +64,7 @@ fn send(engine: &Engine<Tell>, message: &Message) -> u64 {
 }
 
 fn send_to(engine: &Engine<Tell>, queue: u32) -> u64 {
-    send(engine, &message("t", queue, vec![b'x'; 1000], ""))
+    send(engine, &message_of("t", queue, 1000))
 }
 
 /// Where the queue ends.
@@ -175,7 +175,7 @@ fn messages_in_the_place_of_deleted_ones_that_a_crash_took_are_not_deleted() {
         let engine = open(&dir);
         send_to(&engine, 0);
         let (tell, _told) = channel();
-        let lost = message("t", 0, vec![b'x'; 9000], "");
+        let lost = message_of("t", 0, 9000);
         let taken = engine.append(&[lost.as_ref()], Promise::Kept, Tell(tell));
         assert!(taken.is_ok());
         engine.write_step();
@@ -254,7 +254,7 @@ fn a_lowered_limit_of_size_stops_nothing_that_was_taken_before() {
         ..config()
     };
     let engine = try_open(&dir, &clock(T0), limit(4 << 20)).unwrap();
-    let large = message("t", 0, vec![b'x'; 3 << 20], "");
+    let large = message_of("t", 0, 3 << 20);
     let (tell, _told) = channel();
     let taken = engine.append(&[large.as_ref()], Promise::Kept, Tell(tell));
     assert!(taken.is_ok());

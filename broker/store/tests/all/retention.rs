@@ -17,7 +17,7 @@ use rocket_store::{
     Watermarks,
 };
 
-use crate::support::{Tell, TestClock, clock, message, topic};
+use crate::support::{Tell, TestClock, clock, message_of, topic};
 
 const T0: i64 = 1_800_000_000_000;
 const HOUR: i64 = 3_600_000;
@@ -146,7 +146,7 @@ impl World {
     /// `false`: refused because the disk is full.
     fn send(&mut self, queue: u32, body: usize) -> bool {
         let (tell, told) = channel();
-        let message = message("t", queue, vec![b'x'; body], "");
+        let message = message_of("t", queue, body);
         match self
             .engine
             .append(&[message.as_ref()], Promise::Kept, Tell(tell))

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use bytes::Bytes;
-use rocket_protocol::message::record::body_crc;
-use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
+use rocket_protocol::{Message, QueueId, RecordView, TopicName, UnixMillis};
 use rocket_store::{
     Clock, Completion, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, QueueLogConfig,
     ReadLimits, Store, StoreConfig,
 };
+
+/// The builders of messages are those of the tests within the package.
+#[path = "../../src/test_support.rs"]
+mod test_support;
+pub(crate) use self::test_support::{message as message_of, message_with as message};
 
 /// A clock that a test sets.
 pub(crate) struct TestClock(pub(crate) AtomicI64);
@@ -40,29 +44,6 @@ impl Completion for Tell {
 
 pub(crate) fn topic(name: &str) -> TopicName {
     TopicName::parse(name).unwrap()
-}
-
-pub(crate) fn message(
-    topic_name: &str,
-    queue_id: u32,
-    body: impl Into<Bytes>,
-    properties: &str,
-) -> Message {
-    let body = body.into();
-    Message {
-        topic: topic(topic_name),
-        queue_id: QueueId(queue_id),
-        flag: 0,
-        sys_flag: SysFlag(0),
-        born_timestamp: UnixMillis(1),
-        born_host: "127.0.0.1:1".parse().unwrap(),
-        store_host: "127.0.0.1:2".parse().unwrap(),
-        reconsume_times: 0,
-        prepared_transaction_offset: 0,
-        body_crc: body_crc(&body),
-        body,
-        properties: Bytes::copy_from_slice(properties.as_bytes()),
-    }
 }
 
 /// Settings with small files.
