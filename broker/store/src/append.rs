@@ -43,17 +43,15 @@ impl<C: Completion> Engine<C> {
             Err(status) => return Err(Refused::Status(completion, status)),
         };
         let now = self.clock.now();
-        // By a clock that nobody sets: a jump must not answer everybody "unknown".
-        let deadline = self
-            .clock
-            .elapsed()
-            .saturating_add(self.config.promise_timeout);
         let mut appender = self.appender.lock();
         // Asked under the lock: who takes it after the policy began to refuse knows that nothing more is appended.
         let may = self.policy.may_append();
         if let Err(status) = may.and_then(|()| appender.may_place()) {
             return Err(Refused::Status(completion, status));
         }
+        // By a clock that nobody sets: a jump must not answer everybody "unknown".
+        let elapsed = appender.elapsed_at(now, || self.clock.elapsed());
+        let deadline = elapsed.saturating_add(self.config.promise_timeout);
         // Held while the messages get their place: whoever closes the store or sees a write fail takes everyone out under
         // this lock, and nobody's records may get into a batch after that.
         let mut waiters = self.waiters.lock();

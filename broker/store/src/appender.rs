@@ -6,6 +6,7 @@
 //! the log, so that a search by time works after a clock was set back.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use rocket_protocol::message::record::BLANK_HEAD_BYTES;
 use rocket_protocol::message::{MessageRef, TransactionState, write_blank};
@@ -85,6 +86,8 @@ pub(crate) struct Appender {
     /// Keep the next queue offsets, those of placed messages included.
     queues: Queues,
     timestamp: UnixMillis,
+    /// A time of the clock on the wall, and of the one that nobody sets.
+    clocks: Option<(UnixMillis, Duration)>,
     filling: Batch,
 }
 
@@ -99,6 +102,7 @@ impl Appender {
             file_start: end,
             queues,
             timestamp,
+            clocks: None,
             filling: Batch::default(),
         }
     }
@@ -124,6 +128,19 @@ impl Appender {
     /// Who appends.
     pub(crate) fn role(&self) -> Role {
         self.role
+    }
+
+    /// What the clock that nobody sets says when the one on the wall says `now`. It is read once for each millisecond of that
+    /// one, and not for each append.
+    pub(crate) fn elapsed_at(
+        &mut self,
+        now: UnixMillis,
+        read: impl FnOnce() -> Duration,
+    ) -> Duration {
+        match self.clocks {
+            Some((at, elapsed)) if at == now => elapsed,
+            _ => self.clocks.insert((now, read())).1,
+        }
     }
 
     /// Whether messages may get a place.
@@ -329,6 +346,21 @@ mod tests {
             })
             .collect();
         assert_eq!(offsets, [0, 0, 1]);
+    }
+
+    #[test]
+    fn the_second_clock_is_read_once_a_millisecond_whichever_way_the_first_one_goes() {
+        let mut appender = appender();
+        let mut reads = 0;
+        let mut elapsed = |now| {
+            let read = || {
+                reads += 1;
+                Duration::from_millis(reads)
+            };
+            appender.elapsed_at(UnixMillis(now), read).as_millis()
+        };
+        let all = [7, 7, 8, 8, 3, 3, 7].map(&mut elapsed);
+        assert_eq!(all, [1, 1, 2, 2, 3, 3, 4]);
     }
 
     #[test]
