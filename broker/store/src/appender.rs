@@ -216,11 +216,11 @@ impl Appender {
         file_len: impl Fn(u64) -> u64,
     ) -> Appended {
         self.timestamp = self.timestamp.max(now);
-        let queue = messages
-            .first()
-            .filter(|first| is_queued(first.sys_flag))
-            .map(|first| self.queues.get_or_make(first.topic, first.queue_id));
-        let first_queue_offset = queue.as_ref().map_or(0, |queue| queue.next_offset());
+        let queued = messages.first().filter(|first| is_queued(first.sys_flag));
+        let first_queue_offset = queued.map_or(0, |first| {
+            let count = messages.len() as u64;
+            self.queues.give_offsets(first.topic, first.queue_id, count)
+        });
         let mut appended = Appended {
             physical_offset: PhysicalOffset(self.end),
             queue_offset: QueueOffset(first_queue_offset),
@@ -244,7 +244,7 @@ impl Appender {
                 &mut self.filling.bytes,
             );
             self.extend_piece(from);
-            if queue.is_some() {
+            if queued.is_some() {
                 queue_offset += 1;
             }
             if index == 0 {
@@ -254,9 +254,6 @@ impl Appender {
                 appended.physical_offsets.push(physical_offset);
             }
             appended.len += self.end - physical_offset.0;
-        }
-        if let Some(queue) = queue {
-            queue.raise_next(queue_offset);
         }
         self.filling.messages += messages.len() as u64;
         self.appends += 1;

@@ -10,11 +10,12 @@ use rocket_protocol::message::hash::IndexPrefix;
 use rocket_protocol::{RecordError, RecordView};
 
 use crate::api::{Arrival, Completion, Damaged};
+use crate::appender::is_queued;
 use crate::commit_log::{LogFile, TailRule};
 use crate::dispatch::{keys_of, unit_of};
 use crate::engine::{Engine, Step};
 use crate::index::{Index, Live};
-use crate::places::Places;
+use crate::queues::{Queue, TOGETHER};
 use crate::room::Writer;
 use crate::sound::Unsound;
 use crate::tail;
@@ -32,8 +33,6 @@ pub(crate) struct Dispatcher {
     pub(crate) time: i64,
     /// Bytes of the record at `position`, where that is larger than a step looks at.
     need: usize,
-    /// To be cleared when a queue ends.
-    pub(crate) places: Places,
     /// Empty between steps.
     arrivals: Vec<Arrival>,
     /// Memory for those of the next steps: while one thread still tells, another one may dispatch.
@@ -47,7 +46,6 @@ impl Dispatcher {
             position,
             time,
             need: 0,
-            places: Places::new(),
             arrivals: Vec::new(),
             spare: Vec::new(),
         }
@@ -175,14 +173,15 @@ impl<C: Completion> Engine<C> {
         bytes: &[u8],
     ) -> Option<usize> {
         let mut index = self.index.as_ref().map(Index::lock);
+        let mut views = [None; TOGETHER];
         let mut done = 0;
         while done < STEP_BYTES && dispatcher.arrivals.len() < STEP_RECORDS {
-            match RecordView::parse_trusting(bytes.get(done..).unwrap_or_default()) {
-                Ok((view, len)) => {
-                    let result = self.dispatch_record(dispatcher, index.as_mut(), &view);
-                    self.derived(Writer::Queues, result);
-                    done += len;
-                }
+            let read = read_together(bytes.get(done..).unwrap_or_default(), &mut views);
+            done += read.bytes;
+            let views = views.get(..read.records).unwrap_or(&views);
+            self.dispatch_together(&mut dispatcher.arrivals, index.as_mut(), views);
+            match read.behind {
+                Ok(()) => {}
                 Err(RecordError::Blank { .. }) => return None,
                 // The visible end lies within a record: the rest comes later.
                 Err(RecordError::Torn { need, .. }) => {
@@ -203,40 +202,73 @@ impl<C: Completion> Engine<C> {
         Some(done)
     }
 
+    /// Dispatches records whose queues are looked for at once.
+    fn dispatch_together(
+        &self,
+        arrivals: &mut Vec<Arrival>,
+        mut index: Option<&mut MutexGuard<'_, Live>>,
+        views: &[Option<RecordView<'_>>],
+    ) {
+        let mut wanted = [None; TOGETHER];
+        for (view, wanted) in views.iter().flatten().zip(&mut wanted) {
+            if is_queued(view.sys_flag()) && !self.is_deleted(view) {
+                *wanted = Some((view.topic(), view.queue_id()));
+            }
+        }
+        let wanted = wanted.get(..views.len()).unwrap_or(&wanted);
+        let failed = self.queues.with_all(wanted, |queues| {
+            let mut failed = Vec::new();
+            for (view, queue) in views.iter().flatten().zip(queues) {
+                let index = index.as_deref_mut();
+                if let Err(error) = self.dispatch_record(arrivals, index, view, *queue) {
+                    failed.push(error);
+                }
+            }
+            failed
+        });
+        for error in failed {
+            self.derived(Writer::Queues, Err(error));
+        }
+    }
+
+    /// Whether a record belongs to an earlier life of its topic.
+    fn is_deleted(&self, view: &RecordView<'_>) -> bool {
+        self.deleted.covers(view.topic(), view.physical_offset().0)
+    }
+
     fn dispatch_record(
         &self,
-        dispatcher: &mut Dispatcher,
+        arrivals: &mut Vec<Arrival>,
         index: Option<&mut MutexGuard<'_, Live>>,
         view: &RecordView<'_>,
+        queue: Option<&Queue>,
     ) -> io::Result<()> {
-        let offset = view.physical_offset().0;
-        if self.deleted.covers(view.topic(), offset) {
+        if self.is_deleted(view) {
             return Ok(());
         }
+        let offset = view.physical_offset().0;
         let facts = RecordFacts::read(view.properties());
-        let mut result = Ok(());
-        let prefix = match unit_of(view, &facts, &self.config.delay_levels_ms) {
-            Some(unit) => {
-                let places = &mut dispatcher.places;
-                let Ok(place) = places.find(&self.queues, view.topic(), view.queue_id()) else {
-                    tracing::warn!(
-                        topic = view.topic(),
-                        offset,
-                        "a record's topic is none; it gets no queue"
-                    );
-                    return Ok(());
-                };
-                result = place.queue.put(view.queue_offset().0, unit);
-                dispatcher.arrivals.push(Arrival {
-                    topic: place.topic.clone(),
+        let unit = unit_of(view, &facts, &self.config.delay_levels_ms);
+        let (prefix, result) = match (unit, queue) {
+            (Some(unit), Some(queue)) => {
+                arrivals.push(Arrival {
+                    topic: queue.topic().clone(),
                     queue_id: view.queue_id(),
                     queue_offset: view.queue_offset(),
                     tags_code: unit.tags_code,
                     store_timestamp: view.store_timestamp(),
                 });
-                place.prefix
+                (queue.prefix(), queue.put(view.queue_offset().0, unit))
             }
-            None => IndexPrefix::new(view.topic()),
+            (Some(_), None) => {
+                tracing::warn!(
+                    topic = view.topic(),
+                    offset,
+                    "a record's topic is none; it gets no queue"
+                );
+                return Ok(());
+            }
+            (None, _) => (IndexPrefix::new(view.topic()), Ok(())),
         };
         if let Some(index) = index {
             keys_of(view, &facts, prefix, |hash| {
@@ -245,4 +277,40 @@ impl<C: Completion> Engine<C> {
         }
         result
     }
+}
+
+/// What [`read_together`] did.
+struct Read {
+    /// How many records it read.
+    records: usize,
+    /// Their bytes.
+    bytes: usize,
+    /// What comes behind them is none; nothing was looked at when there were enough of them.
+    behind: Result<(), RecordError>,
+}
+
+/// Reads records at the start of `bytes` into the first of `views`.
+fn read_together<'a>(bytes: &'a [u8], views: &mut [Option<RecordView<'a>>; TOGETHER]) -> Read {
+    let mut read = Read {
+        records: 0,
+        bytes: 0,
+        behind: Ok(()),
+    };
+    for view in views {
+        if read.bytes >= STEP_BYTES {
+            break;
+        }
+        match RecordView::parse_trusting(bytes.get(read.bytes..).unwrap_or_default()) {
+            Ok((found, len)) => {
+                *view = Some(found);
+                read.records += 1;
+                read.bytes += len;
+            }
+            Err(error) => {
+                read.behind = Err(error);
+                break;
+            }
+        }
+    }
+    read
 }

@@ -286,11 +286,10 @@ impl<C: Completion> Engine<C> {
     pub fn delete_topic(&self, topic: &TopicName) -> io::Result<()> {
         let appender = self.appender.lock();
         // Held so that nothing is dispatched to a queue that is being removed.
-        let mut dispatcher = self.dispatcher.lock();
+        let _dispatcher = self.dispatcher.lock();
         self.deleted.note(topic, appender.end())?;
         self.carried.forget(topic)?;
         self.queues.remove_topic(topic);
-        dispatcher.places.clear();
         Ok(())
     }
 

@@ -57,7 +57,6 @@ mod index;
 mod index_upkeep;
 mod intent;
 mod lost;
-mod places;
 mod prepare;
 mod progress;
 mod quarantine;

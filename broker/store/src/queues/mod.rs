@@ -22,6 +22,7 @@ mod extent;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
+mod nexts;
 mod open;
 mod queue;
 mod recent;
@@ -43,6 +44,7 @@ use rocket_protocol::{QueueId, TopicName};
 
 pub(crate) use self::open::{Known, Secured};
 pub(crate) use self::queue::Queue;
+pub(crate) use self::table::{TOGETHER, Wanted};
 
 use self::journal::Journal;
 use self::queue::{Home, Note};
@@ -151,6 +153,47 @@ impl Queues {
     /// The queue, made if it is missing.
     pub(crate) fn get_or_make(&self, topic: &TopicName, queue_id: QueueId) -> SharedQueue {
         self.0.table.get_or_make(&self.0.home, topic, queue_id)
+    }
+
+    /// Runs `work` with the queues that are `wanted`, at most [`TOGETHER`], which are made if they are missing; there are none
+    /// for names that no topic can have. Within `work` no queue may be looked for.
+    pub(crate) fn with_all<T>(
+        &self,
+        wanted: &[Wanted<'_>],
+        work: impl FnOnce(&[Option<&Queue>; TOGETHER]) -> T,
+    ) -> T {
+        let missing: Vec<(TopicName, QueueId)> = {
+            let together = self.0.table.together(wanted);
+            let found = together.find();
+            let mut both = wanted.iter().zip(&found);
+            if both.all(|(wanted, found)| wanted.is_none() || found.is_some()) {
+                return work(&found);
+            }
+            let wanted = wanted.iter().zip(found);
+            let missing = wanted.filter(|(_, found)| found.is_none());
+            let named = missing.filter_map(|(wanted, _)| {
+                let (topic, queue_id) = (*wanted)?;
+                Some((TopicName::parse(topic).ok()?, queue_id))
+            });
+            named.collect()
+        };
+        for (topic, queue_id) in missing {
+            self.get_or_make(&topic, queue_id);
+        }
+        work(&self.0.table.together(wanted).find())
+    }
+
+    /// Gives away the next `count` offsets of a queue, which is made if it is missing; the first of them.
+    pub(crate) fn give_offsets(&self, topic: &TopicName, queue_id: QueueId, count: u64) -> u64 {
+        match self.0.table.give_offsets(topic.as_str(), queue_id, count) {
+            Some(first @ 1..) => first,
+            // Its first message: only now it may be missing.
+            Some(first) => {
+                self.get_or_make(topic, queue_id);
+                first
+            }
+            None => self.get_or_make(topic, queue_id).give_offsets(count),
+        }
     }
 
     /// Queue offset of the next message that is appended; 0 for a queue that never had one.

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
+use rocket_protocol::message::hash::IndexPrefix;
 use rocket_protocol::{QueueId, TopicName};
 
 use super::extent::{Chain, HEAD, Head, NONE, PackedUnit};
 use super::journal::Journal;
+use super::nexts::Nexts;
 use super::recent::{Extent as Kept, Found, Recent, Step};
 use super::unit_log::{Place, UnitLog, head_of};
 use super::{QueueLogConfig, damaged};
@@ -30,38 +32,43 @@ pub(super) struct Home {
     pub(super) slot_next: AtomicU32,
 }
 
-/// A topic's name, once for all its queues.
+/// What all queues of a topic share.
 pub(super) struct Topic {
     pub(super) name: TopicName,
+    pub(super) prefix: IndexPrefix,
     pub(super) home: Arc<Home>,
+    pub(super) nexts: Nexts,
     /// What lies before this in the commit log is hidden.
     pub(super) hidden: AtomicU64,
 }
 
 /// See the module. Whoever keeps one must not put into it once its topic was removed.
+///
+/// Of very many queues each is cold when its turn comes. What a put needs is in two lines of the processor's cache, and each of
+/// them holds something that [`Queue::touch`] can read.
+#[repr(C)]
 pub(crate) struct Queue {
     pub(super) topic: Arc<Topic>,
     id: QueueId,
     pub(super) slot: u32,
-    /// Queue offset of the next message that is appended; units follow it.
-    next: AtomicU64,
+    max: AtomicU64,
     /// First index whose message is there, as of when the log began at or before `min_offset`.
     min: AtomicU64,
     /// Physical offset of the message at `min`; the largest number while there is none.
     min_offset: AtomicU64,
-    max: AtomicU64,
+    /// The journal knows this queue. Changed with `tail` held.
+    is_declared: AtomicBool,
     pub(super) tail: Mutex<Tail>,
 }
 
 /// What is only in memory, and the way to the rest.
+#[repr(C)]
 pub(super) struct Tail {
     /// The units before `max` that are in no extent.
     units: Vec<PackedUnit>,
-    chain: Chain,
     /// Physical offset of the last message in an extent.
     last: u64,
-    /// The journal knows this queue.
-    is_declared: bool,
+    chain: Chain,
 }
 
 /// What a table keeps of a queue.
@@ -90,27 +97,27 @@ impl Queue {
             topic,
             id: queue_id,
             slot,
-            next: AtomicU64::new(0),
+            max: AtomicU64::new(0),
             min: AtomicU64::new(0),
             min_offset: AtomicU64::new(u64::MAX),
-            max: AtomicU64::new(0),
+            is_declared: AtomicBool::new(false),
             tail: Mutex::new(Tail {
                 units: Vec::new(),
-                chain: Chain::EMPTY,
                 last: 0,
-                is_declared: false,
+                chain: Chain::EMPTY,
             }),
         }
     }
 
     pub(super) fn restored(topic: Arc<Topic>, saved: &Saved) -> Self {
+        topic.nexts.set(saved.queue_id, saved.max);
         let queue = Self::new(topic, saved.queue_id, saved.slot);
-        queue.next.store(saved.max, Ordering::Relaxed);
         queue.min.store(saved.min, Ordering::Relaxed);
         queue.min_offset.store(saved.min_offset, Ordering::Relaxed);
         queue.max.store(saved.max, Ordering::Relaxed);
+        queue.is_declared.store(true, Ordering::Relaxed);
         let mut tail = queue.tail.lock();
-        (tail.chain, tail.last, tail.is_declared) = (saved.chain, saved.last, true);
+        (tail.chain, tail.last) = (saved.chain, saved.last);
         drop(tail);
         queue
     }
@@ -125,14 +132,36 @@ impl Queue {
         self.id
     }
 
-    /// Queue offset of the next message that is appended.
+    /// See [`IndexPrefix`].
+    pub(crate) fn prefix(&self) -> IndexPrefix {
+        self.topic.prefix
+    }
+
+    /// Whether this is that queue of that topic.
+    pub(super) fn is(&self, topic: &str, queue_id: QueueId) -> bool {
+        self.id == queue_id && self.topic().as_str() == topic
+    }
+
+    /// Reads here and there where a put will, and does nothing with it. The processor fetches what is cold of several queues in
+    /// a row at once, and of one after the other when they are put into.
+    pub(super) fn touch(&self) {
+        let max = self.max.load(Ordering::Relaxed);
+        std::hint::black_box((self.id, max, self.tail.is_locked()));
+    }
+
+    /// Queue offset of the next message that is appended; units follow it.
     pub(crate) fn next_offset(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
+        self.topic.nexts.get(self.id)
     }
 
     /// Raises the offset of the next message to at least `next`.
     pub(crate) fn raise_next(&self, next: u64) {
-        self.next.fetch_max(next, Ordering::Relaxed);
+        self.topic.nexts.raise(self.id, next);
+    }
+
+    /// Gives `count` offsets to messages that are appended; the first of them.
+    pub(super) fn give_offsets(&self, count: u64) -> u64 {
+        self.topic.nexts.give(self.id, count)
     }
 
     /// The queue goes on at `next`: what is missing before will not come. A table must follow.
@@ -147,7 +176,7 @@ impl Queue {
 
     /// The next message follows the last one that was put.
     pub(super) fn reset_next(&self) {
-        self.next.store(self.max(), Ordering::Relaxed);
+        self.topic.nexts.set(self.id, self.max());
     }
 
     /// One behind the last index; 0 while no message was ever put.
@@ -216,12 +245,12 @@ impl Queue {
         }
         if note == Note::Journal {
             let mut journal = self.home().journal.lock();
-            if !tail.is_declared {
+            if !self.is_declared.load(Ordering::Relaxed) {
                 journal.declare(self.slot, self.topic(), self.id);
             }
             journal.put(self.slot, first, units);
         }
-        tail.is_declared = true;
+        self.is_declared.store(true, Ordering::Relaxed);
         let block = self.home().config.extent_units;
         while tail.units.len() >= 2 * block {
             self.spill(&mut tail, block)?;

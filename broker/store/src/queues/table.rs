@@ -1,4 +1,4 @@
-//! Which queue is meant: by topic and number, with one hash and without making anything.
+//! Which queue is meant: by topic and number, with one hash and without making anything; or several at once ([`Together`]).
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
@@ -6,19 +6,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{RwLock, RwLockReadGuard};
+use rocket_protocol::message::hash::IndexPrefix;
 use rocket_protocol::{QueueId, TopicName};
 
+use super::nexts::Nexts;
 use super::queue::{Home, Queue, Saved, Topic};
 
 /// Parts with a lock of their own.
 const SHARDS: usize = 16;
+/// Queues that are looked for at once, at most.
+pub(crate) const TOGETHER: usize = 32;
+
+/// Which queue is meant; none is by a record that has no place in one.
+pub(crate) type Wanted<'a> = Option<(&'a str, QueueId)>;
+
+type Shard = HashTable<Arc<Queue>>;
 
 /// See the module.
 pub(super) struct Table {
     hasher: RandomState,
-    shards: [RwLock<HashTable<Arc<Queue>>>; SHARDS],
-    topics: Mutex<HashTable<Arc<Topic>>>,
+    shards: [RwLock<Shard>; SHARDS],
+    topics: RwLock<HashTable<Arc<Topic>>>,
+}
+
+/// The table while several queues are looked for: none of their parts changes.
+pub(super) struct Together<'a> {
+    wanted: &'a [Wanted<'a>],
+    hashes: [u64; TOGETHER],
+    shards: [Option<RwLockReadGuard<'a, Shard>>; SHARDS],
 }
 
 impl Table {
@@ -26,7 +42,7 @@ impl Table {
         Self {
             hasher: RandomState::default(),
             shards: std::array::from_fn(|_| RwLock::default()),
-            topics: Mutex::default(),
+            topics: RwLock::default(),
         }
     }
 
@@ -37,11 +53,38 @@ impl Table {
         hasher.finish()
     }
 
-    fn shard(&self, hash: u64) -> &RwLock<HashTable<Arc<Queue>>> {
-        // The hash table uses the lowest and the highest bits.
+    fn shard(&self, hash: u64) -> &RwLock<Shard> {
         let [first, ..] = &self.shards;
-        let index = usize::try_from(hash >> 32).unwrap_or(0) % SHARDS;
-        self.shards.get(index).unwrap_or(first)
+        self.shards.get(shard_of(hash)).unwrap_or(first)
+    }
+
+    /// For several look-ups in a row. Until it is dropped nothing may be made by this thread.
+    pub(super) fn together<'a>(&'a self, wanted: &'a [Wanted<'a>]) -> Together<'a> {
+        let mut hashes = [0; TOGETHER];
+        let mut shards = [const { None }; SHARDS];
+        for (wanted, hash) in wanted.iter().zip(&mut hashes) {
+            if let Some((topic, queue_id)) = *wanted {
+                *hash = self.hash(topic, queue_id);
+                if let Some(shard) = shards.get_mut(shard_of(*hash))
+                    && shard.is_none()
+                {
+                    *shard = Some(self.shard(*hash).read());
+                }
+            }
+        }
+        Together {
+            wanted,
+            hashes,
+            shards,
+        }
+    }
+
+    /// Gives away `count` offsets of a queue; the first of them, or `None` for a topic that has no queue.
+    pub(super) fn give_offsets(&self, topic: &str, queue_id: QueueId, count: u64) -> Option<u64> {
+        let hash = self.hash(topic, QueueId(0));
+        let topics = self.topics.read();
+        let known = topics.find(hash, |known| known.name.as_str() == topic)?;
+        Some(known.nexts.give(queue_id, count))
     }
 
     pub(super) fn get(&self, topic: &str, queue_id: QueueId) -> Option<Arc<Queue>> {
@@ -79,7 +122,8 @@ impl Table {
         let hash = self.hash(topic, queue_id);
         let mut shard = self.shard(hash).write();
         if let Ok(entry) = shard.find_entry(hash, |queue| queue.is(topic, queue_id)) {
-            entry.remove();
+            let (queue, _) = entry.remove();
+            queue.topic.nexts.set(queue_id, 0);
         }
     }
 
@@ -103,7 +147,7 @@ impl Table {
 
     fn topic(&self, home: &Arc<Home>, topic: &TopicName) -> Arc<Topic> {
         let hash = |name: &TopicName| self.hash(name.as_str(), QueueId(0));
-        let mut topics = self.topics.lock();
+        let mut topics = self.topics.write();
         let entry = topics.entry(
             hash(topic),
             |known| known.name == *topic,
@@ -112,7 +156,9 @@ impl Table {
         let make = || {
             Arc::new(Topic {
                 name: topic.clone(),
+                prefix: IndexPrefix::new(topic.as_str()),
                 home: Arc::clone(home),
+                nexts: Nexts::default(),
                 hidden: AtomicU64::new(0),
             })
         };
@@ -132,13 +178,13 @@ impl Table {
             let of_topic = |queue: &mut Arc<Queue>| queue.topic() == topic;
             removed.extend(shard.write().extract_if(of_topic));
         }
-        self.topics.lock().retain(|known| known.name != *topic);
+        self.topics.write().retain(|known| known.name != *topic);
         removed
     }
 
     pub(super) fn clear(&self) {
         self.shards.iter().for_each(|shard| shard.write().clear());
-        self.topics.lock().clear();
+        self.topics.write().clear();
     }
 
     pub(super) fn len(&self) -> usize {
@@ -155,8 +201,102 @@ impl Table {
     }
 }
 
-impl Queue {
-    fn is(&self, topic: &str, queue_id: QueueId) -> bool {
-        self.queue_id() == queue_id && self.topic().as_str() == topic
+impl Together<'_> {
+    /// The queues that are wanted, of which there are at most [`TOGETHER`]; `None` for those that are missing.
+    ///
+    /// Of very many queues each look-up waits for memory, several times over. These wait together: each asks where its queue is,
+    /// then each for the queue's own memory, and only then is anything made of it.
+    pub(super) fn find(&self) -> [Option<&Queue>; TOGETHER] {
+        let wanted = || self.wanted.iter().zip(&self.hashes);
+        let mut found = [None; TOGETHER];
+        for ((wanted, hash), found) in wanted().zip(&mut found) {
+            if wanted.is_some() {
+                // The first one with such a hash, which is nearly always the one that is meant.
+                *found = self
+                    .shard(*hash)
+                    .and_then(|shard| shard.find(*hash, |_| true));
+            }
+        }
+        for queue in found.iter().flatten() {
+            queue.touch();
+        }
+        let mut queues = [None; TOGETHER];
+        for (((wanted, hash), found), queue) in wanted().zip(found).zip(&mut queues) {
+            if let (Some((topic, queue_id)), Some(first)) = (*wanted, found) {
+                let is_meant = |queue: &Arc<Queue>| queue.is(topic, queue_id);
+                let meant = if is_meant(first) {
+                    Some(first)
+                } else {
+                    self.shard(*hash)
+                        .and_then(|shard| shard.find(*hash, is_meant))
+                };
+                *queue = meant.map(|meant| &**meant);
+            }
+        }
+        queues
+    }
+
+    fn shard(&self, hash: u64) -> Option<&Shard> {
+        self.shards.get(shard_of(hash))?.as_deref()
+    }
+}
+
+/// The hash table uses the lowest and the highest bits.
+fn shard_of(hash: u64) -> usize {
+    usize::try_from(hash >> 32).unwrap_or(0) % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Queues;
+    use super::*;
+
+    #[test]
+    fn queues_that_are_looked_for_together_are_those_that_are_found_one_by_one() {
+        let queues = Queues::in_memory();
+        let table = &queues.0.table;
+        let names: Vec<String> = (0..40).map(|n| format!("topic-{n}")).collect();
+        for name in names.iter().step_by(2) {
+            for id in 0..100 {
+                queues.get_or_make(&TopicName::parse(name).unwrap(), QueueId(id));
+            }
+        }
+        let mut missing = 0;
+        let all = names
+            .iter()
+            .flat_map(|name| (0..110).map(move |id| (name, id)));
+        let all: Vec<Wanted<'_>> = all
+            .map(|(name, id)| (id % 13 != 0).then_some((name.as_str(), QueueId(id))))
+            .collect();
+        for wanted in all.chunks(TOGETHER - 1) {
+            let together = table.together(wanted);
+            let found = together.find();
+            for (wanted, found) in wanted.iter().zip(found) {
+                let alone = wanted.and_then(|(topic, id)| table.get(topic, id));
+                let alone = alone.as_deref().map(std::ptr::from_ref);
+                assert_eq!(found.map(std::ptr::from_ref), alone, "{wanted:?}");
+                missing += u32::from(found.is_none());
+            }
+            assert!(found[wanted.len()..].iter().all(Option::is_none));
+        }
+        assert!(missing > 2200 && missing < 3000, "{missing}");
+    }
+
+    #[test]
+    fn offsets_are_those_of_the_queue_and_begin_anew_with_its_topic() {
+        let queues = Queues::in_memory();
+        let topic = TopicName::parse("orders").unwrap();
+        let give = |id, count| queues.give_offsets(&topic, QueueId(id), count);
+        assert_eq!(
+            [give(7, 2), give(7, 1), give(0, 1), give(7, 1)],
+            [0, 2, 0, 3]
+        );
+        assert_eq!(queues.next_offset(&topic, QueueId(7)), 4);
+        let all = queues.next_offsets();
+        assert_eq!(all.len(), 2, "both were made");
+        queues.get_or_make(&topic, QueueId(0)).raise_next(9);
+        assert_eq!([give(0, 1), give(7, 1)], [9, 4]);
+        queues.remove_topic(&topic);
+        assert_eq!([give(7, 2), give(7, 1)], [0, 2]);
     }
 }
