@@ -3,23 +3,26 @@
 //! Every write is guarded: an object of somebody else is never taken over, a deletion names the UID that it means, and
 //! nothing is written that is already so.
 
+mod records;
+
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use rocket_api::{Reason, RocketBrokerGroup, label};
+use rocket_api::{GroupRule, Reason, label};
 use serde_json::{Value, json};
 
 use crate::build::Desired;
 use crate::context::{Context, Decision};
 use crate::drift;
 use crate::kind::{Key, Kind};
-use crate::master;
 use crate::names::FIELD_MANAGER;
 use crate::observe::{Observed, is_controlled_by};
-use crate::roll;
+use crate::roles;
+use crate::roll::{self, Step};
+use crate::secret::{self, Kept};
 use crate::status::Problem;
 use crate::validate::ValidatedCluster;
 use crate::volumes;
@@ -77,6 +80,9 @@ impl<'a> Apply<'a> {
     /// # Errors
     /// At the first write that the API server did not answer as a decision: the rest waits for the next try.
     pub async fn run(mut self, desired: &[Desired]) -> Result<Outcome, Error> {
+        if self.cluster.rule == GroupRule::Elected {
+            self.secret().await?;
+        }
         for index in 0..self.cluster.spec.groups.count {
             self.volumes(index).await?;
         }
@@ -93,6 +99,26 @@ impl<'a> Apply<'a> {
             self.delete_claim(&claim).await?;
         }
         Ok(self.outcome)
+    }
+
+    /// Makes the secret of the replication links, before any pod needs it.
+    async fn secret(&mut self) -> Result<(), Error> {
+        let name = self.cluster.names.replication_secret();
+        let kept = secret::keep(&self.client(), self.cluster).await;
+        let kept = kept.map_err(|source| Error {
+            verb: "make",
+            kind: "Secret",
+            name: name.clone(),
+            source,
+        })?;
+        match kept {
+            Kept::There => {}
+            Kept::Made => self.outcome.writes += 1,
+            Kept::Taken => self.outcome.problems.push(Problem::NameTaken(format!(
+                "Secret {name} exists and does not belong to this RocketCluster: delete or rename it, or choose another metadata.name"
+            ))),
+        }
+        Ok(())
     }
 
     /// Applies one object if it differs; returns what is there afterwards.
@@ -173,91 +199,21 @@ impl<'a> Apply<'a> {
         Ok(taken)
     }
 
-    /// Records the master of a group by compare-and-set.
-    async fn record(&mut self, live: Option<Value>) -> Result<(), Error> {
-        let Some(mut group) =
-            live.and_then(|live| serde_json::from_value::<RocketBrokerGroup>(live).ok())
-        else {
-            return Ok(());
-        };
-        let ordinal = usize::try_from(group.spec.index)
-            .ok()
-            .and_then(|index| self.cluster.masters.get(index))
-            .copied()
-            .unwrap_or_default();
-        let Some(state) = master::next_state(
-            &group,
-            &self.cluster.names,
-            ordinal,
-            self.cluster.min_in_sync,
-        ) else {
-            return Ok(());
-        };
-        let name = group.name_any();
-        let is_new = group.status.is_none();
-        let note = format!(
-            "group {}: recorded {} as master of epoch {}",
-            group.spec.index,
-            state.master_name.as_deref().unwrap_or_default(),
-            state.epoch
-        );
-        group.status = Some(state);
-        group.metadata.managed_fields = None;
-        let api: Api<RocketBrokerGroup> =
-            Api::namespaced(self.client(), &self.cluster.names.namespace);
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        api.replace_status(&name, &params, &group)
-            .await
-            .map_err(|source| {
-                failed(
-                    "record the master in",
-                    &(Kind::BrokerGroup, name.clone()),
-                    source,
-                )
-            })?;
-        self.outcome.writes += 1;
-        if is_new {
-            self.tell(
-                ("RocketBrokerGroup", &name),
-                Reason::FixedMaster,
-                "RecordMaster",
-                note,
-            );
-        }
-        Ok(())
-    }
-
     /// Lets the role labels follow the record: first nobody is master wrongly, then the master is.
     async fn roles(&mut self) -> Result<(), Error> {
         let mut changes = Vec::new();
         for (index, ordinal) in (0..).zip(&self.cluster.masters) {
-            let master = self.cluster.names.pod(index, *ordinal);
-            for pod in self
-                .observed
-                .pods_of(index)
-                .filter(|pod| !roll::is_leaving(pod))
-            {
-                let role = if pod.name_any() == master {
-                    label::ROLE_MASTER
-                } else {
-                    label::ROLE_STANDBY
-                };
-                if pod.labels().get(label::ROLE).map(String::as_str) != Some(role) {
-                    changes.push((role == label::ROLE_MASTER, pod.name_any(), pod.uid(), role));
-                }
-            }
+            let master = ordinal.map(|ordinal| self.cluster.names.pod(index, ordinal));
+            changes.extend(roles::changes(
+                self.observed.pods_of(index),
+                master.as_deref(),
+            ));
         }
         changes.sort();
         let api: Api<Pod> = Api::namespaced(self.client(), &self.cluster.names.namespace);
-        for (_, name, uid, role) in changes {
-            let patch = json!({"metadata": {"uid": uid, "labels": {label::ROLE: role}}});
-            let result = api
-                .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
-                .await;
-            self.gone_is_fine("label", &name, result)?;
+        for change in changes {
+            let result = roles::write(&api, &change).await;
+            self.gone_is_fine("label", &change.pod, result)?;
         }
         Ok(())
     }
@@ -265,7 +221,14 @@ impl<'a> Apply<'a> {
     /// Replaces pods that run an older specification, as far as that may be done now.
     async fn restarts(&mut self) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client(), &self.cluster.names.namespace);
-        for restart in roll::next(self.cluster, self.observed) {
+        for step in roll::next(self.cluster, self.observed) {
+            let restart = match step {
+                Step::Restart(restart) => restart,
+                Step::HandOver { index, to } => {
+                    self.hand_over(index, to).await?;
+                    continue;
+                }
+            };
             let result = api.delete(&restart.pod, &only(restart.uid)).await;
             self.gone_is_fine("restart", &restart.pod, result)?;
             self.tell(

@@ -9,7 +9,9 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use parking_lot::Mutex;
 use rocket_api::{Reason, RocketCluster};
+use rocket_replication::identity::{Proposal, Proposals};
 
+use crate::elections::{Elections, Route};
 use crate::metrics::Metrics;
 use crate::validate::Settings;
 
@@ -21,6 +23,11 @@ pub struct Context {
     pub settings: Settings,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The electors of this process.
+    pub elections: Elections,
+    /// Where a replica is reached that says an address.
+    pub route: Route,
+    proposals: Mutex<Proposals>,
     recorder: Recorder,
     failures: Mutex<HashMap<String, u32>>,
 }
@@ -59,9 +66,17 @@ impl Context {
             client,
             settings,
             metrics,
+            elections: Elections::default(),
+            route: Route::default(),
+            proposals: Mutex::new(Proposals::new(rand::random())),
             recorder,
             failures: Mutex::default(),
         }
+    }
+
+    /// A mark for one write of a group's record (docs/replication.md C1), never given before.
+    pub fn proposal(&self) -> Proposal {
+        self.proposals.lock().fresh()
     }
 
     /// Publishes a decision as an Event. An event that cannot be written is logged and forgotten: it must never hold up what it tells of.

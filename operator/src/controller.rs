@@ -53,6 +53,7 @@ pub async fn run(
         _ = futures::future::join_all(all) => {}
         () = grace(stop) => {}
     }
+    context.elections.stop().await;
 }
 
 /// Ends some time after the stop. A controller that never had its first list waits for it without end, and a reconcile that

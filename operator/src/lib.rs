@@ -2,8 +2,11 @@
 //!
 //! A reconcile runs once through five rooms: [`observe`] reads everything that it needs, [`validate`] makes a checked
 //! specification, [`build`] makes the objects that should exist, [`apply`] writes those that differ, [`status`] says
-//! what is true. What decides is pure (`validate`, `build`, `master`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
+//! what is true. What decides is pure (`validate`, `build`, `master`, `elected`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
 //! what acts reads the present, never the event that woke it, so that running it twice changes nothing.
+//!
+//! Beside the reconciles [`elections`] looks after the groups that elect their masters. A reconcile tells it what was observed
+//! and never waits for it.
 #![forbid(unsafe_code)]
 
 pub mod apply;
@@ -14,6 +17,8 @@ pub mod context;
 pub mod controller;
 pub mod crd;
 pub mod drift;
+pub mod elected;
+pub mod elections;
 pub mod http;
 pub mod kind;
 pub mod lease;
@@ -22,7 +27,9 @@ pub mod metrics;
 pub mod names;
 pub mod observe;
 pub mod reconcile;
+pub mod roles;
 pub mod roll;
+pub mod secret;
 pub mod status;
 pub mod validate;
 pub mod volumes;

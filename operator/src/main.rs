@@ -15,7 +15,7 @@ use rocket_operator::context::Context;
 use rocket_operator::http::{self, Readiness};
 use rocket_operator::lease::{Election, End};
 use rocket_operator::metrics::{CountRequests, Metrics};
-use rocket_operator::validate::Settings;
+use rocket_operator::validate::{ELECTIONS, Settings};
 use rocket_operator::{check, controller, crd};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -117,6 +117,7 @@ async fn operate(run: &Run) -> anyhow::Result<()> {
     let settings = Settings {
         domain: run.cluster_domain.clone(),
         broker_image: run.broker_image.clone(),
+        elections: ELECTIONS,
     };
     let context = Arc::new(Context::new(
         client.clone(),

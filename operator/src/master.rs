@@ -16,11 +16,7 @@ use crate::observe::Observed;
 /// Ordinal of the master: as recorded, else the first replica that has a volume, else the first.
 pub fn ordinal(index: i32, names: &Names, observed: &Observed) -> i32 {
     let prefix = format!("{}-", names.group(index));
-    let recorded = observed
-        .state(&names.group(index))
-        .and_then(GroupState::master_pod)
-        .and_then(|pod| pod.strip_prefix(&prefix)?.parse().ok());
-    recorded.unwrap_or_else(|| {
+    recorded(index, names, observed).unwrap_or_else(|| {
         let claims = format!("{}-{prefix}", crate::names::CLAIM);
         observed
             .claims
@@ -29,6 +25,12 @@ pub fn ordinal(index: i32, names: &Names, observed: &Observed) -> i32 {
             .min()
             .unwrap_or(0)
     })
+}
+
+/// Ordinal of the master that the record names.
+pub fn recorded(index: i32, names: &Names, observed: &Observed) -> Option<i32> {
+    let pod = observed.state(&names.group(index))?.master_pod()?;
+    names.ordinal(index, pod)
 }
 
 /// The state to write, or `None` when the record is already right.

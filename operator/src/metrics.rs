@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use prometheus::{
-    Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 use rocket_api::{Phase, RocketClusterStatus, Truth};
 
@@ -29,6 +29,10 @@ pub struct Metrics {
     pub applies_skipped: IntCounter,
     /// Watches that ended with an error and were begun again.
     pub watch_restarts: IntCounter,
+    /// Elections by kind: `first` of a new group, `clean`, `unclean`.
+    pub failovers: IntCounterVec,
+    /// Seconds from the first sign that a master is gone until the elected one opened for writes.
+    pub failover_seconds: Histogram,
     /// Seconds since 1970 when the process started.
     pub start: Gauge,
     clusters: IntGaugeVec,
@@ -100,6 +104,12 @@ impl Metrics {
                 "rocket_operator_watch_restarts_total",
                 "Watches that ended with an error and were begun again.",
             )?,
+            failovers: counter(
+                "rocket_operator_failover_total",
+                "Elections by kind: first (of a new group), clean, unclean.",
+                &["kind"],
+            )?,
+            failover_seconds: failover_seconds(registry)?,
             start,
             clusters: gauge("rocket_operator_clusters", "Clusters by phase.", &["phase"])?,
             condition: gauge(
@@ -152,4 +162,16 @@ impl Metrics {
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
+}
+
+fn failover_seconds(registry: &Registry) -> prometheus::Result<Histogram> {
+    let seconds = HistogramOpts::new(
+        "rocket_operator_failover_duration_seconds",
+        "Time from the first sign that a master is gone until the elected one opened for writes.",
+    )
+    .buckets(vec![
+        0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
+    ]);
+    let metric = Histogram::with_opts(seconds)?;
+    registry.register(Box::new(metric.clone())).map(|()| metric)
 }

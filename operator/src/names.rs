@@ -66,6 +66,15 @@ impl Names {
     pub fn pod(&self, index: i32, ordinal: i32) -> String {
         format!("{}-{index}-{ordinal}", self.cluster)
     }
+    /// Ordinal of a pod of a group, by its name.
+    pub fn ordinal(&self, index: i32, pod: &str) -> Option<i32> {
+        let ordinal = pod.strip_prefix(&self.group(index))?.strip_prefix('-')?;
+        ordinal.parse().ok()
+    }
+    /// Secret that the brokers prove themselves to each other with.
+    pub fn replication_secret(&self) -> String {
+        format!("{}-replication", self.cluster)
+    }
     /// Volume claim of a pod.
     pub fn claim(&self, index: i32, ordinal: i32) -> String {
         format!("{CLAIM}-{}-{index}-{ordinal}", self.cluster)

@@ -16,7 +16,7 @@ use crate::names::selector_text;
 /// What exists of a cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Observed {
-    /// Objects that the cluster owns by UID.
+    /// Objects that the cluster owns by UID, and records that a former cluster of the name left with its volumes.
     pub children: BTreeMap<Key, Value>,
     /// The same StatefulSets, typed.
     pub stateful_sets: BTreeMap<String, StatefulSet>,
@@ -115,11 +115,10 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
     };
     for (kind, items) in try_join_all(lists).await? {
         observed.pod_monitors |= kind == Kind::PodMonitor && items.is_some();
-        for item in items
-            .into_iter()
-            .flatten()
-            .filter(|item| is_controlled_by(item.owner_references(), &uid))
-        {
+        for item in items.into_iter().flatten().filter(|item| {
+            is_controlled_by(item.owner_references(), &uid)
+                || is_left(kind, item, &cluster.name_any())
+        }) {
             observed.add(kind, item)?;
         }
     }
@@ -146,6 +145,17 @@ pub fn is_controlled_by(
     owners
         .iter()
         .any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+/// Whether an object is the record of an elected group whose cluster is gone while its volumes stay: the next cluster of the
+/// name takes both.
+fn is_left(kind: Kind, item: &DynamicObject, cluster: &str) -> bool {
+    let text = |pointer| item.data.pointer(pointer).and_then(Value::as_str);
+    let mut owners = item.owner_references().iter();
+    kind == Kind::BrokerGroup
+        && owners.all(|owner| owner.controller != Some(true))
+        && text("/spec/cluster") == Some(cluster)
+        && text("/status/rule") == Some("Elected")
 }
 
 impl Observed {

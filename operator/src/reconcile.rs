@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +13,18 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use rocket_api::{
-    Condition, ConditionType, ReclaimPolicy, RocketCluster, RocketClusterStatus, Truth,
+    Condition, ConditionType, GroupRule, ReclaimPolicy, RocketCluster, RocketClusterStatus, Truth,
 };
 use serde_json::json;
 
 use crate::apply::{self, Apply, Outcome};
 use crate::build::{self, Present};
 use crate::context::{Context, Decision, spread};
+use crate::elected;
 use crate::names::{FIELD_MANAGER, FINALIZER};
 use crate::observe::{self, Observed, observe};
-use crate::status::{self, Facts};
-use crate::validate::{self, validate};
+use crate::status::{self, Facts, Problem};
+use crate::validate::{self, ValidatedCluster, validate};
 use crate::volumes;
 
 /// How long one reconcile may take before it is given up and tried again.
@@ -86,31 +86,31 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     })?;
     let Some(cluster) = present.filter(|present| present.uid() == seen.uid()) else {
         context.metrics.forget(&namespace, &name);
+        context.elections.forget(&namespace, &name);
         return Ok(Action::await_change());
     };
     let observed = observe(&context.client, &cluster).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
+        context.elections.forget(&namespace, &name);
         return finalize(&context, &api, &cluster, &observed).await;
     }
+    let names = validate::names(&cluster, &context.settings);
+    // Also while paused, and whatever the specification says: a group that serves is to go on serving.
+    context
+        .elections
+        .keep(&context, &cluster, &names, &observed);
     let validated = validate(&cluster, &observed, &context.settings);
     let mut outcome = Outcome::default();
     if let (Ok(checked), false) = (&validated, cluster.spec.paused) {
         keep_finalizer(&api, &cluster).await?;
-        let sizes = (0..).zip(&checked.masters).filter_map(|(index, _)| {
-            Some((
-                index,
-                volumes::plan(checked, index, &observed).template_size?,
-            ))
-        });
-        let present = Present {
-            template_sizes: sizes.collect::<BTreeMap<_, _>>(),
-            pod_monitors: observed.pod_monitors,
-        };
         outcome = Apply::new(&context, checked, &observed)
-            .run(&build::build(checked, &present))
+            .run(&build::build(checked, &shape(checked, &observed)))
             .await?;
     }
-    let names = validate::names(&cluster, &context.settings);
+    let findings = (0..cluster.spec.groups.count)
+        .filter_map(|index| context.elections.finding(&namespace, &names.group(index)));
+    let findings = findings.map(Problem::NoElectableReplica);
+    outcome.problems.extend(findings);
     let facts = Facts::gather(
         &cluster,
         &names,
@@ -138,6 +138,26 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
         },
         &key,
     )))
+}
+
+/// What of the present shapes the objects.
+fn shape(cluster: &ValidatedCluster, observed: &Observed) -> Present {
+    let groups = || 0..cluster.spec.groups.count;
+    let electing = || groups().filter(|_| cluster.rule == GroupRule::Elected);
+    let replicas = cluster.spec.groups.replicas;
+    let size = |index| volumes::plan(cluster, index, observed).template_size;
+    Present {
+        template_sizes: groups()
+            .filter_map(|index| Some((index, size(index)?)))
+            .collect(),
+        pod_monitors: observed.pod_monitors,
+        claims: electing()
+            .map(|index| (index, volumes::owners(&cluster.names, index, observed)))
+            .collect(),
+        strained: electing()
+            .filter(|index| !elected::is_whole(*index, replicas, &cluster.names, observed))
+            .collect(),
+    }
 }
 
 /// Writes the status if it changed.

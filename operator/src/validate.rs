@@ -4,11 +4,19 @@
 //! or on what this version can do, and those that came in under an older schema.
 
 use kube::ResourceExt;
-use rocket_api::{OWNED_KEYS, Quantity, RocketCluster, RocketClusterSpec};
+use rocket_api::{GroupRule, OWNED_KEYS, Quantity, RocketCluster, RocketClusterSpec};
 
+use crate::elected;
 use crate::master;
 use crate::names::Names;
 use crate::observe::Observed;
+
+/// Whether new clusters with several replicas in a group elect their masters.
+///
+/// Off until the broker's program runs a replica of a group: a resource must not promise copies that nobody makes. Whoever
+/// turns it on gives the chart's operator `secrets: [get, create]` (operator/tests/api/rules.yaml has it) and mends what
+/// `kubectl explain` says of `groups.replicas` and `replication.minInSync`, and what the conditions say of standbys.
+pub const ELECTIONS: bool = false;
 
 /// What the operator's own settings add.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +25,8 @@ pub struct Settings {
     pub domain: String,
     /// Broker image: a repository to which the version is appended, or a whole reference.
     pub broker_image: String,
+    /// Whether new clusters with several replicas in a group elect their masters: [`ELECTIONS`], except in tests.
+    pub elections: bool,
 }
 
 impl Default for Settings {
@@ -24,6 +34,7 @@ impl Default for Settings {
         Self {
             domain: "cluster.local".to_owned(),
             broker_image: "rocketcluster/broker".to_owned(),
+            elections: ELECTIONS,
         }
     }
 }
@@ -41,8 +52,11 @@ pub struct ValidatedCluster {
     pub image: String,
     /// Copies without which a group refuses writes.
     pub min_in_sync: i32,
-    /// Ordinal of each group's master; the index is the group's.
-    pub masters: Vec<i32>,
+    /// Who decides about the masters of its groups.
+    pub rule: GroupRule,
+    /// Ordinal of each group's master; the index is the group's. Under the static rule it is known and kept, in an elected group
+    /// it is the present one, if there is one.
+    pub masters: Vec<Option<i32>>,
 }
 
 /// A specification that cannot be carried out: a sentence that says what to write instead.
@@ -62,7 +76,8 @@ pub fn validate(
     let spec = &cluster.spec;
     let names = names(cluster, settings);
     check_name(&names.cluster)?;
-    check_numbers(spec)?;
+    let rule = rule(spec, observed, settings);
+    check_numbers(spec, rule)?;
     check_amounts(spec)?;
     if let Some(owned) = OWNED_KEYS
         .iter()
@@ -74,26 +89,96 @@ pub fn validate(
         )));
     }
     let masters = (0..spec.groups.count)
-        .map(|index| master::ordinal(index, &names, observed))
+        .map(|index| match rule {
+            GroupRule::Static => Some(master::ordinal(index, &names, observed)),
+            GroupRule::Elected => master::recorded(index, &names, observed),
+        })
         .collect::<Vec<_>>();
     for (index, ordinal) in (0..).zip(&masters) {
-        if *ordinal >= spec.groups.replicas {
-            return Err(Refusal(format!(
-                "groups.replicas: {} would remove {}, the master of group {index}, with its messages: write at least {}",
-                spec.groups.replicas,
-                names.pod(index, *ordinal),
-                ordinal + 1
-            )));
+        check_removed(spec.groups.replicas, index, *ordinal, rule, &names)?;
+        if rule == GroupRule::Elected {
+            check_left(spec.groups.replicas, index, &names, observed)?;
         }
     }
     Ok(ValidatedCluster {
         uid: cluster.uid().unwrap_or_default(),
         image: image(spec, &settings.broker_image),
-        min_in_sync: 1,
+        min_in_sync: min_in_sync(spec, rule),
+        rule,
         masters,
         names,
         spec: spec.clone(),
     })
+}
+
+/// Who decides about the masters of a cluster. A record says it for good; without any, a cluster that asks for several replicas
+/// and has no volumes yet is begun with elections. Volumes without a record hold the one copy of a former cluster: its master
+/// must be the replica that has them.
+fn rule(spec: &RocketClusterSpec, observed: &Observed, settings: &Settings) -> GroupRule {
+    let mut recorded = observed
+        .groups
+        .values()
+        .filter_map(|group| group.status.as_ref())
+        .map(|state| state.rule);
+    let is_new = observed.claims.is_empty() && spec.groups.replicas > 1;
+    match recorded.next() {
+        Some(GroupRule::Elected) if recorded.all(|rule| rule == GroupRule::Elected) => {
+            GroupRule::Elected
+        }
+        None if is_new && settings.elections => GroupRule::Elected,
+        _ => GroupRule::Static,
+    }
+}
+
+/// Copies without which a group refuses writes: as asked for, else as many as a group can spare one of.
+fn min_in_sync(spec: &RocketClusterSpec, rule: GroupRule) -> i32 {
+    let chosen = if spec.groups.replicas >= 3 { 2 } else { 1 };
+    match rule {
+        GroupRule::Static => 1,
+        GroupRule::Elected => spec.replication.min_in_sync.unwrap_or(chosen),
+    }
+}
+
+/// A master is not scaled away.
+fn check_removed(
+    replicas: i32,
+    index: i32,
+    master: Option<i32>,
+    rule: GroupRule,
+    names: &Names,
+) -> Result<(), Refusal> {
+    let Some(ordinal) = master.filter(|ordinal| *ordinal >= replicas) else {
+        return Ok(());
+    };
+    let (pod, least) = (names.pod(index, ordinal), ordinal + 1);
+    Err(Refusal(match rule {
+        GroupRule::Static => format!(
+            "groups.replicas: {replicas} would remove {pod}, the master of group {index}, with its messages: write at least {least}"
+        ),
+        GroupRule::Elected => format!(
+            "groups.replicas: {replicas} would remove {pod}, the present master of group {index}: delete that pod, so that another replica becomes master, or write at least {least}"
+        ),
+    }))
+}
+
+/// A replica that has everything is not scaled away while one that stays has not.
+fn check_left(
+    replicas: i32,
+    index: i32,
+    names: &Names,
+    observed: &Observed,
+) -> Result<(), Refusal> {
+    let Some(state) = observed.state(&names.group(index)) else {
+        return Ok(());
+    };
+    let complete = elected::in_sync(state, index, names);
+    let is_going = complete.iter().any(|ordinal| *ordinal >= replicas);
+    if is_going && !(0..replicas).all(|ordinal| complete.contains(&ordinal)) {
+        return Err(Refusal(format!(
+            "groups.replicas: {replicas} would remove a replica of group {index} that is in sync while one that stays is not: write the former number until all are in sync"
+        )));
+    }
+    Ok(())
 }
 
 /// Names of a cluster's objects.
@@ -134,7 +219,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_numbers(spec: &RocketClusterSpec) -> Result<(), Refusal> {
+fn check_numbers(spec: &RocketClusterSpec, rule: GroupRule) -> Result<(), Refusal> {
     let bounds = [
         ("nameServers.replicas", spec.name_servers.replicas, 1, 7),
         ("groups.count", spec.groups.count, 1, 64),
@@ -165,7 +250,7 @@ fn check_numbers(spec: &RocketClusterSpec) -> Result<(), Refusal> {
             "replication.minInSync is {wanted} but a group has {} replicas: lower minInSync or raise groups.replicas",
             spec.groups.replicas
         ))),
-        Some(wanted) if wanted > 1 => Err(Refusal(format!(
+        Some(wanted) if wanted > 1 && rule == GroupRule::Static => Err(Refusal(format!(
             "replication.minInSync is {wanted}, but in this version replicas beyond the master hold no data, so no write could be acknowledged: leave minInSync out or write 1"
         ))),
         _ => Ok(()),
@@ -220,7 +305,93 @@ mod tests {
         let cluster = check(&json!({"groups": {"count": 2}}), &Observed::default()).unwrap();
         assert_eq!(
             (cluster.image.as_str(), cluster.min_in_sync, cluster.masters),
-            ("rocketcluster/broker:0.1.0", 1, vec![0, 0])
+            ("rocketcluster/broker:0.1.0", 1, vec![Some(0), Some(0)])
+        );
+    }
+
+    fn electing(spec: &Value, observed: &Observed) -> Result<ValidatedCluster, Refusal> {
+        let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": spec});
+        let settings = Settings {
+            elections: true,
+            ..Settings::default()
+        };
+        validate(
+            &serde_json::from_value(cluster).unwrap(),
+            observed,
+            &settings,
+        )
+    }
+
+    /// What a cluster observes of a group that elected its first replica, with these replicas in sync.
+    fn elected_group(in_sync: &[u32]) -> Observed {
+        use rocket_replication::memory::{group, member};
+        let mut state = group(3);
+        state.in_sync = in_sync.iter().copied().map(member).collect();
+        let status = rocket_coordinator::kubernetes::status_of(&state).unwrap();
+        observed_group(&json!(status))
+    }
+
+    fn observed_group(status: &Value) -> Observed {
+        let group = json!({"metadata": {"name": "orders-0"}, "spec": {"cluster": "orders", "index": 0}, "status": status});
+        let mut observed = Observed::default();
+        observed
+            .groups
+            .insert("orders-0".into(), serde_json::from_value(group).unwrap());
+        observed
+    }
+
+    #[test]
+    fn new_clusters_with_replicas_elect_and_everything_else_stays_as_it_is() {
+        let none = Observed::default();
+        let rule = |spec: Value, observed: &Observed| {
+            let cluster = electing(&spec, observed).unwrap();
+            (cluster.rule, cluster.min_in_sync)
+        };
+        let replicas = |replicas: i32| json!({"groups": {"replicas": replicas}});
+        assert_eq!(rule(replicas(3), &none), (GroupRule::Elected, 2));
+        assert_eq!(rule(replicas(2), &none), (GroupRule::Elected, 1));
+        assert_eq!(rule(replicas(1), &none), (GroupRule::Static, 1));
+        let asked = json!({"groups": {"replicas": 3}, "replication": {"minInSync": 3}});
+        assert_eq!(rule(asked, &none), (GroupRule::Elected, 3));
+        let claim = json!({"metadata": {"name": "data-orders-0-0"}});
+        let volumes = Observed {
+            claims: vec![serde_json::from_value(claim).unwrap()],
+            ..Observed::default()
+        };
+        assert_eq!(rule(replicas(3), &volumes), (GroupRule::Static, 1));
+        assert_eq!(
+            rule(replicas(3), &elected_group(&[1])),
+            (GroupRule::Elected, 2)
+        );
+        let recorded = json!({"format": 1, "groupUid": "u", "version": 1, "epoch": 1, "minInSync": 1, "nextReplicaId": 2, "rule": "Static"});
+        let recorded = observed_group(&recorded);
+        assert_eq!(rule(replicas(3), &recorded), (GroupRule::Static, 1));
+        // What is off is off, except where a record says otherwise.
+        assert_eq!(check(&replicas(3), &none).unwrap().rule, GroupRule::Static);
+        assert_eq!(
+            check(&replicas(3), &elected_group(&[1])).unwrap().rule,
+            GroupRule::Elected
+        );
+    }
+
+    #[test]
+    fn replicas_that_have_everything_go_only_when_those_that_stay_have_too() {
+        let two = json!({"groups": {"replicas": 2}});
+        let refusal = electing(&two, &elected_group(&[1, 3])).unwrap_err();
+        assert!(refusal.0.contains("is in sync while one"), "{refusal}");
+        for in_sync in [&[1, 2, 3][..], &[1, 2], &[1]] {
+            assert!(electing(&two, &elected_group(in_sync)).is_ok());
+        }
+        let mut moved = elected_group(&[1, 2, 3]);
+        let group = moved.groups.get_mut("orders-0").unwrap();
+        group.status.as_mut().unwrap().master = Some(rocket_api::Member {
+            replica_id: 3,
+            incarnation: rocket_api::Incarnation::unregistered(),
+        });
+        let refusal = electing(&two, &moved).unwrap_err();
+        assert!(
+            refusal.0.contains("the present master of group 0"),
+            "{refusal}"
         );
     }
 
@@ -297,7 +468,7 @@ mod tests {
             check(&json!({"groups": {"replicas": 3}}), &observed)
                 .unwrap()
                 .masters,
-            [2]
+            [Some(2)]
         );
     }
 }

@@ -91,6 +91,19 @@ pub fn has_claims(names: &Names, index: i32, observed: &Observed) -> bool {
         .any(|claim| place(names, &claim.name_any()).is_some_and(|(of, _)| of == index))
 }
 
+/// The claims of a group by name and UID.
+pub fn owners(names: &Names, index: i32, observed: &Observed) -> Vec<(String, String)> {
+    let claims = observed.claims.iter().filter(|claim| {
+        claim.metadata.deletion_timestamp.is_none()
+            && place(names, &claim.name_any()).is_some_and(|(of, _)| of == index)
+    });
+    let mut owners: Vec<(String, String)> = claims
+        .filter_map(|claim| Some((claim.name_any(), claim.uid()?)))
+        .collect();
+    owners.sort();
+    owners
+}
+
 /// Claims with the cluster's UID whose pod does not exist and that are not on their way out.
 fn ours<'a>(
     names: &'a Names,

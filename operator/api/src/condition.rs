@@ -117,6 +117,22 @@ pub enum Reason {
     StandbysHoldNoData,
     /// The master is fixed: this version does not move it.
     FixedMaster,
+    /// A replica was elected master.
+    Elected,
+    /// The master hands over, so that its pod can be replaced.
+    HandingOver,
+    /// Every replica has everything that was acknowledged.
+    AllReplicasInSync,
+    /// Some replica does not have everything that was acknowledged.
+    ReplicasBehind,
+    /// Each group has another replica that can take over at once.
+    HeirsReady,
+    /// Some group has no other replica that can take over at once.
+    NoHeir,
+    /// Some group has no master, and none of its replicas can be elected without a person.
+    NoElectableReplica,
+    /// The record of a group is lost or broken.
+    RecordUnusable,
     /// `spec.paused` is true.
     PausedBySpec,
     /// `spec.paused` is false.
@@ -149,6 +165,14 @@ impl Reason {
             Self::SingleReplica => "SingleReplica",
             Self::StandbysHoldNoData => "StandbysHoldNoData",
             Self::FixedMaster => "FixedMaster",
+            Self::Elected => "Elected",
+            Self::HandingOver => "HandingOver",
+            Self::AllReplicasInSync => "AllReplicasInSync",
+            Self::ReplicasBehind => "ReplicasBehind",
+            Self::HeirsReady => "HeirsReady",
+            Self::NoHeir => "NoHeir",
+            Self::NoElectableReplica => "NoElectableReplica",
+            Self::RecordUnusable => "RecordUnusable",
             Self::PausedBySpec => "PausedBySpec",
             Self::NotPaused => "NotPaused",
             Self::Deleting => "Deleting",

@@ -35,6 +35,7 @@ pub const OWNED_KEYS: &[OwnedKey] = &[
         "it is the name of the RocketCluster and the group's index",
     ),
     owned("brokerRole", "set spec.replication.mode"),
+    owned("coordinator", "it is the RocketBrokerGroup of the group"),
     owned("deleteWhen", "set spec.retention.deleteAt"),
     owned(
         "diskMaxUsedSpaceRatio",
@@ -57,7 +58,12 @@ pub const OWNED_KEYS: &[OwnedKey] = &[
         "it is the address of the cluster's own name servers",
     ),
     owned("replicaName", "it is the name of the pod"),
+    owned("replicationAddress", "it is the address of the pod"),
     owned("replicationMode", "set spec.replication.mode"),
+    owned(
+        "replicationSecretFile",
+        "it is the Secret that the operator makes",
+    ),
     owned(
         "storePathCommitLog",
         "data is always below /data, on the volume of spec.groups.storage",
@@ -66,6 +72,7 @@ pub const OWNED_KEYS: &[OwnedKey] = &[
         "storePathRootDir",
         "data is always below /data, on the volume of spec.groups.storage",
     ),
+    owned("totalReplicas", "set spec.groups.replicas"),
 ];
 
 /// Keys of Apache's broker that would be written out of habit and that do nothing here.

@@ -4,7 +4,8 @@
 //! and the rules W1 to W3, W5 and W7 are checked by the API server on every write. No heartbeat ever goes through it: it changes
 //! when a role, a set or an address changes.
 //!
-//! In this version the *static* rule is in force: the operator records the first replica as master once and keeps it.
+//! Under the *static* rule the operator records the first replica as master once and keeps it; no broker writes it. Under the
+//! *elected* rule (docs/failover.md) brokers and electors write it. A group keeps the rule that it began with.
 
 use std::collections::BTreeMap;
 

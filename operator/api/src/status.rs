@@ -86,7 +86,7 @@ pub struct GroupSummary {
     /// Pods that have everything that was acknowledged.
     #[serde(default)]
     pub in_sync: Vec<String>,
-    /// Pods without data, in this version all but the master.
+    /// Pods that do not have everything that was acknowledged: they catch up, or hold no data where the master is fixed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standbys: Vec<String>,
     /// Brokers asked for.

@@ -1,8 +1,8 @@
-//! What a broker may do in the API: read its own group object and replace that object's status, nothing else.
+//! What a broker may do in the API: read and watch its own group object and replace that object's status, nothing else.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
-use rocket_api::API_GROUP;
+use rocket_api::{API_GROUP, GroupRule};
 
 use super::metadata;
 use crate::validate::ValidatedCluster;
@@ -14,7 +14,7 @@ pub(super) fn service_account(cluster: &ValidatedCluster, index: i32) -> Service
             cluster.names.group(index),
             cluster.names.group_labels(index),
         ),
-        // Whoever borrows this account does not get its token by accident; the broker's pods ask for it by name.
+        // Whoever borrows this account does not get its token by accident; the pods of a group that elects ask for it by name.
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     }
@@ -29,10 +29,15 @@ pub(super) fn role(cluster: &ValidatedCluster, index: i32) -> Role {
         verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         ..PolicyRule::default()
     };
+    // A list or watch that names one object by a field selector is allowed by that object's name.
+    let read: &[&str] = match cluster.rule {
+        GroupRule::Static => &["get"],
+        GroupRule::Elected => &["get", "list", "watch"],
+    };
     Role {
         metadata: metadata(cluster, name.clone(), cluster.names.group_labels(index)),
         rules: Some(vec![
-            rule("rocketbrokergroups", &["get"]),
+            rule("rocketbrokergroups", read),
             rule("rocketbrokergroups/status", &["get", "update"]),
         ]),
     }

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use rocket_api::{Flush, ReplicationMode};
+use rocket_api::{Flush, GroupRule, ReplicationMode};
 
+use super::pod::SECRET_DIR;
 use crate::names::{PORT_BROKER, PORT_HA, PORT_METRICS, PORT_NAMESRV};
+use crate::secret;
 use crate::validate::ValidatedCluster;
 
 /// `namesrv.conf`.
@@ -16,8 +18,9 @@ pub(super) fn name_server() -> String {
     ])
 }
 
-/// `broker.conf` of a group. Every replica reads the same file; who is master stands in it.
-pub(super) fn broker(cluster: &ValidatedCluster, index: i32, master: i32) -> String {
+/// `broker.conf` of a group. Every replica reads the same file. Who is master stands in it under the static rule; else where
+/// the replicas agree about that.
+pub(super) fn broker(cluster: &ValidatedCluster, index: i32, master: Option<i32>) -> String {
     let (names, spec) = (&cluster.names, &cluster.spec);
     let reject = spec.retention.disk_reject_percent;
     let high = spec.retention.disk_high_watermark_percent;
@@ -29,7 +32,7 @@ pub(super) fn broker(cluster: &ValidatedCluster, index: i32, master: i32) -> Str
         ReplicationMode::Sync => "SYNC",
         ReplicationMode::Async => "ASYNC",
     };
-    let own = [
+    let mut text = lines(&[
         ("brokerClusterName", names.cluster.clone()),
         ("brokerName", names.group(index)),
         (
@@ -42,8 +45,26 @@ pub(super) fn broker(cluster: &ValidatedCluster, index: i32, master: i32) -> Str
         ("metricsPort", PORT_METRICS.to_string()),
         ("flushDiskType", flush.to_owned()),
         ("replicationMode", replication.to_owned()),
-        ("minInSyncReplicas", cluster.min_in_sync.to_string()),
-        ("fixedMaster", names.pod(index, master)),
+    ]);
+    text += &match cluster.rule {
+        GroupRule::Static => lines(&[
+            ("minInSyncReplicas", cluster.min_in_sync.to_string()),
+            ("fixedMaster", names.pod(index, master.unwrap_or_default())),
+        ]),
+        // How many copies a write needs stands in the record: another number restarts nobody.
+        GroupRule::Elected => lines(&[
+            (
+                "coordinator",
+                format!("kubernetes:{}/{}", names.namespace, names.group(index)),
+            ),
+            (
+                "replicationSecretFile",
+                format!("{SECRET_DIR}/{}", secret::KEY),
+            ),
+            ("totalReplicas", spec.groups.replicas.to_string()),
+        ]),
+    };
+    text += &lines(&[
         ("fileReservedTime", spec.retention.hours.to_string()),
         ("deleteWhen", spec.retention.delete_at.clone()),
         ("diskMaxUsedSpaceRatio", high.to_string()),
@@ -60,13 +81,21 @@ pub(super) fn broker(cluster: &ValidatedCluster, index: i32, master: i32) -> Str
             "autoCreateSubscriptionGroup",
             spec.defaults.auto_create_groups.to_string(),
         ),
-    ];
-    let mut text = lines(&own);
+    ]);
     for (key, value) in &spec.config {
         // A backslash escapes in a properties file, and at the end of a line it would swallow the next one.
         let _ = writeln!(text, "{key}={}", value.replace('\\', "\\\\"));
     }
     text
+}
+
+/// The part of a file whose change restarts the broker. How many replicas a group shall have matters before its first election
+/// only, and scaling restarts nobody.
+pub(super) fn restarting(text: &str) -> String {
+    let kept = text
+        .lines()
+        .filter(|line| !line.starts_with("totalReplicas="));
+    kept.fold(String::new(), |kept, line| kept + line + "\n")
 }
 
 fn lines(pairs: &[(&str, String)]) -> String {

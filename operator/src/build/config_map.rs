@@ -27,7 +27,7 @@ pub(super) fn name_servers(cluster: &ValidatedCluster) -> ConfigMap {
     }
 }
 
-pub(super) fn group(cluster: &ValidatedCluster, index: i32, master: i32) -> ConfigMap {
+pub(super) fn group(cluster: &ValidatedCluster, index: i32, master: Option<i32>) -> ConfigMap {
     ConfigMap {
         metadata: metadata(
             cluster,

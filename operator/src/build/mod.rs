@@ -11,12 +11,13 @@ mod disruption_budget;
 mod network_policy;
 pub mod pod;
 mod pod_monitor;
+mod secret;
 mod service;
 mod stateful_set;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::Resource;
@@ -29,6 +30,8 @@ use crate::kind::{Key, Kind};
 use crate::names::APPLIED_HASH;
 use crate::validate::ValidatedCluster;
 
+pub use secret::replication_secret;
+
 /// What of the present shapes the objects.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
@@ -36,6 +39,10 @@ pub struct Present {
     pub template_sizes: BTreeMap<i32, String>,
     /// Whether the PodMonitor resource is installed.
     pub pod_monitors: bool,
+    /// Volume claims of each elected group, by name and UID. They own its record too, so that it stays as long as they do.
+    pub claims: BTreeMap<i32, Vec<(String, String)>>,
+    /// Elected groups that could not spare a replica now.
+    pub strained: BTreeSet<i32>,
 }
 
 /// An object that should exist.
@@ -66,7 +73,7 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
             .unwrap_or(&cluster.spec.groups.storage.size);
         objects.push(seal(
             Kind::BrokerGroup,
-            &broker_group::group(cluster, index),
+            &broker_group::group(cluster, index, present.claims.get(&index)),
         ));
         objects.push(seal(
             Kind::ServiceAccount,
@@ -85,7 +92,7 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
         objects.push(seal(Kind::Service, &service::replicas(cluster, index)));
         objects.push(seal(
             Kind::PodDisruptionBudget,
-            &disruption_budget::group(cluster, index),
+            &disruption_budget::group(cluster, index, present.strained.contains(&index)),
         ));
         objects.push(seal(
             Kind::StatefulSet,

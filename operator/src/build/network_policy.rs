@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{
     NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use rocket_api::ClientSelector;
+use rocket_api::{ClientSelector, GroupRule, label};
 
 use super::{metadata, selector};
 use crate::names::{PORT_BROKER, PORT_HA, PORT_METRICS, PORT_NAMESRV};
@@ -32,6 +32,10 @@ pub(super) fn brokers(cluster: &ValidatedCluster) -> NetworkPolicy {
     let name = format!("{}-broker", cluster.names.cluster);
     let mut labels = cluster.names.labels();
     labels.extend(cluster.names.broker_selector());
+    let mut replicas = vec![pods(cluster.names.broker_selector())];
+    if cluster.rule == GroupRule::Elected {
+        replicas.push(operator());
+    }
     policy(
         cluster,
         name,
@@ -39,7 +43,7 @@ pub(super) fn brokers(cluster: &ValidatedCluster) -> NetworkPolicy {
         cluster.names.broker_selector(),
         vec![
             rule(PORT_BROKER, clients(cluster)),
-            rule(PORT_HA, vec![pods(cluster.names.broker_selector())]),
+            rule(PORT_HA, replicas),
             rule(PORT_METRICS, Vec::new()),
         ],
     )
@@ -79,6 +83,15 @@ fn pods(labels: BTreeMap<String, String>) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
         pod_selector: Some(selector(labels)),
         ..NetworkPolicyPeer::default()
+    }
+}
+
+/// The operator asks replicas how they fare, from whichever namespace it runs in. A label is no proof: the link asks for one.
+fn operator() -> NetworkPolicyPeer {
+    let name = (label::NAME.to_owned(), label::MANAGED_BY_VALUE.to_owned());
+    NetworkPolicyPeer {
+        namespace_selector: Some(selector(BTreeMap::new())),
+        ..pods(BTreeMap::from([name]))
     }
 }
 

@@ -22,6 +22,10 @@ use crate::validate::ValidatedCluster;
 pub(super) const CONFIG_DIR: &str = "/etc/rocketcluster";
 /// Where data is mounted.
 pub(super) const DATA_DIR: &str = "/data";
+/// Where the secret of the replication links is mounted.
+pub(super) const SECRET_DIR: &str = "/etc/rocketcluster-replication";
+/// Name of the volume with that secret.
+pub(super) const SECRET_VOLUME: &str = "replication";
 
 /// What differs between a name server's pod and a broker's.
 pub(super) struct Shape<'a> {
@@ -41,8 +45,10 @@ pub(super) struct Shape<'a> {
     pub(super) config: &'a str,
     /// Volumes besides those of claims.
     pub(super) volumes: Vec<Volume>,
-    /// ServiceAccount whose token is mounted.
+    /// ServiceAccount, if it is not the namespace's default.
     pub(super) account: Option<String>,
+    /// Whether the pod is one of a group that elects: it speaks to the API server, and to its like with a secret.
+    pub(super) elects: bool,
 }
 
 /// The pod template.
@@ -70,7 +76,7 @@ pub(super) fn template(cluster: &ValidatedCluster, shape: Shape<'_>) -> PodTempl
         spec: Some(PodSpec {
             containers: vec![container],
             volumes: Some(shape.volumes),
-            automount_service_account_token: Some(shape.account.is_some()),
+            automount_service_account_token: Some(shape.elects),
             service_account_name: shape.account,
             enable_service_links: Some(false),
             security_context: Some(pod_security()),
@@ -109,6 +115,13 @@ fn container(cluster: &ValidatedCluster, shape: &Shape<'_>) -> Container {
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
     };
+    let mut mounts = vec![
+        mount("config", CONFIG_DIR, true),
+        mount("data", DATA_DIR, false),
+    ];
+    if shape.elects {
+        mounts.push(mount(SECRET_VOLUME, SECRET_DIR, true));
+    }
     Container {
         name: shape.container.to_owned(),
         image: Some(cluster.image.clone()),
@@ -125,10 +138,7 @@ fn container(cluster: &ValidatedCluster, shape: &Shape<'_>) -> Container {
                 .collect(),
         ),
         resources: Some(resources(shape.resources)),
-        volume_mounts: Some(vec![
-            mount("config", CONFIG_DIR, true),
-            mount("data", DATA_DIR, false),
-        ]),
+        volume_mounts: Some(mounts),
         security_context: Some(container_security()),
         // A broker answers /livez from its first moment, also while it recovers; ten minutes without an answer is a hang.
         startup_probe: Some(probe("/livez", 2, 300)),

@@ -6,13 +6,14 @@
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, EmptyDirVolumeSource, PersistentVolumeClaim, PersistentVolumeClaimSpec,
-    Volume, VolumeResourceRequirements,
+    SecretVolumeSource, Volume, VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rocket_api::GroupRule;
 
 use super::config_map::{BROKER_CONF, NAMESRV_CONF};
-use super::pod::{self, CONFIG_DIR, DATA_DIR, Shape};
+use super::pod::{self, CONFIG_DIR, DATA_DIR, SECRET_VOLUME, Shape};
 use super::{broker_conf, metadata, selector};
 use crate::names::{CLAIM, PORT_BROKER, PORT_HA, PORT_NAMESRV};
 use crate::validate::ValidatedCluster;
@@ -48,6 +49,7 @@ pub(super) fn name_servers(cluster: &ValidatedCluster) -> StatefulSet {
                 },
             ],
             account: None,
+            elects: false,
         },
     );
     StatefulSet {
@@ -68,32 +70,43 @@ pub(super) fn name_servers(cluster: &ValidatedCluster) -> StatefulSet {
 pub(super) fn group(
     cluster: &ValidatedCluster,
     index: i32,
-    master: i32,
+    master: Option<i32>,
     size: &str,
 ) -> StatefulSet {
     let names = &cluster.names;
-    let config = broker_conf::broker(cluster, index, master);
+    let config = broker_conf::restarting(&broker_conf::broker(cluster, index, master));
     let file = format!("{CONFIG_DIR}/{BROKER_CONF}");
+    let elects = cluster.rule == GroupRule::Elected;
+    let mut args = words(&[
+        "broker",
+        "--config",
+        &file,
+        "--data",
+        DATA_DIR,
+        "--replica",
+        "$(POD_NAME)",
+    ]);
+    let mut volumes = vec![config_volume(names.group_config(index))];
+    if elects {
+        // The file is the same for all replicas of the group, this is not.
+        let host = names.host(&names.group_replicas(index));
+        args.push("--replication-address".to_owned());
+        args.push(format!("$(POD_NAME).{host}:{PORT_HA}"));
+        volumes.push(secret_volume(names.replication_secret()));
+    }
     let template = pod::template(
         cluster,
         Shape {
             container: "broker",
-            args: words(&[
-                "broker",
-                "--config",
-                &file,
-                "--data",
-                DATA_DIR,
-                "--replica",
-                "$(POD_NAME)",
-            ]),
+            args,
             ports: &[("broker", PORT_BROKER), ("ha", PORT_HA)],
             resources: &cluster.spec.groups.resources,
             labels: names.group_labels(index),
             spread: names.group_selector(index),
             config: &config,
-            volumes: vec![config_volume(names.group_config(index))],
+            volumes,
             account: Some(names.group(index)),
+            elects,
         },
     );
     StatefulSet {
@@ -143,6 +156,19 @@ fn config_volume(name: String) -> Volume {
         config_map: Some(ConfigMapVolumeSource {
             name,
             ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+/// Readable by the group of every container, and by nobody else.
+fn secret_volume(name: String) -> Volume {
+    Volume {
+        name: SECRET_VOLUME.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(name),
+            default_mode: Some(0o440),
+            ..SecretVolumeSource::default()
         }),
         ..Volume::default()
     }

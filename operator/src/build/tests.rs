@@ -57,6 +57,75 @@ fn everything_set() {
     insta::assert_snapshot!(text(&objects(EVERYTHING)));
 }
 
+/// What differs in a cluster whose groups elect: the record, the rights, the file, the way in, the pods.
+#[test]
+fn elected() {
+    let kinds = [
+        Kind::BrokerGroup,
+        Kind::Role,
+        Kind::ConfigMap,
+        Kind::NetworkPolicy,
+        Kind::PodDisruptionBudget,
+        Kind::StatefulSet,
+    ];
+    let mut shown = electing_objects();
+    shown.retain(|object| {
+        kinds.contains(&object.key.0) && !object.key.1.starts_with("elected-namesrv")
+    });
+    insta::assert_snapshot!(text(&shown));
+}
+
+fn electing() -> ValidatedCluster {
+    let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "elected", "namespace": "mq", "uid": "11111111-2222-3333-4444-555555555555"}, "spec": {"groups": {"replicas": 3}}});
+    let settings = Settings {
+        elections: true,
+        ..Settings::default()
+    };
+    let cluster = serde_json::from_value(cluster).unwrap();
+    validate(&cluster, &Observed::default(), &settings).unwrap()
+}
+
+fn electing_objects() -> Vec<Desired> {
+    let claim = ("data-elected-0-0".to_owned(), "uid-of-claim".to_owned());
+    let present = Present {
+        claims: [(0, vec![claim])].into(),
+        strained: [0].into(),
+        ..Present::default()
+    };
+    build(&electing(), &present)
+}
+
+#[test]
+fn another_number_of_replicas_or_copies_restarts_no_broker_that_elects() {
+    let template = |change: &dyn Fn(&mut ValidatedCluster)| {
+        let mut cluster = electing();
+        change(&mut cluster);
+        let objects = build(&cluster, &Present::default());
+        let set = objects
+            .into_iter()
+            .find(|object| object.key == (Kind::StatefulSet, "elected-0".into()));
+        set.unwrap().object["spec"]["template"].clone()
+    };
+    let before = template(&|_| {});
+    assert_eq!(
+        before,
+        template(&|cluster| cluster.spec.groups.replicas = 5)
+    );
+    assert_eq!(before, template(&|cluster| cluster.min_in_sync = 3));
+    assert_eq!(before, template(&|cluster| cluster.masters = vec![Some(2)]));
+    assert_ne!(
+        before,
+        template(&|cluster| cluster.spec.retention.hours = 1)
+    );
+}
+
+#[test]
+fn secret_is_text_of_its_random_bytes_and_cannot_be_changed() {
+    let secret = replication_secret(&electing(), &[0xa5; 32]);
+    assert_eq!(secret.string_data.unwrap()["secret"], "a5".repeat(32));
+    assert_eq!(secret.immutable, Some(true));
+}
+
 #[test]
 fn the_same_cluster_gives_the_same_bytes() {
     assert_eq!(text(&objects(EVERYTHING)), text(&objects(EVERYTHING)));
@@ -96,11 +165,10 @@ fn every_object_carries_its_owner_its_labels_and_a_hash() {
 }
 
 #[test]
-fn pods_meet_the_restricted_level_and_only_brokers_get_a_token() {
-    for object in objects(PRODUCTION)
-        .iter()
-        .filter(|object| object.key.0 == Kind::StatefulSet)
-    {
+fn pods_meet_the_restricted_level_and_only_brokers_that_elect_get_a_token() {
+    let (fixed, electing) = (objects(PRODUCTION), electing_objects());
+    let sets = fixed.iter().chain(&electing);
+    for object in sets.filter(|object| object.key.0 == Kind::StatefulSet) {
         let pod = &object.object["spec"]["template"]["spec"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(
@@ -113,7 +181,9 @@ fn pods_meet_the_restricted_level_and_only_brokers_get_a_token() {
         assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
         assert_eq!(
             pod["automountServiceAccountToken"],
-            object.key.1 != "orders-namesrv"
+            object.key.1 == "elected-0",
+            "{:?}",
+            object.key
         );
     }
 }
@@ -155,6 +225,6 @@ fn a_value_cannot_bring_in_another_key() {
         ("b".to_owned(), "y".to_owned()),
     ]
     .into();
-    let text = super::broker_conf::broker(&cluster, 0, 0);
+    let text = super::broker_conf::broker(&cluster, 0, Some(0));
     assert!(text.ends_with("a=x\\\\\nb=y\n"), "{text}");
 }

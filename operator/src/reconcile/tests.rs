@@ -57,12 +57,19 @@ impl Server {
                 let kept = self
                     .objects
                     .entry(object.to_owned())
-                    .or_insert_with(|| json!({"metadata": {"uid": format!("uid of {object}")}}));
+                    .or_insert_with(|| json!({"metadata": {"uid": uid(object)}}));
                 match part {
                     Some(part) => kept[part] = sent[part].clone(),
                     None => merge(kept, &sent),
                 }
                 (StatusCode::OK, kept.clone())
+            }
+            Method::POST if path.ends_with("/secrets") => {
+                let mut sent: Value = serde_json::from_slice(body).unwrap();
+                let object = format!("{path}/{}", sent["metadata"]["name"].as_str().unwrap());
+                sent["metadata"]["uid"] = json!(uid(&object));
+                self.objects.insert(object, sent.clone());
+                (StatusCode::CREATED, sent)
             }
             _ => (
                 StatusCode::CREATED,
@@ -70,6 +77,10 @@ impl Server {
             ),
         }
     }
+}
+
+fn uid(object: &str) -> String {
+    format!("{:032x}", crate::drift::stable_hash(object.as_bytes()))
 }
 
 fn is_list(path: &str) -> bool {
@@ -90,6 +101,14 @@ const CLUSTER: &str = "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketclust
 
 /// Reconciles `passes` times; returns the writes of each pass and what is there at the end.
 async fn reconcile_times(
+    passes: usize,
+    spec: Value,
+) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
+    reconcile_with(Settings::default(), passes, spec).await
+}
+
+async fn reconcile_with(
+    settings: Settings,
     passes: usize,
     spec: Value,
 ) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
@@ -119,7 +138,7 @@ async fn reconcile_times(
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         let context = Arc::new(Context::new(
             Client::new(service, "mq"),
-            Settings::default(),
+            settings,
             metrics,
             None,
         ));
@@ -175,6 +194,36 @@ fn the_record_of_a_group_is_written_before_its_pods() {
         (&group["status"]["masterName"], &group["status"]["groupUid"]),
         (&json!("orders-0-0"), &group["metadata"]["uid"])
     );
+}
+
+#[test]
+fn groups_that_elect_begin_with_a_secret_and_a_record_that_is_nobodys() {
+    let settings = Settings {
+        elections: true,
+        ..Settings::default()
+    };
+    let spec = json!({"groups": {"replicas": 3}});
+    let (writes, objects) = block_on(reconcile_with(settings, 3, spec));
+    let place = |part: &str| {
+        writes[0]
+            .iter()
+            .position(|write| write.contains(part))
+            .unwrap()
+    };
+    assert!(place("/secrets") < place("statefulsets/orders-0"));
+    assert!(place("rocketbrokergroups/orders-0/status") < place("statefulsets/orders-0"));
+    let group =
+        &objects["/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0"];
+    let status = &group["status"];
+    assert_eq!(
+        (&status["rule"], &status["minInSync"], status.get("master")),
+        (&json!("Elected"), &json!(2), None)
+    );
+    assert_eq!(status["groupUid"], group["metadata"]["uid"]);
+    let secret = &objects["/api/v1/namespaces/mq/secrets/orders-replication"];
+    let text = secret["stringData"]["secret"].as_str().unwrap();
+    assert_eq!(text.len(), 64);
+    assert_eq!(writes[2], Vec::<String>::new());
 }
 
 #[test]

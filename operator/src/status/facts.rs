@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
-use rocket_api::{Effective, GroupState, GroupSummary, RocketCluster, label};
+use rocket_api::{Effective, GroupRule, GroupState, GroupSummary, RocketCluster, label};
 
+use crate::elected;
 use crate::names::Names;
 use crate::observe::Observed;
 use crate::roll::{is_leaving, is_ready, outdated, present_revision};
@@ -23,6 +24,10 @@ pub enum Problem {
     ApplyRefused(String),
     /// The storage class refused to enlarge a volume.
     VolumeResizeRefused(String),
+    /// The record of a group is lost or broken.
+    RecordUnusable(String),
+    /// No replica of a group can be elected without a person.
+    NoElectableReplica(String),
 }
 
 /// Pods of one part.
@@ -43,6 +48,17 @@ pub struct Group {
     pub summary: GroupSummary,
     /// Whether its master is ready under its role.
     pub serving: bool,
+    /// The copies of an elected group; `None` where the master is fixed and has the only one.
+    pub copies: Option<Copies>,
+}
+
+/// How the copies of an elected group fare.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// Replicas that have everything that was acknowledged.
+    pub in_sync: usize,
+    /// Replicas besides the master that are ready and could be elected.
+    pub heirs: usize,
 }
 
 /// Everything that a status speaks of.
@@ -180,6 +196,17 @@ impl Facts {
             .filter(move |group| !is_first && !group.summary.joined)
     }
 
+    /// Whether the groups elect their masters.
+    pub fn is_elected(&self) -> bool {
+        self.groups.iter().any(|group| group.copies.is_some())
+    }
+
+    /// The copies of each elected group, by its index.
+    pub fn copies(&self) -> impl Iterator<Item = (i32, Copies)> {
+        let copies = |group: &Group| Some((group.summary.index, group.copies?));
+        self.groups.iter().filter_map(copies)
+    }
+
     /// Whether every pod is ready.
     pub fn all_ready(&self) -> bool {
         self.brokers.ready >= self.brokers.wanted
@@ -218,25 +245,24 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
         .filter(|pod| Some(pod) != master.as_ref())
         .collect();
     standbys.sort();
-    let in_sync = state.map(|state| {
-        let name = |member: &rocket_api::Member| {
-            state
-                .replicas
-                .get(&member.replica_id.to_string())
-                .map(|replica| replica.name.clone())
-        };
-        state.in_sync.iter().filter_map(name).collect()
-    });
+    let is_elected = state.is_some_and(|state| state.rule == GroupRule::Elected);
+    let in_sync = state.map_or_else(Vec::new, |state| pods_of_members(state, &state.in_sync));
+    if is_elected {
+        standbys.retain(|pod| !in_sync.contains(pod));
+    }
+    let is_open = !is_elected || state.is_some_and(elected::is_open);
+    let serves = |pod: &Pod| is_master(pod) && is_ready(pod) && !is_leaving(pod);
     Group {
-        serving: observed
-            .pods_of(index)
-            .any(|pod| is_master(pod) && is_ready(pod) && !is_leaving(pod)),
+        serving: is_open && observed.pods_of(index).any(serves),
+        copies: state
+            .filter(|_| is_elected)
+            .map(|state| copies(state, in_sync.len(), observed)),
         summary: GroupSummary {
             index,
             name,
             master,
             epoch: state.map_or(0, |state| state.epoch),
-            in_sync: in_sync.unwrap_or_default(),
+            in_sync,
             standbys,
             replicas,
             joined: false,
@@ -247,6 +273,31 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
                     .count(),
             ),
         },
+    }
+}
+
+/// The pods of members as the record names them.
+fn pods_of_members(state: &GroupState, members: &[rocket_api::Member]) -> Vec<String> {
+    let replica = |member: &rocket_api::Member| state.replicas.get(&member.replica_id.to_string());
+    let names = members.iter().filter_map(replica);
+    names.map(|replica| replica.name.clone()).collect()
+}
+
+fn copies(state: &GroupState, in_sync: usize, observed: &Observed) -> Copies {
+    let is_heir = |pod: &str| {
+        let pod = observed.pod(pod);
+        pod.is_some_and(|pod| is_ready(pod) && !is_leaving(pod))
+    };
+    let master = state.master_pod();
+    let complete = [&state.in_sync, &state.eligible];
+    let complete = complete
+        .into_iter()
+        .flat_map(|set| pods_of_members(state, set));
+    Copies {
+        in_sync,
+        heirs: complete
+            .filter(|pod| Some(pod.as_str()) != master && is_heir(pod))
+            .count(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rocket_api::{GroupSummary, Reason};
 
-use super::facts::{Count, Group};
+use super::facts::{Copies, Count, Group};
 use super::*;
 
 fn now(second: i64) -> Time {
@@ -14,6 +14,7 @@ fn healthy(groups: i32, replicas: i32) -> Facts {
         let name = |ordinal| format!("orders-{index}-{ordinal}");
         Group {
             serving: true,
+            copies: None,
             summary: GroupSummary {
                 index,
                 name: format!("orders-{index}"),
@@ -262,4 +263,51 @@ fn during_an_update_the_former_version_is_told() {
         compute(&facts, Some(&first), 2, &now(2)).version.as_deref(),
         Some("0.2.0")
     );
+}
+
+fn electing(in_sync: usize, heirs: usize, min_in_sync: i32) -> Facts {
+    let mut facts = healthy(2, 3);
+    for group in &mut facts.groups {
+        group.copies = Some(Copies {
+            in_sync: 3,
+            heirs: 2,
+        });
+    }
+    facts.groups[1].copies = Some(Copies { in_sync, heirs });
+    facts.effective = Some(rocket_api::Effective {
+        image: String::new(),
+        min_in_sync,
+    });
+    facts
+}
+
+#[test]
+fn copies_of_elected_groups_are_told_as_they_are() {
+    let whole = fresh(&electing(3, 2, 2));
+    for (type_, reason) in [
+        (ConditionType::ReplicationHealthy, Reason::AllReplicasInSync),
+        (ConditionType::FailoverReady, Reason::HeirsReady),
+    ] {
+        let (truth, why, words) = say(&whole, type_);
+        assert_eq!((truth, why), (Truth::True, reason), "{words}");
+        assert!(!words.contains("single copy"), "{words}");
+    }
+    assert_eq!(
+        say(&whole, ConditionType::Ready).2,
+        "2 groups, 6 brokers ready; 6 replicas in sync"
+    );
+    let behind = fresh(&electing(1, 0, 1));
+    assert_eq!(
+        say(&behind, ConditionType::ReplicationHealthy),
+        (
+            Truth::False,
+            Reason::ReplicasBehind,
+            "group 1: 1 of 3 replicas are in sync".into()
+        )
+    );
+    let (truth, reason, words) = say(&behind, ConditionType::FailoverReady);
+    assert_eq!((truth, reason), (Truth::False, Reason::NoHeir));
+    assert!(words.starts_with("group 1 has no other replica"), "{words}");
+    let (_, _, risk) = say(&fresh(&electing(3, 2, 1)), ConditionType::FailoverReady);
+    assert!(risk.contains("single copy"), "{risk}");
 }

@@ -56,7 +56,10 @@ impl Verdicts<'_> {
             plural(facts.groups.len(), "group"),
             plural(count(facts.brokers.ready), "broker")
         );
-        if facts.replicas > 1 {
+        if facts.is_elected() {
+            let copies: usize = facts.copies().map(|(_, copies)| copies.in_sync).sum();
+            message = format!("{message}; {} in sync", plural(copies, "replica"));
+        } else if facts.replicas > 1 {
             let standbys = count(facts.brokers.wanted).saturating_sub(facts.groups.len());
             message = format!("{message}; {} without data", plural(standbys, "standby"));
         }
@@ -161,6 +164,9 @@ impl Verdicts<'_> {
     }
 
     fn replication_healthy(&self) -> Verdict {
+        if self.facts.is_elected() && self.facts.replicas > 1 {
+            return self.copies_healthy();
+        }
         if self.facts.replicas > 1 {
             let message = format!(
                 "this version does not copy messages between brokers: {} without data, the volume of each master is the only copy",
@@ -181,7 +187,58 @@ impl Verdicts<'_> {
         )
     }
 
+    fn copies_healthy(&self) -> Verdict {
+        let replicas = count(self.facts.replicas);
+        let behind: Vec<String> = self
+            .facts
+            .copies()
+            .filter(|(_, copies)| copies.in_sync < replicas)
+            .map(|(group, copies)| {
+                format!(
+                    "group {group}: {} of {replicas} replicas are in sync",
+                    copies.in_sync
+                )
+            })
+            .collect();
+        if behind.is_empty() {
+            return yes(
+                Reason::AllReplicasInSync,
+                "every replica has everything that was acknowledged".to_owned(),
+            );
+        }
+        no(Reason::ReplicasBehind, behind.join("; "))
+    }
+
+    fn heirs_ready(&self) -> Verdict {
+        let alone: Vec<String> = self
+            .facts
+            .copies()
+            .filter(|(_, copies)| copies.heirs == 0)
+            .map(|(group, _)| group.to_string())
+            .collect();
+        if !alone.is_empty() {
+            let message = format!(
+                "group {} has no other replica that has everything and is ready: a lost master must come back on its volume",
+                alone.join(", ")
+            );
+            return no(Reason::NoHeir, message);
+        }
+        let chosen = self.facts.effective.as_ref();
+        let risk = if chosen.is_some_and(|chosen| chosen.min_in_sync == 1) {
+            "; minInSync is 1: a group that loses all replicas but one goes on with a single copy"
+        } else {
+            ""
+        };
+        yes(
+            Reason::HeirsReady,
+            format!("each group has another replica that can take over at once{risk}"),
+        )
+    }
+
     fn failover_ready(&self) -> Verdict {
+        if self.facts.is_elected() && self.facts.replicas > 1 {
+            return self.heirs_ready();
+        }
         if self.facts.replicas > 1 {
             return no(
                 Reason::FixedMaster,
@@ -267,6 +324,8 @@ fn describe(problem: &Problem) -> (Reason, String) {
         Problem::NameTaken(message) => (Reason::NameTaken, message.clone()),
         Problem::ApplyRefused(message) => (Reason::ApplyRefused, message.clone()),
         Problem::VolumeResizeRefused(message) => (Reason::VolumeResizeRefused, message.clone()),
+        Problem::RecordUnusable(message) => (Reason::RecordUnusable, message.clone()),
+        Problem::NoElectableReplica(message) => (Reason::NoElectableReplica, message.clone()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A namespace of its own for each test, an operator that has no more rights than the chart gives, and a stand-in for kubelets.
 
 mod edits;
+mod elections;
 mod lifecycle;
 mod refusals;
 mod volumes;
@@ -24,6 +25,7 @@ use prometheus::Registry;
 use rocket_api::{ConditionType, RocketCluster, Truth, custom_resource_definitions};
 use rocket_operator::context::Context;
 use rocket_operator::controller;
+use rocket_operator::elections::Route;
 use rocket_operator::metrics::{CountRequests, Metrics};
 use rocket_operator::validate::Settings;
 use serde::de::DeserializeOwned;
@@ -44,12 +46,27 @@ pub(crate) struct Lab {
     pub(crate) namespace: String,
     /// What the operator counted.
     pub(crate) metrics: Arc<Metrics>,
+    others: parking_lot::Mutex<Vec<Arc<Metrics>>>,
+    settings: Settings,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 /// Runs a test in a fresh namespace, or says that it was not run.
 pub(crate) fn in_lab<F: Future<Output = ()>>(test: impl FnOnce(Arc<Lab>) -> F) {
+    in_lab_with(Settings::default(), test);
+}
+
+/// The same with an operator that has new clusters elect their masters.
+pub(crate) fn in_electing_lab<F: Future<Output = ()>>(test: impl FnOnce(Arc<Lab>) -> F) {
+    let settings = Settings {
+        elections: true,
+        ..Settings::default()
+    };
+    in_lab_with(settings, test);
+}
+
+fn in_lab_with<F: Future<Output = ()>>(settings: Settings, test: impl FnOnce(Arc<Lab>) -> F) {
     if std::env::var_os("KUBECONFIG").is_none() {
         // Past the test runner's capture: a test that shows nothing must be heard.
         let name = std::thread::current().name().unwrap_or("this").to_owned();
@@ -63,7 +80,7 @@ pub(crate) fn in_lab<F: Future<Output = ()>>(test: impl FnOnce(Arc<Lab>) -> F) {
     let _ = log.with_writer(std::io::stderr).try_init();
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
-        let lab = Arc::new(Lab::start().await);
+        let lab = Arc::new(Lab::start(settings).await);
         tokio::time::timeout(PATIENCE * 3, test(Arc::clone(&lab)))
             .await
             .expect("the test took too long");
@@ -79,7 +96,7 @@ pub(crate) fn in_lab<F: Future<Output = ()>>(test: impl FnOnce(Arc<Lab>) -> F) {
 }
 
 impl Lab {
-    async fn start() -> Self {
+    async fn start(settings: Settings) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let namespace = format!(
             "operator-{}-{}",
@@ -103,23 +120,54 @@ impl Lab {
             client,
             namespace: namespace.clone(),
             metrics: Arc::clone(&metrics),
-            stop: stop.clone(),
-            tasks: tasks.clone(),
+            others: parking_lot::Mutex::default(),
+            settings,
+            stop,
+            tasks,
         };
+        lab.operate(metrics).await;
+        lab
+    }
+
+    /// Starts an operator that has no more rights than the chart gives.
+    async fn operate(&self, metrics: Arc<Metrics>) {
+        let namespace = self.namespace.clone();
         let mut config = Config::infer().await.unwrap();
         config.auth_info.impersonate = Some(format!("system:serviceaccount:{namespace}:operator"));
         let restricted = ClientBuilder::try_from(config)
             .unwrap()
             .with_layer(&CountRequests(Arc::clone(&metrics)))
             .build();
-        let context = Arc::new(Context::new(
+        let mut context = Context::new(
             restricted,
-            Settings::default(),
+            self.settings.clone(),
             metrics,
             Some("test".into()),
-        ));
-        tasks.spawn(async move { controller::run(context, &[namespace], 4, &stop).await });
-        lab
+        );
+        // Replicas are played on this machine: of the address that they record only the port is true.
+        context.route = Route::new(|address| {
+            let port = address.rsplit(':').next().unwrap_or_default();
+            format!("127.0.0.1:{port}")
+        });
+        let (context, stop) = (Arc::new(context), self.stop.clone());
+        self.tasks
+            .spawn(async move { controller::run(context, &[namespace], 4, &stop).await });
+    }
+
+    /// Starts one more operator beside the first, without a lease between them.
+    pub(crate) async fn another_operator(&self) {
+        let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+        self.others.lock().push(Arc::clone(&metrics));
+        self.operate(metrics).await;
+    }
+
+    /// What each operator counted.
+    pub(crate) fn operators(&self) -> Vec<Arc<Metrics>> {
+        let others = self.others.lock().clone();
+        others
+            .into_iter()
+            .chain([Arc::clone(&self.metrics)])
+            .collect()
     }
 
     /// An API of the namespace.

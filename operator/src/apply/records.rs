@@ -1,0 +1,137 @@
+//! What a reconcile writes into the record of a group. Each write replaces the very status that was read, or does nothing.
+
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+use rocket_api::{GroupRule, Reason, RocketBrokerGroup};
+use rocket_coordinator::kubernetes::{state_of, status_of};
+use rocket_replication::ReplicaId;
+use rocket_replication::state::State;
+use serde_json::Value;
+
+use super::{Apply, Error, failed};
+use crate::elected;
+use crate::kind::Kind;
+use crate::master;
+use crate::names::FIELD_MANAGER;
+use crate::status::Problem;
+use crate::volumes;
+
+impl Apply<'_> {
+    /// Writes the record of a group by compare-and-set, as far as that is the operator's affair.
+    pub(super) async fn record(&mut self, live: Option<Value>) -> Result<(), Error> {
+        let Some(mut group) =
+            live.and_then(|live| serde_json::from_value::<RocketBrokerGroup>(live).ok())
+        else {
+            return Ok(());
+        };
+        let index = group.spec.index;
+        let names = &self.cluster.names;
+        let rule = group.status.as_ref().map_or(self.cluster.rule, |s| s.rule);
+        let state = match rule {
+            GroupRule::Static => {
+                let master = usize::try_from(index)
+                    .ok()
+                    .and_then(|index| self.cluster.masters.get(index).copied());
+                let ordinal = master.flatten().unwrap_or_default();
+                master::next_state(&group, names, ordinal, self.cluster.min_in_sync)
+            }
+            GroupRule::Elected => {
+                let has_volumes = volumes::has_claims(names, index, self.observed);
+                let (copies, proposal) = (self.cluster.min_in_sync, self.context.proposal());
+                match elected::next_state(&group, copies, has_volumes, proposal) {
+                    Ok(state) => state,
+                    Err(error) => {
+                        let message = format!("RocketBrokerGroup {}: {error}", group.name_any());
+                        self.outcome.problems.push(Problem::RecordUnusable(message));
+                        None
+                    }
+                }
+            }
+        };
+        let Some(state) = state else {
+            return Ok(());
+        };
+        let told = group.status.is_none().then(|| match rule {
+            GroupRule::Static => (
+                Reason::FixedMaster,
+                "RecordMaster",
+                format!(
+                    "group {index}: recorded {} as master of epoch {}",
+                    state.master_name.as_deref().unwrap_or_default(),
+                    state.epoch
+                ),
+            ),
+            GroupRule::Elected => (
+                Reason::Creating,
+                "RecordGroup",
+                format!("group {index}: its replicas elect a master when they have registered"),
+            ),
+        });
+        group.status = Some(state);
+        let name = group.name_any();
+        if self.replace(group).await?
+            && let Some((reason, action, note)) = told
+        {
+            self.tell(("RocketBrokerGroup", &name), reason, action, note);
+        }
+        Ok(())
+    }
+
+    /// Replaces the status of the very object that was read; tells whether it was that one still.
+    async fn replace(&mut self, mut group: RocketBrokerGroup) -> Result<bool, Error> {
+        let name = group.name_any();
+        group.metadata.managed_fields = None;
+        let api: Api<RocketBrokerGroup> =
+            Api::namespaced(self.client(), &self.cluster.names.namespace);
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        self.outcome.writes += 1;
+        match api.replace_status(&name, &params, &group).await {
+            Ok(_) => Ok(true),
+            // A broker or an elector was faster. The change wakes us, and then it is looked at anew.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(source) => Err(failed("record", &(Kind::BrokerGroup, name), source)),
+        }
+    }
+
+    /// Asks the master of a group to hand over, by compare-and-set. Not again and again: a handover that does not come about
+    /// stops writes for as long as the master tries.
+    pub(super) async fn hand_over(&mut self, index: i32, to: ReplicaId) -> Result<(), Error> {
+        let name = self.cluster.names.group(index);
+        let Some(mut group) = self.observed.groups.get(&name).cloned() else {
+            return Ok(());
+        };
+        let Ok(state) = state_of(&group) else {
+            return Ok(());
+        };
+        let namespace = &self.cluster.names.namespace;
+        if state.handover.is_some() || !self.context.elections.may_hand_over(namespace, &name) {
+            return Ok(());
+        }
+        let new = state.handover_asked(self.context.proposal(), Some(to));
+        let Ok(status) = State::check_transition(&state, &new)
+            .map_err(drop)
+            .and_then(|()| status_of(&new).map_err(drop))
+        else {
+            return Ok(());
+        };
+        let successor = status.replicas.get(&to.to_string());
+        let note = format!(
+            "group {index}: {} hands over to {}, so that its pod can be replaced",
+            status.master_name.as_deref().unwrap_or_default(),
+            successor.map_or("", |replica| replica.name.as_str()),
+        );
+        group.status = Some(status);
+        if self.replace(group).await? {
+            self.tell(
+                ("RocketBrokerGroup", &name),
+                Reason::HandingOver,
+                "HandOver",
+                note,
+            );
+        }
+        Ok(())
+    }
+}

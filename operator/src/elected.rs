@@ -1,0 +1,231 @@
+//! Groups that elect their master (docs/replication.md): what the operator itself writes into their record, and what a pod
+//! tells of a replica's process. Pure.
+//!
+//! The record of such a group belongs to its brokers and its electors. A reconcile writes it twice: once as nobody's, before
+//! there is any pod, and when the specification asks for another number of copies (§8.17).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use kube::ResourceExt;
+use rocket_api::{GroupState, RocketBrokerGroup};
+use rocket_coordinator::kubernetes::{BadStatus, state_of, status_of};
+use rocket_replication::identity::{GroupUid, Proposal, ReplicaId};
+use rocket_replication::mutations::Mutations;
+use rocket_replication::state::State;
+
+use crate::names::Names;
+use crate::observe::Observed;
+
+/// Name of the broker's container.
+pub const CONTAINER: &str = "broker";
+
+/// Why a record is not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unwritable {
+    /// There is none although the group has volumes: one that begins anew would not know what they hold (§8.16).
+    #[error(
+        "has no state although volumes of its group exist: restore it from a backup, or delete the volumes if nothing on them is needed"
+    )]
+    Lost,
+    /// It is no state of the protocol, or a change of it would break a rule.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// The state to write into a record, or `None` when the operator has nothing to write.
+///
+/// # Errors
+/// [`Unwritable`]: nothing is written then, a person has to look.
+pub fn next_state(
+    group: &RocketBrokerGroup,
+    min_in_sync: i32,
+    has_volumes: bool,
+    proposal: Proposal,
+) -> Result<Option<GroupState>, Unwritable> {
+    let min_in_sync = u8::try_from(min_in_sync).unwrap_or(1).max(1);
+    let broken = |error: &dyn std::fmt::Display| Unwritable::Broken(error.to_string());
+    let new = match state_of(group) {
+        Ok(state) if state.min_in_sync == min_in_sync => return Ok(None),
+        Ok(state) => {
+            let new = state.with_min_in_sync(proposal, min_in_sync, Mutations::default());
+            State::check_transition(&state, &new).map_err(|error| broken(&error))?;
+            new
+        }
+        Err(BadStatus::Missing) if has_volumes => return Err(Unwritable::Lost),
+        Err(BadStatus::Missing) => {
+            let uid = group.uid().unwrap_or_default();
+            let uid = GroupUid::from_uuid(&uid).map_err(|error| broken(&error))?;
+            State::new(uid, min_in_sync, proposal)
+        }
+        Err(error) => return Err(broken(&error)),
+    };
+    status_of(&new).map(Some).map_err(|error| broken(&error))
+}
+
+/// Ordinals of the replicas in S.
+pub fn in_sync(state: &GroupState, index: i32, names: &Names) -> BTreeSet<i32> {
+    let pods = state.in_sync.iter().filter_map(|member| {
+        let replica = state.replicas.get(&member.replica_id.to_string())?;
+        names.ordinal(index, &replica.name)
+    });
+    pods.collect()
+}
+
+/// Whether every replica that a group shall have is in S, under a master that is open for writes.
+pub fn is_whole(index: i32, replicas: i32, names: &Names, observed: &Observed) -> bool {
+    let Some(state) = observed.state(&names.group(index)) else {
+        return false;
+    };
+    let complete = in_sync(state, index, names);
+    is_open(state) && (0..replicas).all(|ordinal| complete.contains(&ordinal))
+}
+
+/// Whether the recorded master has opened for writes in its epoch.
+pub fn is_open(state: &GroupState) -> bool {
+    let opened = state.activated.as_ref().map(|activated| activated.epoch);
+    state.master.is_some() && opened == Some(state.epoch)
+}
+
+/// The replica that a planned handover shall go to: in sync, wanted, and on a pod that pleases `is_fit`; the lowest number.
+pub fn successor(state: &GroupState, is_fit: impl Fn(&str) -> bool) -> Option<ReplicaId> {
+    let fit = state.in_sync.iter().filter(|member| {
+        let replica = state.replicas.get(&member.replica_id.to_string());
+        state.master.as_ref() != Some(*member)
+            && replica
+                .is_some_and(|replica| !replica.cordoned && !replica.lost && is_fit(&replica.name))
+    });
+    let lowest = fit.map(|member| member.replica_id).min()?;
+    u32::try_from(lowest).ok().map(ReplicaId)
+}
+
+/// What Kubernetes knows of the process of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    /// As far as it knows the process runs. It may hang, or its node may be gone.
+    Runs,
+    /// The process that ran has ended, or the pod is gone: whoever it was does not come back under that incarnation.
+    Ended,
+}
+
+/// What Kubernetes knows of each replica that has a pod, by the pod's name. A replica without a pod has ended.
+pub fn lives<'a>(pods: impl Iterator<Item = &'a Pod>) -> BTreeMap<String, Life> {
+    pods.map(|pod| (pod.name_any(), life(pod))).collect()
+}
+
+fn life(pod: &Pod) -> Life {
+    let Some(status) = &pod.status else {
+        return Life::Ended;
+    };
+    let container = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|container| container.name == CONTAINER);
+    let runs = match container.and_then(|container| container.state.as_ref()) {
+        Some(ContainerState { running, .. }) => running.is_some(),
+        None => status.phase.as_deref() == Some("Running"),
+    };
+    if runs { Life::Runs } else { Life::Ended }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_api::{GroupRule, RocketBrokerGroupSpec};
+    use rocket_replication::memory;
+    use serde_json::json;
+
+    use super::*;
+
+    const UID: &str = "00000000-0000-0000-0000-000000000009";
+
+    fn group(state: Option<&State>) -> RocketBrokerGroup {
+        let spec = RocketBrokerGroupSpec {
+            cluster: "orders".into(),
+            index: 0,
+        };
+        let mut group = RocketBrokerGroup::new("orders-0", spec);
+        group.metadata.uid = Some(UID.into());
+        group.status = state.map(|state| status_of(state).unwrap());
+        group
+    }
+
+    #[test]
+    fn first_state_is_nobodys_and_of_this_very_object() {
+        let written = next_state(&group(None), 2, false, Proposal(5)).unwrap();
+        let status = written.unwrap();
+        assert_eq!(
+            (status.rule, status.master.as_ref()),
+            (GroupRule::Elected, None)
+        );
+        let mut made = group(None);
+        made.status = Some(status);
+        let state = state_of(&made).unwrap();
+        assert_eq!(state, State::new(GroupUid(9), 2, Proposal(5)));
+        assert_eq!(next_state(&made, 2, true, Proposal(6)), Ok(None));
+    }
+
+    #[test]
+    fn record_that_got_lost_is_not_begun_anew_over_volumes() {
+        let lost = next_state(&group(None), 2, true, Proposal(5));
+        assert_eq!(lost, Err(Unwritable::Lost));
+        let mut copied = group(Some(&memory::group(3)));
+        copied.metadata.uid = Some("00000000-0000-0000-0000-00000000000a".into());
+        let broken = next_state(&copied, 2, true, Proposal(5)).unwrap_err();
+        assert!(broken.to_string().contains("is of group"), "{broken}");
+    }
+
+    #[test]
+    fn fewer_copies_empty_the_eligible_as_the_protocol_asks() {
+        let mut state = memory::group(3);
+        state.min_in_sync = 2;
+        state.eligible = [memory::member(2)].into();
+        state.last_complete.insert(ReplicaId(2));
+        let written = next_state(&group(Some(&state)), 1, true, Proposal(5)).unwrap();
+        let status = written.unwrap();
+        assert_eq!((status.min_in_sync, status.eligible.len()), (1, 0));
+        assert_eq!(status.version, i64::try_from(state.version.0).unwrap() + 1);
+    }
+
+    #[test]
+    fn handover_goes_to_a_fit_replica_that_has_everything() {
+        let mut state = memory::group(3);
+        state.in_sync = [1, 2, 3].map(memory::member).into();
+        state.last_complete = [1, 2, 3].map(ReplicaId).into();
+        let status = status_of(&state).unwrap();
+        assert_eq!(successor(&status, |_| true), Some(ReplicaId(2)));
+        assert_eq!(
+            successor(&status, |pod| pod == "orders-0-2"),
+            Some(ReplicaId(3))
+        );
+        assert_eq!(successor(&status, |pod| pod == "orders-0-0"), None);
+    }
+
+    #[test]
+    fn container_that_ended_has_ended_whatever_the_pod_says() {
+        let pod = |status: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "orders-0-0"}, "status": status}))
+                .unwrap()
+        };
+        let container = |state: serde_json::Value| {
+            let status = json!({"name": "broker", "image": "", "imageID": "", "ready": true, "restartCount": 1, "state": state});
+            pod(json!({"phase": "Running", "containerStatuses": [status]}))
+        };
+        for (pod, expected) in [
+            (container(json!({"running": {}})), Life::Runs),
+            (
+                container(json!({"terminated": {"exitCode": 137}})),
+                Life::Ended,
+            ),
+            (
+                container(json!({"waiting": {"reason": "CrashLoopBackOff"}})),
+                Life::Ended,
+            ),
+            (pod(json!({"phase": "Running"})), Life::Runs),
+            (pod(json!({"phase": "Failed"})), Life::Ended),
+        ] {
+            let lives = lives(std::iter::once(&pod));
+            assert_eq!(lives["orders-0-0"], expected, "{pod:?}");
+        }
+    }
+}

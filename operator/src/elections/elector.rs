@@ -1,0 +1,350 @@
+//! The elector of one group: asks its replicas how they fare, judges, and writes the election that
+//! `rocket_replication::elector` decides (docs/replication.md §8.10).
+//!
+//! It keeps nothing that an election depends on: whatever it knew, each election begins with a current read and a question to
+//! the replicas. A write without a clear answer is looked up (C2); one that is still open then is left: it names the version
+//! that it replaces, so it either lands on the state that it was decided on, or never.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use rocket_api::{Reason, pod_of_address};
+use rocket_coordinator::kubernetes::KubernetesCoordinator;
+use rocket_coordinator::{Cas, CasAnswer, Coordinator as _, Hints, ReadAnswer};
+use rocket_replication::coordinator::{Conclusion, Tracker};
+use rocket_replication::elector::{Circumstances, Decision, decide};
+use rocket_replication::identity::{Epoch, GroupUid, ReplicaId};
+use rocket_replication::mutations::Mutations;
+use rocket_replication::state::State;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::judge::{Judge, Opinion};
+use super::probes::Probes;
+use super::{Finding, Wanted};
+use crate::context::{self, Context};
+use crate::elected::Life;
+use crate::roles::{self, Change};
+use crate::secret;
+
+/// How often replicas are asked while all is well.
+const LOOK: Duration = Duration::from_millis(500);
+/// How soon they are asked again while it is not. Doubled up to some seconds while nothing comes of it.
+const AGAIN: Duration = Duration::from_millis(100);
+/// `election_wait`: how long answers are waited for.
+const WAIT: Duration = Duration::from_millis(300);
+/// How long the first election waits for all replicas that a group shall have, and how long one that only a person can decide
+/// is waited for before that is said.
+const FIRST_WAIT_MS: u64 = 30_000;
+/// Pause before the secret is asked for again.
+const SECRET_PAUSE: Duration = Duration::from_secs(2);
+
+/// Which group, and by what it is looked after.
+pub(super) struct Post {
+    pub(super) context: Arc<Context>,
+    pub(super) namespace: String,
+    pub(super) group: String,
+    pub(super) index: i32,
+    pub(super) secret: String,
+    pub(super) wanted: watch::Receiver<Wanted>,
+    pub(super) finding: Finding,
+    pub(super) tasks: TaskTracker,
+    pub(super) stop: CancellationToken,
+}
+
+/// See the module.
+struct Elector {
+    post: Post,
+    coordinator: KubernetesCoordinator,
+    hints: Hints,
+    probes: Probes,
+    judge: Judge,
+    started: Instant,
+    tracker: Tracker,
+    uid: Option<GroupUid>,
+    /// The newest epoch whose master's pod was labelled, and that pod.
+    led: Option<(Epoch, Option<String>)>,
+    /// An election whose master has not opened yet, and when the former one was first missed.
+    opening: Option<(Epoch, u64)>,
+    /// Elections in a row that came to nothing.
+    tries: u32,
+}
+
+/// Looks after a group for ever.
+pub(super) async fn run(post: Post) {
+    let secret = read_secret(&post).await;
+    let (context, tasks) = (&post.context, &post.tasks);
+    let (client, route) = (context.client.clone(), context.route.clone());
+    let coordinator = KubernetesCoordinator::new(client, &post.namespace, &post.group, tasks);
+    let elector = Elector {
+        hints: coordinator.watch(),
+        coordinator,
+        probes: Probes::new(secret, route, tasks.clone(), post.stop.clone()),
+        judge: Judge::default(),
+        started: Instant::now(),
+        tracker: Tracker::default(),
+        uid: None,
+        led: None,
+        opening: None,
+        tries: 0,
+        post,
+    };
+    elector.run().await;
+}
+
+async fn read_secret(post: &Post) -> rocket_link::Secret {
+    loop {
+        match secret::read(&post.context.client, &post.namespace, &post.secret).await {
+            Ok(Some(secret)) => return secret,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(
+                group = post.group,
+                error = &error as &dyn std::error::Error,
+                "the replication secret cannot be read, so no master can be elected"
+            ),
+        }
+        sleep(SECRET_PAUSE).await;
+    }
+}
+
+impl Elector {
+    async fn run(mut self) {
+        loop {
+            let pause = match self.newest() {
+                Some(state) => self.look(&state).await,
+                None => LOOK,
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.probes.cut() => {}
+                changed = self.hints.changed() => if changed.is_err() { return },
+                changed = self.post.wanted.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// The newest state known: hinted, read or written.
+    fn newest(&mut self) -> Option<Arc<State>> {
+        let hinted = self.hints.borrow_and_update().clone();
+        let seen = self.tracker.seen().cloned();
+        hinted.into_iter().chain(seen).max_by_key(|s| s.version)
+    }
+
+    /// One round of questions; returns how long to rest.
+    async fn look(&mut self, state: &State) -> Duration {
+        self.follow(state).await;
+        let round = self.probes.ask(state, WAIT).await;
+        let (now_ms, life) = (self.now_ms(), self.life(state));
+        match self.judge.look(now_ms, state, &round, life) {
+            Opinion::Fine => {
+                self.tries = 0;
+                *self.post.finding.lock() = None;
+                LOOK
+            }
+            Opinion::Suspicious => AGAIN,
+            Opinion::Elect => {
+                self.tries = self.tries.saturating_add(1);
+                self.elect().await;
+                AGAIN * 2_u32.pow(self.tries.saturating_sub(1).min(5))
+            }
+        }
+    }
+
+    /// §8.10, from the current read on.
+    async fn elect(&mut self) {
+        let state = match self.coordinator.read_current().await {
+            ReadAnswer::State(state) => state,
+            ReadAnswer::Gone | ReadAnswer::Unreachable => return,
+        };
+        if self.tracker.read(self.uid, Arc::clone(&state)) == Conclusion::Forgot {
+            let message = format!(
+                "RocketBrokerGroup {} is older than it was: nobody is elected until a person has looked at it",
+                self.post.group
+            );
+            tracing::error!(group = self.post.group, "{message}");
+            *self.post.finding.lock() = Some(message);
+            return;
+        }
+        self.uid = Some(state.group_uid);
+        let round = self.probes.ask(&state, WAIT).await;
+        let (now_ms, life) = (self.now_ms(), self.life(&state));
+        if self.judge.look(now_ms, &state, &round, life) != Opinion::Elect {
+            return;
+        }
+        let missed_ms = self.judge.missed_ms(now_ms);
+        let reports = round.able();
+        let seen = Circumstances {
+            reports: &reports,
+            master_suspected: true,
+            waited: state.epoch > Epoch(0) || missed_ms >= FIRST_WAIT_MS,
+            expected_replicas: self.replicas(),
+            ..Circumstances::default()
+        };
+        let proposal = self.post.context.proposal();
+        match decide(&state, &seen, proposal, Mutations::default()) {
+            Decision::Elect(new) => {
+                self.write(&state, *new, now_ms.saturating_sub(missed_ms))
+                    .await;
+            }
+            Decision::NeedsHuman { missing } if missed_ms >= FIRST_WAIT_MS => {
+                self.needs_human(&state, &missing);
+            }
+            Decision::NeedsHuman { .. }
+            | Decision::Leave
+            | Decision::Wait
+            | Decision::StartAgain => {}
+        }
+    }
+
+    async fn write(&mut self, state: &State, new: State, missed_at_ms: u64) {
+        if let Err(violation) = State::check_transition(state, &new) {
+            tracing::error!(group = self.post.group, %violation, "an election that breaks a rule was not written");
+            return;
+        }
+        let cas = Cas {
+            expected: state.version,
+            new: Arc::new(new),
+        };
+        let new = Arc::clone(&cas.new);
+        let is_applied = match self.coordinator.cas(cas).await {
+            CasAnswer::Applied(_) => true,
+            CasAnswer::Unsent => false,
+            CasAnswer::Conflict | CasAnswer::Unknown => {
+                let now = self.coordinator.read_current().await;
+                matches!(now, ReadAnswer::State(now) if (now.version, now.proposal) == (new.version, new.proposal))
+            }
+        };
+        if !is_applied {
+            return;
+        }
+        self.probes.nudge();
+        self.opening = Some((new.epoch, missed_at_ms));
+        self.tries = 0;
+        *self.post.finding.lock() = None;
+        self.tracker.read(self.uid, Arc::clone(&new));
+        self.follow(&new).await;
+        self.tell(state, &new).await;
+    }
+
+    /// Moves the group's address to a new master, and notes when it has opened for writes.
+    async fn follow(&mut self, state: &State) {
+        if let Some((epoch, missed_at_ms)) = self.opening
+            && state.activated.is_some_and(|opened| opened.epoch >= epoch)
+        {
+            self.opening = None;
+            let took = Duration::from_millis(self.now_ms().saturating_sub(missed_at_ms));
+            let metrics = &self.post.context.metrics;
+            metrics.failover_seconds.observe(took.as_secs_f64());
+        }
+        let master = master_pod(state);
+        let Some((epoch, former)) = &self.led else {
+            self.led = Some((state.epoch, master));
+            return;
+        };
+        if *epoch >= state.epoch || master.is_none() {
+            return;
+        }
+        let change = |pod: Option<String>, is_master| {
+            pod.map(|pod| Change {
+                is_master,
+                pod,
+                uid: None,
+            })
+        };
+        let former = former.clone().filter(|pod| Some(pod) != master.as_ref());
+        let changes = [change(former, false), change(master.clone(), true)];
+        self.led = Some((state.epoch, master));
+        let client = self.post.context.client.clone();
+        let api: Api<Pod> = Api::namespaced(client, &self.post.namespace);
+        let writes = changes.iter().flatten().map(|change| {
+            let api = &api;
+            async move {
+                if let Err(error) = roles::write(api, change).await {
+                    // The next reconcile does it.
+                    tracing::debug!(pod = change.pod, %error, "a role was not written");
+                }
+            }
+        });
+        futures::future::join_all(writes).await;
+    }
+
+    async fn tell(&self, former: &State, new: &State) {
+        let is_unclean = new.unclean.len() > former.unclean.len();
+        let kind = match former.epoch {
+            Epoch(0) => "first",
+            _ if is_unclean => "unclean",
+            _ => "clean",
+        };
+        let metrics = &self.post.context.metrics;
+        metrics.failovers.with_label_values(&[kind]).inc();
+        let (index, epoch) = (self.post.index, new.epoch);
+        let master = master_pod(new).unwrap_or_default();
+        let why = match (kind, master_pod(former)) {
+            ("first", _) => "nobody was master before".to_owned(),
+            ("unclean", _) => new
+                .unclean
+                .last()
+                .map(|unclean| {
+                    format!(
+                        "acknowledged messages beyond physical offset {} may be lost: {}",
+                        unclean.kept_end.0, unclean.reason
+                    )
+                })
+                .unwrap_or_default(),
+            (_, Some(pod)) => format!("{pod} did not answer"),
+            (_, None) => "the former master had ended".to_owned(),
+        };
+        let decision = context::Decision {
+            warning: is_unclean,
+            reason: Reason::Elected,
+            action: "Elect",
+            note: format!("group {index}: elected {master} in epoch {epoch}; {why}"),
+            about: Some(("Pod", master)),
+        };
+        let cluster = Arc::clone(&self.post.wanted.borrow().cluster);
+        self.post.context.publish(&cluster, &decision).await;
+    }
+
+    fn needs_human(&self, state: &State, missing: &BTreeSet<ReplicaId>) {
+        let pods: Vec<&str> = missing
+            .iter()
+            .map(|id| {
+                let replica = state.replicas.get(id);
+                replica.map_or("a removed replica", |r| pod_of_address(&r.address))
+            })
+            .collect();
+        let message = format!(
+            "group {}: no replica that answers is known to have everything; waiting for {}, because what it has may be all that is left",
+            self.post.index,
+            pods.join(", ")
+        );
+        if self.post.finding.lock().replace(message.clone()).as_ref() != Some(&message) {
+            tracing::error!(group = self.post.group, "{message}");
+        }
+    }
+
+    /// What Kubernetes knows of the process of the recorded master.
+    fn life(&self, state: &State) -> Life {
+        let pod = master_pod(state).unwrap_or_default();
+        let wanted = self.post.wanted.borrow();
+        wanted.lives.get(&pod).copied().unwrap_or(Life::Ended)
+    }
+
+    fn replicas(&self) -> usize {
+        usize::try_from(self.post.wanted.borrow().replicas).unwrap_or_default()
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+fn master_pod(state: &State) -> Option<String> {
+    let replica = state.replicas.get(&state.master?.replica_id)?;
+    Some(pod_of_address(&replica.address).to_owned())
+}

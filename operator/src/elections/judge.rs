@@ -1,0 +1,227 @@
+//! When a master is given up: from what the replicas of its group and Kubernetes say. Pure, time is an argument.
+//!
+//! No safety hangs on it (P5, P6): an election that was not needed costs a moment without writes. What is judged here is how
+//! soon one is tried. The master's own answer outweighs everything. A process that has ended needs no time. One that
+//! cannot be reached is given some, and more while its slaves still hear it: then it may be the operator that is cut off.
+
+use std::collections::BTreeSet;
+
+use rocket_replication::identity::{Member, ReplicaId};
+use rocket_replication::messages::{Report, RoleName};
+use rocket_replication::state::State;
+
+use crate::elected::Life;
+
+/// What came back from one question to all replicas.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// Their answers.
+    pub(super) reports: Vec<Report>,
+    /// Replicas at whose address nobody listens, or who cut the connection and did not take another one.
+    pub(super) refused: BTreeSet<ReplicaId>,
+}
+
+impl Round {
+    /// The answers of those who could be master.
+    pub(super) fn able(&self) -> Vec<Report> {
+        let able = |report: &&Report| report.role != RoleName::Halted;
+        self.reports.iter().filter(able).copied().collect()
+    }
+
+    fn of(&self, member: Member) -> Option<&Report> {
+        self.reports.iter().find(|report| report.member == member)
+    }
+
+    fn is_followed(&self, state: &State) -> bool {
+        let follows = |report: &Report| report.master_linked && report.max_epoch == state.epoch;
+        self.reports.iter().any(follows)
+    }
+}
+
+/// How long nothing may be heard of a master, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Nobody listens where it was.
+    pub(super) refused: u64,
+    /// Neither it nor its slaves speak of it.
+    pub(super) silent: u64,
+    /// Its slaves say that they are linked to it.
+    pub(super) followed: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            refused: 250,
+            silent: 1_000,
+            followed: 3_000,
+        }
+    }
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opinion {
+    /// Nothing: it answers.
+    Fine,
+    /// Ask again soon.
+    Suspicious,
+    /// Elect another one.
+    Elect,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Judge {
+    limits: Limits,
+    /// Who does not answer, and since when; nobody when there is no master.
+    missed: Option<(Option<Member>, u64)>,
+}
+
+impl Judge {
+    /// What one round of answers means for the master that `state` names. `life` is what Kubernetes knows of its process.
+    pub(super) fn look(
+        &mut self,
+        now_ms: u64,
+        state: &State,
+        round: &Round,
+        life: Life,
+    ) -> Opinion {
+        let since = match self.missed {
+            Some((whom, since)) if state.master.is_none() || whom == state.master => since,
+            // Another master is given time of its own.
+            _ => now_ms,
+        };
+        self.missed = Some((state.master, since));
+        let Some(master) = state.master else {
+            return Opinion::Elect;
+        };
+        let limit_ms = match round.of(master) {
+            Some(report) if report.role == RoleName::Halted => 0,
+            Some(_) => {
+                self.missed = None;
+                return Opinion::Fine;
+            }
+            None if round.is_followed(state) => self.limits.followed,
+            None if life == Life::Ended => 0,
+            None if round.refused.contains(&master.replica_id) => self.limits.refused,
+            None => self.limits.silent,
+        };
+        if now_ms.saturating_sub(since) >= limit_ms {
+            Opinion::Elect
+        } else {
+            Opinion::Suspicious
+        }
+    }
+
+    /// For how long nothing was heard of a master.
+    pub(super) fn missed_ms(&self, now_ms: u64) -> u64 {
+        self.missed
+            .map_or(0, |(_, since)| now_ms.saturating_sub(since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_replication::memory::{group, member};
+    use rocket_replication::{Epoch, PhysicalOffset};
+
+    use super::*;
+
+    fn report(id: u32, role: RoleName, master_linked: bool) -> Report {
+        Report {
+            member: member(id),
+            role,
+            max_epoch: Epoch(1),
+            last: None,
+            log_end: PhysicalOffset(0),
+            durable_end: PhysicalOffset(0),
+            confirm: PhysicalOffset(0),
+            version: group(3).version,
+            master_linked,
+        }
+    }
+
+    fn round(reports: &[Report]) -> Round {
+        Round {
+            reports: reports.to_vec(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    fn slaves(are_linked: bool) -> Round {
+        round(&[2, 3].map(|id| report(id, RoleName::InSync, are_linked)))
+    }
+
+    #[test]
+    fn master_that_answers_is_fine_whatever_kubernetes_says() {
+        let answers = round(&[report(1, RoleName::Master, false)]);
+        let mut judge = Judge::default();
+        assert_eq!(
+            judge.look(0, &group(3), &answers, Life::Ended),
+            Opinion::Fine
+        );
+        let halted = round(&[report(1, RoleName::Halted, false)]);
+        assert_eq!(
+            judge.look(1, &group(3), &halted, Life::Runs),
+            Opinion::Elect
+        );
+        assert!(halted.able().is_empty());
+    }
+
+    #[test]
+    fn proof_of_its_end_acts_at_once_and_silence_after_its_limit() {
+        let state = group(3);
+        let mut judge = Judge::default();
+        assert_eq!(
+            judge.look(0, &state, &slaves(false), Life::Ended),
+            Opinion::Elect
+        );
+        let mut refused = slaves(false);
+        refused.refused.insert(ReplicaId(1));
+        for (answers, limit_ms) in [
+            (&refused, 250),
+            (&slaves(false), 1_000),
+            (&slaves(true), 3_000),
+        ] {
+            let mut judge = Judge::default();
+            for (now_ms, expected) in [
+                (5, Opinion::Suspicious),
+                (limit_ms + 4, Opinion::Suspicious),
+                (limit_ms + 5, Opinion::Elect),
+            ] {
+                let opinion = judge.look(now_ms, &state, answers, Life::Runs);
+                assert_eq!(opinion, expected, "{now_ms} of {limit_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_in_between_begins_the_time_anew() {
+        let (state, mut judge) = (group(3), Judge::default());
+        let answers = round(&[report(1, RoleName::Master, false)]);
+        judge.look(0, &state, &slaves(false), Life::Runs);
+        judge.look(900, &state, &answers, Life::Runs);
+        assert_eq!(
+            judge.look(1_100, &state, &slaves(false), Life::Runs),
+            Opinion::Suspicious
+        );
+    }
+
+    #[test]
+    fn next_master_is_given_time_of_its_own_and_a_missing_one_none() {
+        let (mut state, mut judge) = (group(3), Judge::default());
+        judge.look(0, &state, &slaves(false), Life::Runs);
+        state.master = None;
+        assert_eq!(
+            judge.look(400, &state, &slaves(false), Life::Runs),
+            Opinion::Elect
+        );
+        assert_eq!(judge.missed_ms(400), 400);
+        state.master = Some(member(2));
+        assert_eq!(
+            judge.look(2_000, &state, &round(&[]), Life::Runs),
+            Opinion::Suspicious
+        );
+    }
+}
