@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::bell::{Bell, Sleep, announce};
 use crate::config::ConnectionLimits;
@@ -89,6 +90,13 @@ impl Connection {
     /// Closes the connection now; what waits to be written is lost.
     pub fn close(&self) {
         self.0.close();
+    }
+
+    /// Reads nothing more, lets what is open be answered for at most `drain_timeout`, and closes the connection.
+    pub fn drain(&self) {
+        if let Some(draining) = self.0.draining.get() {
+            draining.cancel();
+        }
     }
 
     /// Sends a request that wants no answer. Never blocks.
@@ -177,6 +185,8 @@ pub(crate) struct Inner {
     pub(crate) calls: Calls,
     /// Wakes the connection's task.
     pub(crate) bell: Bell,
+    /// Asks the connection's task to drain; set when it runs.
+    pub(crate) draining: OnceLock<CancellationToken>,
     /// The socket is closed now, whatever waits.
     is_closing: AtomicBool,
     opaque: AtomicI32,
@@ -210,6 +220,7 @@ impl Inner {
             socket: Mutex::default(),
             calls: Calls::default(),
             bell: Bell::default(),
+            draining: OnceLock::new(),
             is_closing: AtomicBool::new(false),
             opaque: AtomicI32::new(0),
             requests: AtomicU64::new(0),

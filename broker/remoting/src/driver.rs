@@ -37,6 +37,7 @@ pub(crate) async fn run(
 ) {
     let connection = Connection(inner);
     let inner = &connection.0;
+    let _first = inner.draining.set(draining.clone());
     let _closed = Closed {
         connection: &connection,
         processor: &*processor,

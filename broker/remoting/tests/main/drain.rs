@@ -40,6 +40,27 @@ async fn a_stopping_server_answers_what_is_open_and_takes_nothing_new() {
 }
 
 #[tokio::test]
+async fn one_connection_that_drains_is_answered_and_closed_and_others_go_on() {
+    let running = Running::start(|_| ());
+    let mut peer = running.connect().await;
+    let connection = running.opened().await;
+    let mut other = running.connect().await;
+    other.send(&request(ECHO, 1)).await;
+    assert_eq!(other.answer().await.opaque, 1);
+    peer.send(&request(KEEP, 2)).await;
+    let reply = running.kept().await;
+    connection.drain();
+    peer.send(&request(ECHO, 3)).await;
+    reply.send(Command::response(ResponseCode::SUCCESS).with_body(body(3_000_000)));
+    let answer = peer.answer().await;
+    assert_eq!((answer.opaque, answer.body.len()), (2, 3_000_000));
+    peer.assert_closed().await;
+    other.send(&request(ECHO, 4)).await;
+    assert_eq!(other.answer().await.opaque, 4);
+    running.assert_serves().await;
+}
+
+#[tokio::test]
 async fn a_stopping_server_waits_no_longer_than_it_should() {
     let running = Running::with_limits(|limits| limits.drain_timeout = Duration::from_millis(30));
     let mut peer = running.connect().await;
