@@ -14,12 +14,13 @@ use rocket_replication::mutations::Mutations;
 use rocket_replication::recovery::CleanMark;
 use rocket_replication::replica::{Recovered, Replica, Settings, Writes};
 use rocket_replication::timers::LagWatch;
-use rocket_replication::{Epoch, Incarnation, Version};
+use rocket_replication::{Epoch, Incarnation, Member, Version};
 
-use crate::board::{Answers, Board};
+use crate::board::{Answers, Board, GroupView};
 use crate::desk::Desk;
 use crate::disk::Items;
 use crate::election::{Election, SelfElection, is_led};
+use crate::handover::Handover;
 use crate::surroundings::{Coordinator, Event, Log, Net, News, Observer, Pending};
 use crate::timers::{Due, Timers, Timing};
 
@@ -75,10 +76,11 @@ pub struct Actor<L, N, C, O> {
     pub(crate) needs_restart: bool,
     pub(crate) halted: Option<Halt>,
     pub(crate) election: Option<Election>,
+    pub(crate) handover: Handover,
     own: VecDeque<Input>,
     timers: Timers,
     lag: LagWatch,
-    told: (RoleName, Epoch, Writes),
+    told: (RoleName, Epoch, Writes, Option<Member>),
     version: Version,
 }
 
@@ -99,9 +101,10 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         let election = options.self_election;
         Self {
             election: election.map(|rules| Election::new(rules, known.1)),
+            handover: Handover::new(known.1),
             timers: Timers::new(options.timing, now_ms),
             lag: LagWatch::new(options.timing.limits),
-            told: (replica.role(), replica.seen().0, Writes::NotMaster),
+            told: (replica.role(), replica.seen().0, Writes::NotMaster, None),
             version: Version(0),
             replica,
             items: parts.items,
@@ -128,7 +131,8 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         }
         self.settle();
         self.look_at_log();
-        if let Some(event) = event.and_then(|event| self.elector_happened(event)) {
+        let event = event.and_then(|event| self.elector_happened(event));
+        if let Some(event) = event.and_then(|event| self.handover_happened(event)) {
             self.happened(event);
         }
         while let Some(due) = self.timers.due(now_ms) {
@@ -259,18 +263,48 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         self.timers.handing_over(now_ms, is_handing_over);
         let version = self.replica.tracker().version();
         let writes = self.board.writes();
-        let now = (self.replica.role(), self.replica.seen().0, writes);
+        let seen = self.replica.tracker().seen();
+        let master = seen.and_then(|state| state.master);
+        let now = (self.replica.role(), self.replica.seen().0, writes, master);
+        self.board.set_group(self.view());
         if version != self.version || now != self.told {
             self.timers.hope(now_ms);
             self.version = version;
         }
         if now != self.told {
             self.told = now;
+            let master = self.address_of(master);
             self.observer.tell(News::Role {
                 role: now.0,
                 epoch: now.1,
                 writes,
+                master,
             });
+        }
+    }
+
+    fn address_of(&self, member: Option<Member>) -> Option<Arc<str>> {
+        let state = self.replica.tracker().seen()?;
+        let replica = state.replicas.get(&member?.replica_id)?;
+        Some(replica.address.as_str().into())
+    }
+
+    fn view(&self) -> GroupView {
+        let Some(state) = self.replica.tracker().seen() else {
+            return GroupView::default();
+        };
+        let log = self.replica.log();
+        let lag_bytes = self.replica.leading().map_or(0, |master| {
+            let others = state.in_sync.iter().filter(|m| **m != master.member);
+            let needed = others.map(|m| master.commit().acked_by(*m).unwrap_or(log.confirm));
+            let linked = master.commit().links().filter_map(|(_, _, acked)| acked);
+            let behind = needed.chain(linked).map(|acked| log.end.since(acked));
+            behind.max().unwrap_or(0)
+        });
+        GroupView {
+            in_sync: u32::try_from(state.in_sync.len()).unwrap_or(u32::MAX),
+            min_in_sync: u32::from(state.min_in_sync),
+            lag_bytes,
         }
     }
 
@@ -292,5 +326,13 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             log_end: self.log.ends().appended,
             last_epoch: self.replica.log().epochs.last_epoch(),
         })
+    }
+}
+
+/// Whatever ends it, a panic too: nothing is answered or taken in its name any more.
+impl<L, N, C, O> Drop for Actor<L, N, C, O> {
+    fn drop(&mut self) {
+        self.board.set_answers(false);
+        self.board.set_writes(Writes::NotMaster);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rocket_replication::PhysicalOffset;
 use rocket_replication::replica::Writes;
@@ -25,6 +25,20 @@ pub struct Board {
     /// The log moved and the actor has not looked since.
     is_moved: AtomicBool,
     waker: OnceLock<Waker>,
+    in_sync: AtomicU32,
+    min_in_sync: AtomicU32,
+    lag_bytes: AtomicU64,
+}
+
+/// What people want to know of a group. Nothing is decided by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupView {
+    /// Members of S, as last known.
+    pub in_sync: u32,
+    /// m, as last known.
+    pub min_in_sync: u32,
+    /// Bytes of the log that the slowest replica with a link, or in S, has not acknowledged. Known to a master; else 0.
+    pub lag_bytes: u64,
 }
 
 impl Board {
@@ -53,6 +67,21 @@ impl Board {
     /// Whether sends whose promise is kept may be told so.
     pub fn may_answer(&self) -> bool {
         self.answers.load(Ordering::Acquire)
+    }
+
+    /// How the group fares.
+    pub fn group(&self) -> GroupView {
+        GroupView {
+            in_sync: self.in_sync.load(Ordering::Relaxed),
+            min_in_sync: self.min_in_sync.load(Ordering::Relaxed),
+            lag_bytes: self.lag_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn set_group(&self, view: GroupView) {
+        self.in_sync.store(view.in_sync, Ordering::Relaxed);
+        self.min_in_sync.store(view.min_in_sync, Ordering::Relaxed);
+        self.lag_bytes.store(view.lag_bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn set_committed(&self, offset: PhysicalOffset) {
@@ -145,7 +174,10 @@ impl CommitPolicy for GroupPolicy {
     fn may_append(&self) -> Result<(), PutStatus> {
         match self.board.writes() {
             Writes::Open => Ok(()),
-            Writes::Busy => Err(PutStatus::Busy),
+            // Not SYSTEM_BUSY, upon which older clients of RocketMQ do not try again by themselves.
+            Writes::Busy => Err(PutStatus::ServiceNotAvailable(
+                "this master is opening or hands over; try again".into(),
+            )),
             Writes::TooFewInSync => Err(PutStatus::InSyncReplicasNotEnough),
             Writes::NotMaster => Err(PutStatus::ServiceNotAvailable(
                 "this broker is not the master of its group".into(),
@@ -199,21 +231,19 @@ mod tests {
     #[test]
     fn refusal_says_what_a_sender_can_do() {
         let (board, policy) = policy(Answers::Committed);
-        assert!(matches!(
-            policy.may_append(),
-            Err(PutStatus::ServiceNotAvailable(_))
-        ));
-        for (writes, expected) in [
-            (Writes::Open, Ok(())),
-            (Writes::Busy, Err(PutStatus::Busy)),
-            (
-                Writes::TooFewInSync,
-                Err(PutStatus::InSyncReplicasNotEnough),
-            ),
-        ] {
+        let answer = |writes| {
             board.set_writes(writes);
-            assert_eq!(policy.may_append(), expected);
             assert_eq!(board.writes(), writes);
+            policy.may_append()
+        };
+        assert_eq!(answer(Writes::Open), Ok(()));
+        assert_eq!(
+            answer(Writes::TooFewInSync),
+            Err(PutStatus::InSyncReplicasNotEnough)
+        );
+        for elsewhere in [Writes::Busy, Writes::NotMaster] {
+            let refused = answer(elsewhere);
+            assert!(matches!(refused, Err(PutStatus::ServiceNotAvailable(_))));
         }
     }
 

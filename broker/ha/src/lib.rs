@@ -22,6 +22,7 @@ mod disk;
 mod election;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod handover;
 pub mod memory;
 mod perform;
 mod start;
@@ -30,7 +31,7 @@ mod surroundings;
 mod timers;
 
 pub use actor::{Actor, Options, Parts};
-pub use board::{Answers, Board, GroupPolicy};
+pub use board::{Answers, Board, GroupPolicy, GroupView};
 pub use disk::{FOLDER, Intent, ItemError, Items, Meta, Saved, Then};
 pub use election::SelfElection;
 pub use start::{Found, Fresh, Held, StartError, start};

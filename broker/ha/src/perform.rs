@@ -122,6 +122,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 };
                 self.cut(&intent, Report::Quiet)?;
             }
+            Effect::Connect { .. } if self.handover.has_left => answers.push(Input::ConnectFailed),
             Effect::Connect { address, .. } => {
                 if let Some(unwanted) = self.dialing.take() {
                     self.net.close(unwanted);

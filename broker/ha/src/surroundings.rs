@@ -189,7 +189,7 @@ pub trait Coordinator {
 /// What others may want to know of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// Its role, the epoch that it knows, or whether it takes sends, is another one now.
+    /// Its role, the epoch that it knows, whether it takes sends, or who is master, is another one now.
     Role {
         /// The role.
         role: RoleName,
@@ -197,6 +197,8 @@ pub enum News {
         epoch: Epoch,
         /// Whether it takes sends.
         writes: Writes,
+        /// Where the replication listener of the master is, if there is one.
+        master: Option<Arc<str>>,
     },
     /// Its log was cut (P4).
     Cut {

@@ -177,6 +177,70 @@ fn planned_handover_cuts_nothing_and_loses_no_answer() {
     world.check_acked();
 }
 
+/// Until nothing more comes of it.
+fn leave(world: &mut World, n: usize) {
+    let mut tries = 0;
+    while world.takes_leave(n) {
+        tries += 1;
+        assert!(tries < 20, "{:?}", world.state());
+        world.calm();
+        world.pass(20);
+    }
+}
+
+#[test]
+fn master_that_is_about_to_stop_is_replaced_first() {
+    let mut world = World::healthy(Plan::sync(3, 2));
+    let old = world.open_master().unwrap();
+    let epoch = world.state().epoch;
+    world.send(old, 10).unwrap();
+    leave(&mut world, old);
+    world.calm();
+    assert!(world.replica(old).leading().is_none());
+    assert_eq!(world.state().epoch, epoch.next());
+    world.stop(old);
+    let new = world.open_master().expect("another one took over");
+    world.send(new, 10).unwrap();
+    world.calm();
+    // Nobody waited for the one that stopped.
+    assert_eq!((world.acked.len(), world.unknown.len()), (2, 0));
+    world.heal();
+    assert_eq!(world.open_master(), Some(new));
+    world.check_acked();
+}
+
+#[test]
+fn slave_that_is_about_to_stop_says_so_and_no_send_waits_for_it() {
+    let mut world = World::healthy(Plan::sync(3, 2));
+    let master = world.open_master().unwrap();
+    let slave = slaves_of(&world, master)[0];
+    leave(&mut world, slave);
+    world.calm();
+    assert_eq!(world.state().in_sync.len(), 2);
+    world.stop(slave);
+    world.send(master, 10).unwrap();
+    world.calm();
+    assert_eq!(world.acked.len(), 1);
+    world.heal();
+    assert_eq!(world.state().in_sync.len(), 3);
+}
+
+#[test]
+fn master_that_nobody_can_replace_goes_on() {
+    let mut world = World::healthy(Plan::sync(2, 1));
+    let master = world.open_master().unwrap();
+    world.crash(slaves_of(&world, master)[0], End::Kill);
+    for _ in 0..40 {
+        world.calm();
+        world.pass(100);
+    }
+    assert!(!world.takes_leave(master));
+    assert_eq!(world.state().handover, None);
+    world.send(master, 10).unwrap();
+    world.calm();
+    assert_eq!(world.acked.len(), 1);
+}
+
 #[test]
 fn handover_to_one_that_does_not_answer_is_given_up_after_a_while() {
     let mut world = World::healthy(Plan::sync(3, 1));

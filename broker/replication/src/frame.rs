@@ -17,7 +17,7 @@
 //! ```text
 //!  1 Hello    version 2 · group uid 16 · member 20 · disk id 16 · max epoch 8 · log min 8 · log end 8 · confirm 8 · durable 1 · epochs
 //!  2 Welcome  member 20 · epoch 8 · start 8 · log min 8 · log end 8 · confirm 8 · epochs
-//!  3 Refuse   reason 1 (1 StaleEpoch, 2 NotMaster, 3 WrongGroup, 4 UnknownReplica, 5 BehindRetention) · max epoch 8
+//!  3 Refuse   reason 1 (1 StaleEpoch, 2 NotMaster, 3 WrongGroup, 4 UnknownReplica, 5 BehindRetention, 6 Stopping) · max epoch 8
 //!  4 Data     epoch 8 · entry of the bytes 16 · offset 8 · file end 8 · confirm 8 · bytes to the end
 //!  5 Ack      epoch 8 · offset 8
 //!  6 Beat     epoch 8 · offset 8 · stamp 8
@@ -218,6 +218,7 @@ fn put_payload(message: &Message, out: &mut BytesMut) -> u8 {
                 Reason::WrongGroup => 3,
                 Reason::UnknownReplica => 4,
                 Reason::BehindRetention => 5,
+                Reason::Stopping => 6,
             });
             out.put_u64(m.max_epoch.0);
             3
@@ -462,6 +463,7 @@ impl Reader {
             3 => Reason::WrongGroup,
             4 => Reason::UnknownReplica,
             5 => Reason::BehindRetention,
+            6 => Reason::Stopping,
             _ => return None,
         })
     }

@@ -55,6 +55,10 @@ fn samples() -> Vec<Message> {
             confirm: at(880),
             bytes: Bytes::from_static(b"record"),
         }),
+        Message::Refuse(Refuse {
+            reason: Reason::Stopping,
+            max_epoch: Epoch(9),
+        }),
         Message::Ack(Ack {
             epoch: Epoch(4),
             offset: at(906),

@@ -172,7 +172,14 @@ impl Master {
             Message::Ack(ack) => self.ack(core, link, ack, out),
             Message::Refuse(refuse) => {
                 self.heard(refuse.max_epoch, out);
+                let member = self.commit.links().find(|(id, ..)| *id == link);
                 self.close(link, out);
+                if let Some((_, member, _)) = member
+                    && refuse.reason == Reason::Stopping
+                {
+                    self.lagging.insert(member);
+                    self.look(core, out);
+                }
             }
             Message::Beat(_) => {}
             _ => self.close(link, out),

@@ -84,7 +84,7 @@ pub struct Welcome {
     pub confirm: PhysicalOffset,
 }
 
-/// Why a link is refused.
+/// Why a link is refused, or given up.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Reason {
     /// The other side is of a lower epoch than this one has seen.
@@ -97,6 +97,8 @@ pub enum Reason {
     UnknownReplica,
     /// Retention has passed what the slave would need and the slave may not start anew.
     BehindRetention,
+    /// The slave is about to stop: it acknowledges nothing more, and no send should wait for it (§8.9).
+    Stopping,
 }
 
 /// No.

@@ -47,7 +47,8 @@ impl Slave {
         }
     }
 
-    pub(crate) fn link(&self) -> Option<LinkId> {
+    /// Its link to the master, open or not yet welcome.
+    pub fn link(&self) -> Option<LinkId> {
         match self.stage {
             Stage::Greeting(link) | Stage::Streaming { link, .. } => Some(link),
             Stage::Apart | Stage::Connecting => None,

@@ -445,6 +445,14 @@ impl<L: MachineLog> World<L> {
         self.remember();
     }
 
+    /// The process of `n` is about to stop; whether something is still to come of what it does before.
+    pub(crate) fn takes_leave(&mut self, n: usize) -> bool {
+        let process = self.machines[n].process.as_mut().expect("it runs");
+        let goes_on = process.actor.take_leave();
+        self.after(n);
+        goes_on
+    }
+
     /// A watch shows `n` a state, however old.
     pub(crate) fn hint(&mut self, n: usize, state: Arc<State>) {
         self.step(n, Some(Event::Watched(state)));
