@@ -1,39 +1,38 @@
 //! A broker process: how its parts come up, and in which order they go down.
 //!
-//! Up: probes and metrics (so that a long recovery is visible), the store and what is kept beside it, the port, the processors, registration.
-//! Down: farewell to the name servers (clients go elsewhere), the port with all that is in flight, background work, metadata, the store with a
-//! last flush, probes and metrics.
+//! Up: probes and metrics (so that a long recovery is visible), the port, the store and what is kept beside it, then the
+//! processors and registration; in a group those come and go with the role of the replica, which starts before them.
+//! Down: farewell to the name servers (clients go elsewhere), the mastership to another replica, the port with all that is in
+//! flight, background work, metadata, the store with a last flush, probes and metrics.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use prometheus::Registry;
-use rocket_remoting::{ConnectionLimits, Server, ServerConfig, StatsSnapshot};
-use rocket_store::{
-    Arrival, Clock, CloseError, FlushFailure, Health, OpenError, Removed, Store, StoreEvents,
-};
+use rocket_remoting::StatsSnapshot;
+use rocket_store::{CloseError, CommitPolicy, OpenError};
+use tokio::sync::watch;
 
-use crate::announcement::BrokerAnnouncement;
 use crate::clients::Clients;
+use crate::clock;
 use crate::commit_policy::SingleCopy;
 use crate::config::{BrokerConfig, LiveConfig};
 use crate::crew::{Alarm, Crew};
-use crate::gate::Gate;
 use crate::gauges::{self, Sources};
-use crate::health::{BrokerHealth, Failure, Phase};
+use crate::ha::{Follower, JoinError, Joined, Joining, Standing};
+use crate::health::{Failure, Phase};
 use crate::identity::Identity;
-use crate::metadata::{FileError, Metadata};
+use crate::kept::{Clocks, Hearers, Kept};
+use crate::listening::{Port, Probes};
+use crate::metadata::{FileError, Wake};
 use crate::metrics::{Metrics, Scrape};
-use crate::processor::{BrokerProcessor, BrokerStore, Deps, PullPolling};
+use crate::processor::{BrokerStore, Deps};
 use crate::refuser::Refuser;
 use crate::registration::{Plan, Registration};
-use crate::retention::{self, GroupReaders};
-use crate::{clock, http, recovered, store_settings};
-
-/// After which time is tried again to read what a recovery left to be put into the queues.
-const QUEUES_RETRY: Duration = Duration::from_millis(100);
+use crate::retention::GroupReaders;
+use crate::serving::Stage;
+use crate::store_settings;
 
 /// Why a broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +56,19 @@ pub enum Error {
     /// Topics, groups or positions cannot be read.
     #[error(transparent)]
     Metadata(#[from] FileError),
+    /// Alone it would write what its group does not know of, and never fit to it again.
+    #[error(
+        "the store in {} is that of a replica of a group: name its coordinator. If it is to stand alone from now on, and never to go back, remove {}",
+        dir.display(),
+        dir.join(rocket_ha::FOLDER).display()
+    )]
+    OfGroup {
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// It cannot be a replica of its group.
+    #[error(transparent)]
+    Join(#[from] JoinError),
     /// The store could not be closed in order.
     #[error("closing the store: {0}")]
     Close(#[source] CloseError),
@@ -68,67 +80,6 @@ pub enum Error {
     Thread(#[from] tokio::task::JoinError),
 }
 
-/// The clocks, for the store.
-struct Clocks {
-    started: Instant,
-}
-
-impl Clocks {
-    fn start() -> Self {
-        Self {
-            started: Instant::now(),
-        }
-    }
-}
-
-impl Clock for Clocks {
-    fn now(&self) -> rocket_protocol::UnixMillis {
-        clock::now()
-    }
-
-    fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-}
-
-/// What the store tells the broker.
-struct Events {
-    health: Arc<BrokerHealth>,
-    long_polling: Arc<PullPolling>,
-    metrics: Arc<Metrics>,
-}
-
-impl StoreEvents for Events {
-    fn flushed(&self, took: Duration, _bytes: u64) {
-        self.metrics
-            .series
-            .flush_latency_seconds
-            .observe(took.as_secs_f64());
-    }
-
-    fn arrived(&self, arrivals: &[Arrival]) {
-        self.long_polling.arrivals(arrivals);
-    }
-
-    fn is_awaited(&self) -> bool {
-        !self.long_polling.is_empty()
-    }
-
-    fn failed(&self, failure: &FlushFailure) {
-        tracing::error!(
-            file = failure.file,
-            error = failure.error,
-            "the store failed and takes nothing any more; this broker will stop"
-        );
-        let reason = format!("{}: {}", failure.file, failure.error);
-        self.health.fail(Failure::Store(reason));
-    }
-
-    fn removed(&self, removed: &Removed) {
-        retention::tell(&self.metrics, removed);
-    }
-}
-
 /// A running broker.
 pub struct Broker {
     probes: Probes,
@@ -136,31 +87,15 @@ pub struct Broker {
     identity: Arc<Identity>,
     store: Arc<BrokerStore>,
     registration: Registration,
-    registering: Crew,
-    /// None of a standby.
-    serving: Option<Serving>,
+    stage: Arc<Stage>,
+    /// None of a broker that is the only copy.
+    replica: Option<Replica>,
 }
 
-/// The request processors and what they do by themselves.
-struct Serving {
-    processor: Arc<BrokerProcessor>,
-    crew: Crew,
-}
-
-/// `/readyz` and its kin: first up, last down.
-struct Probes {
-    health: Arc<BrokerHealth>,
-    /// Set when it has been recovered.
-    store: Arc<OnceLock<Arc<BrokerStore>>>,
-    crew: Crew,
-    address: SocketAddr,
-}
-
-/// The port for clients.
-struct Port {
-    gate: Arc<Gate>,
-    server: Server,
-    crew: Crew,
+/// A replica of a group at work, and the task that follows its role.
+struct Replica {
+    joined: Joined,
+    following: Crew,
 }
 
 impl Broker {
@@ -182,12 +117,22 @@ impl Broker {
                 return Err(error);
             }
         };
-        let (health, store_cell) = (Arc::clone(&probes.health), Arc::clone(&probes.store));
-        match Kept::open(&config, health, Arc::clone(&metrics)).await {
-            Ok(kept) => {
+        let alarm = {
+            let health = Arc::clone(&probes.health);
+            Alarm::new(move |what| health.fail(Failure::Task(what)))
+        };
+        let hearers = Hearers {
+            health: Arc::clone(&probes.health),
+            metrics: Arc::clone(&metrics),
+            replica: None,
+            wake: None,
+        };
+        match Recovered::open(&config, hearers, &port, alarm.clone()).await {
+            Ok(recovered) => {
                 // Set once, here.
-                let _ = store_cell.set(Arc::clone(&kept.store));
-                Ok(Self::serve(config, metrics, &scrape, probes, port, kept).await)
+                let _ = probes.store.set(Arc::clone(&recovered.kept.store));
+                let up = (probes, port, recovered);
+                Ok(Self::serve(config, metrics, &scrape, up, &alarm))
             }
             Err(error) => {
                 port.crew.dismiss().await;
@@ -197,105 +142,85 @@ impl Broker {
         }
     }
 
-    async fn serve(
+    fn serve(
         config: BrokerConfig,
         metrics: Arc<Metrics>,
         scrape: &Scrape,
-        probes: Probes,
-        port: Port,
-        kept: Kept,
+        (probes, port, recovered): (Probes, Port, Recovered),
+        alarm: &Alarm,
     ) -> Self {
-        let Kept {
-            store,
-            metadata,
-            long_polling,
-        } = kept;
-        let identity =
-            Arc::new(Identity::of(&config, port.server.local_addr().port(), clock::now()).await);
-        let standby = config.is_standby();
-        let plan = Plan {
-            targets: if standby {
-                Vec::new()
-            } else {
-                config.namesrv_addr.clone()
-            },
-            period: config.register_name_server_period,
-            timeout: config.register_broker_timeout,
-        };
-        let clients = Arc::new(Clients::new());
-        let readers = Arc::new(GroupReaders::new(
-            Arc::clone(&metadata),
-            Arc::clone(&clients),
-            config.message_delay_level.0.len(),
-            config.file_reserved_time,
-        ));
-        store.set_readers(Arc::clone(&readers) as _);
+        let Recovered {
+            kept,
+            identity,
+            joined,
+        } = recovered;
+        let store = Arc::clone(&kept.store);
         let config = Arc::new(LiveConfig::new(config));
-        let alarm = {
-            let health = Arc::clone(&probes.health);
-            Alarm::new(move |what| health.fail(Failure::Task(what)))
-        };
         let registration = Registration::new(alarm.clone());
-        let serving = if standby {
-            let master = config.load().fixed_master.as_ref().map(ToString::to_string);
-            port.gate.open(Arc::new(Refuser::standby(
-                &identity.broker_name,
-                master.as_deref(),
-            )));
-            None
-        } else {
-            let nudge = registration.clone();
-            let serving = Serving::start(Deps {
-                config: Arc::clone(&config),
-                store: Arc::clone(&store),
-                metadata: Arc::clone(&metadata),
-                clients,
-                readers,
-                long_polling,
-                metrics: Arc::clone(&metrics),
-                topics_changed: Arc::new(move || nudge.topics_changed()),
-                alarm,
-                clock: Arc::new(Clocks::start()),
-                identity: Arc::clone(&identity),
-            });
-            port.gate.open(Arc::clone(&serving.processor) as _);
-            let (processor, metrics) = (Arc::clone(&serving.processor), Arc::clone(&metrics));
-            scrape.on_scrape(move || processor.observe(&metrics.series));
-            Some(serving)
-        };
-        probes.health.enter(Phase::Serving);
-        let registering = Crew::default();
-        let announcement = BrokerAnnouncement {
-            identity: Arc::clone(&identity),
-            config: Arc::clone(&config),
-            topics: Arc::new(move || metadata.topics.to_body()),
-        };
-        registration.start(
-            plan,
-            Arc::new(announcement),
-            &registering.tasks,
-            registering.stop.clone(),
-        );
+        let stage = Arc::new(stage(
+            kept,
+            &config,
+            &identity,
+            &metrics,
+            alarm.clone(),
+            &registration,
+            &port,
+        ));
+        {
+            let (stage, metrics) = (Arc::clone(&stage), Arc::clone(&metrics));
+            scrape.on_scrape(move || stage.observe(&metrics.series));
+        }
         gauges::watch(
             scrape,
             Sources {
-                metrics,
+                metrics: Arc::clone(&metrics),
                 store: Arc::clone(&store),
                 remoting: port.server.stats(),
                 registration: registration.clone(),
                 health: Arc::clone(&probes.health),
-                config,
+                config: Arc::clone(&config),
+                group: joined.as_ref().map(|joined| gauges::Group {
+                    board: Arc::clone(&joined.board),
+                    standing: joined.group.standing(),
+                    stage: Arc::clone(&stage),
+                }),
                 started: identity.started,
             },
         );
+        let replica = joined.map(|joined| {
+            let follower = Follower {
+                group: identity.broker_name.clone(),
+                stage: Arc::clone(&stage),
+                metadata: Arc::clone(&joined.metadata),
+                health: Arc::clone(&probes.health),
+                metrics,
+            };
+            let following = Crew::default();
+            let run = follower.run(joined.group.standing(), following.stop.clone());
+            following
+                .tasks
+                .spawn(alarm.watch("role of the replica", run));
+            Replica { joined, following }
+        });
+        if replica.is_none() {
+            let config = config.load();
+            if config.is_standby() {
+                let master = config.fixed_master.as_ref().map(ToString::to_string);
+                let refuser = Refuser::standby(&identity.broker_name, master.as_deref());
+                port.gate.open(Arc::new(refuser));
+            } else {
+                stage.enter(0);
+            }
+            probes.health.enter(Phase::Serving);
+        }
         Self {
             probes,
             port,
             identity,
             store,
             registration,
-            registering,
-            serving,
+            stage,
+            replica,
         }
     }
 
@@ -319,6 +244,12 @@ impl Broker {
         &self.registration
     }
 
+    /// How its replica fares; `None` of a broker that is the only copy.
+    pub fn standing(&self) -> Option<watch::Receiver<Standing>> {
+        let replica = self.replica.as_ref()?;
+        Some(replica.joined.group.standing())
+    }
+
     /// What its connections have read and written so far.
     pub fn traffic(&self) -> StatsSnapshot {
         self.port.server.stats().snapshot()
@@ -326,8 +257,7 @@ impl Broker {
 
     /// Pulls that wait for messages now.
     pub fn waiting_pulls(&self) -> usize {
-        let serving = self.serving.as_ref();
-        serving.map_or(0, |serving| serving.processor.waiting_pulls())
+        self.stage.waiting_pulls()
     }
 
     /// Waits until the broker must be stopped, and returns why.
@@ -341,151 +271,125 @@ impl Broker {
     /// When the store could not be closed in order: what it says is not on disk.
     pub async fn stop(&self) -> Result<(), Error> {
         self.probes.health.enter(Phase::Stopping);
-        self.registering.dismiss().await;
-        if let Some(serving) = &self.serving {
-            // Answers the pulls that wait, which the port would otherwise wait for.
-            serving.crew.dismiss().await;
+        if let Some(replica) = &self.replica {
+            replica.following.dismiss().await;
+        }
+        self.stage.leave().await;
+        let mut mark = None;
+        if let Some(Replica { joined, .. }) = &self.replica {
+            let refuser = Refuser::slave(&self.identity.broker_name, None);
+            self.port.gate.open(Arc::new(refuser));
+            joined.take_leave().await;
+            self.port.crew.dismiss().await;
+            mark = joined.stop().await;
         }
         self.port.crew.dismiss().await;
-        let store = Arc::clone(&self.store);
-        let processor = self
-            .serving
-            .as_ref()
-            .map(|serving| Arc::clone(&serving.processor));
+        let (store, stage) = (Arc::clone(&self.store), Arc::clone(&self.stage));
         let closed = tokio::task::spawn_blocking(move || {
-            if let Some(processor) = processor {
-                processor.close();
-            }
+            stage.close();
             store.close()
         })
         .await?;
+        if let (Ok(()), Some(mark), Some(replica)) = (&closed, mark, &self.replica)
+            && let Err(error) = replica.joined.group.vouch(&mark)
+        {
+            tracing::error!(%error, "nothing will vouch for this stop; the next start takes it for a crash");
+        }
         self.probes.crew.dismiss().await;
         closed.map_err(Error::Close)
     }
 }
 
-impl Serving {
-    fn start(deps: Deps) -> Self {
-        let processor = BrokerProcessor::new(deps);
-        let crew = Crew::default();
-        crew.tasks
-            .spawn(Arc::clone(&processor).run(crew.stop.clone()));
-        Self { processor, crew }
-    }
+/// What there is when the store has recovered.
+struct Recovered {
+    kept: Kept,
+    identity: Arc<Identity>,
+    joined: Option<Joined>,
 }
 
-impl Probes {
-    async fn start(config: &BrokerConfig, scrape: Arc<Scrape>) -> Result<Self, Error> {
-        let health = Arc::new(BrokerHealth::new(if config.is_standby() {
-            "standby"
-        } else {
-            "master"
-        }));
-        let store: Arc<OnceLock<Arc<BrokerStore>>> = Arc::default();
-        let crew = Crew::default();
-        let address = SocketAddr::new(config.bind_address, config.metrics_port);
-        let readiness = {
-            let (health, store) = (Arc::clone(&health), Arc::clone(&store));
-            move || health.readiness(store.get().map(|store| (store.health(), store.disk())))
-        };
-        let address = http::serve(address, scrape, readiness, &crew.tasks, crew.stop.clone())
-            .await
-            .map_err(|source| Error::Bind { address, source })?;
-        Ok(Self {
-            health,
-            store,
-            crew,
-            address,
-        })
-    }
-}
-
-impl Port {
-    fn bind(config: &BrokerConfig) -> Result<Self, Error> {
-        let gate = Arc::new(Gate::default());
-        let crew = Crew::default();
-        let address = SocketAddr::new(config.bind_address, config.listen_port);
-        let limits = ConnectionLimits {
-            idle_timeout: config.server_channel_max_idle_time,
-            frame_timeout: config.frame_timeout,
-            outbound_bytes_max: config.outbound_bytes_max.as_usize(),
-            inflight_max: config.inflight_max,
-            parked_max: config.parked_max,
-            inflight_bytes_max: config.inflight_bytes_max.as_usize(),
-            ..ConnectionLimits::default()
-        };
-        let remoting = ServerConfig {
-            limits,
-            connections_max: config.connections_max,
-            ..ServerConfig::default()
-        };
-        let server = Server::bind(
-            address,
-            remoting,
-            Arc::clone(&gate) as _,
-            &crew.tasks,
-            crew.stop.clone(),
-        )
-        .map_err(|source| Error::Bind { address, source })?;
-        Ok(Self { gate, server, crew })
-    }
-}
-
-/// Waits until all that a recovery found is in the queues: before that whoever asked for a queue's end would be told one in the
-/// middle. In vain when the store has failed; the process is about to end then.
-fn fill_queues(store: &BrokerStore) {
-    while !store.catch_up() && store.health() == Health::Writable {
-        std::thread::sleep(QUEUES_RETRY);
-    }
-}
-
-/// What is on disk.
-struct Kept {
-    store: Arc<BrokerStore>,
-    metadata: Arc<Metadata>,
-    long_polling: Arc<PullPolling>,
-}
-
-impl Kept {
-    /// Opens and recovers, on a thread that may block.
+impl Recovered {
     async fn open(
         config: &BrokerConfig,
-        health: Arc<BrokerHealth>,
-        metrics: Arc<Metrics>,
+        hearers: Hearers,
+        port: &Port,
+        alarm: Alarm,
     ) -> Result<Self, Error> {
-        let config = config.clone();
-        tokio::task::spawn_blocking(move || {
-            let dir = config.store_path_root_dir.clone();
-            let policy = SingleCopy {
-                flush: store_settings::flush(&config),
+        let client_port = port.server.local_addr().port();
+        let joining = if let Some(at) = &config.coordinator {
+            Some(Joining::prepare(config, at, client_port).await?)
+        } else {
+            let dir = &config.store_path_root_dir;
+            if dir.join(rocket_ha::FOLDER).exists() {
+                return Err(Error::OfGroup { dir: dir.clone() });
+            }
+            None
+        };
+        let hearers = Hearers {
+            replica: joining.as_ref().map(Joining::post),
+            wake: joining.as_ref().map(|_| Wake::default()),
+            ..hearers
+        };
+        let policy: Arc<dyn CommitPolicy> = match &joining {
+            Some(joining) => Arc::new(joining.policy(config)),
+            None => Arc::new(SingleCopy {
+                flush: store_settings::flush(config),
                 replication: config.replication(),
-            };
-            let waiting_max = usize::try_from(config.max_pop_polling_size).unwrap_or(usize::MAX);
-            let long_polling = Arc::new(PullPolling::new(waiting_max));
-            let events = Events {
-                health,
-                long_polling: Arc::clone(&long_polling),
-                metrics,
-            };
-            let (store, report) = Store::open(
-                store_settings::of(&config),
-                Arc::new(Clocks::start()),
-                Arc::new(policy),
-                Arc::new(events),
-            )
-            .map_err(|source| Error::Store {
-                dir: dir.clone(),
-                source,
-            })?;
-            recovered::tell(&dir, &report, store_settings::flush(&config));
-            fill_queues(&store);
-            let metadata = Metadata::open(&dir, &config, clock::now())?;
-            Ok(Self {
-                store: Arc::new(store),
-                metadata: Arc::new(metadata),
-                long_polling,
-            })
+            }),
+        };
+        let kept = Kept::open(config, hearers, policy).await?;
+        let identity = Arc::new(Identity::of(config, client_port, clock::now()).await);
+        let joined = match joining {
+            Some(joining) => {
+                let told = &identity.ha_advertised;
+                Some(joining.start(config, &kept, told, alarm).await?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            kept,
+            identity,
+            joined,
         })
-        .await?
     }
+}
+
+/// What is to serve, on what was recovered.
+fn stage(
+    kept: Kept,
+    config: &Arc<LiveConfig>,
+    identity: &Arc<Identity>,
+    metrics: &Arc<Metrics>,
+    alarm: Alarm,
+    registration: &Registration,
+    port: &Port,
+) -> Stage {
+    let now = config.load();
+    let clients = Arc::new(Clients::new());
+    let readers = Arc::new(GroupReaders::new(
+        Arc::clone(&kept.metadata),
+        Arc::clone(&clients),
+        now.message_delay_level.0.len(),
+        now.file_reserved_time,
+    ));
+    kept.store.set_readers(Arc::clone(&readers) as _);
+    let plan = Plan {
+        targets: now.namesrv_addr.clone(),
+        period: now.register_name_server_period,
+        timeout: now.register_broker_timeout,
+    };
+    let nudge = registration.clone();
+    let deps = Deps {
+        config: Arc::clone(config),
+        store: kept.store,
+        metadata: kept.metadata,
+        clients,
+        readers,
+        long_polling: kept.long_polling,
+        metrics: Arc::clone(metrics),
+        topics_changed: Arc::new(move || nudge.topics_changed()),
+        alarm,
+        clock: Arc::new(Clocks::start()),
+        identity: Arc::clone(identity),
+    };
+    Stage::new(deps, Arc::clone(&port.gate), registration.clone(), plan)
 }

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use rocket_ha::Board;
 use rocket_protocol::{RecordView, UnixMillis};
 use rocket_remoting::Stats;
 use rocket_store::{Health, Positions};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::config::LiveConfig;
+use crate::ha::Standing;
 use crate::health::{BrokerHealth, Failure};
 use crate::metrics::{Metrics, Scrape, Series};
 use crate::processor::BrokerStore;
 use crate::registration::Registration;
+use crate::serving::Stage;
 
 /// RocketMQ's labels of where the store is: this one has no other place.
 const PLACE: [&str; 2] = ["local", "disk"];
@@ -30,8 +34,17 @@ pub struct Sources {
     pub health: Arc<BrokerHealth>,
     /// Permission and replicas.
     pub config: Arc<LiveConfig>,
+    /// Its group, if it is a replica of one.
+    pub group: Option<Group>,
     /// When the process started.
     pub started: UnixMillis,
+}
+
+/// What is known of a group.
+pub struct Group {
+    pub(crate) board: Arc<Board>,
+    pub(crate) standing: watch::Receiver<Standing>,
+    pub(crate) stage: Arc<Stage>,
 }
 
 /// Has them read before each scrape.
@@ -48,12 +61,15 @@ impl Sources {
         series
             .broker_permission
             .set(i64::from(config.broker_permission));
-        let is_master = !config.is_standby();
-        series.role.set(i64::from(is_master));
-        series.in_sync_replicas.set(i64::from(is_master));
-        series
-            .min_in_sync_replicas
-            .set(i64::from(config.replication().in_sync_min));
+        if let Some(group) = &self.group {
+            group.refresh(series);
+        } else {
+            let is_master = !config.is_standby();
+            let min_in_sync = config.replication().in_sync_min;
+            series.role.set(i64::from(is_master));
+            series.in_sync_replicas.set(i64::from(is_master));
+            series.min_in_sync_replicas.set(i64::from(min_in_sync));
+        }
         let reached = self.registration.reached();
         series.namesrv_registered.set(signed(reached.registered));
         series.namesrv_known.set(signed(reached.known));
@@ -121,6 +137,17 @@ impl Sources {
         ));
         series.remoting_in_bytes.set(signed(stats.bytes_in));
         series.remoting_out_bytes.set(signed(stats.bytes_out));
+    }
+}
+
+impl Group {
+    fn refresh(&self, series: &Series) {
+        let view = self.board.group();
+        series.role.set(i64::from(self.stage.is_serving()));
+        series.in_sync_replicas.set(i64::from(view.in_sync));
+        series.min_in_sync_replicas.set(i64::from(view.min_in_sync));
+        series.replication_lag_bytes.set(signed(view.lag_bytes));
+        series.epoch.set(signed(self.standing.borrow().epoch.0));
     }
 }
 

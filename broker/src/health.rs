@@ -13,6 +13,10 @@ pub enum Phase {
     Recovering,
     /// It serves.
     Serving,
+    /// It is a replica of a group that could become master, and serves no clients.
+    Following,
+    /// It is a replica of a group that could not become master yet, for this reason.
+    Joining(&'static str),
     /// It was asked to stop.
     Stopping,
 }
@@ -26,29 +30,56 @@ pub enum Failure {
     /// A task panicked that the broker cannot do without. The next start is as good as any.
     #[error("a task of the broker panicked: {0}")]
     Task(String),
+    /// This replica must not go on, and starting it again changes nothing by itself: a person must look at it.
+    #[error("this replica is halted: {0}")]
+    Halted(String),
+    /// What is to be done next only a start can do: start it again.
+    #[error("this process must be started again: {0}")]
+    Restart(&'static str),
 }
 
 /// Shared by everything that has a say in whether the broker is ready.
 #[derive(Debug)]
 pub struct BrokerHealth {
-    role: &'static str,
-    phase: RwLock<Phase>,
+    place: RwLock<Place>,
     failure: watch::Sender<Option<Failure>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    role: &'static str,
+    epoch: Option<u64>,
+    phase: Phase,
 }
 
 impl BrokerHealth {
     /// Of a broker that is starting as `role`.
     pub fn new(role: &'static str) -> Self {
-        Self {
+        let place = Place {
             role,
-            phase: RwLock::new(Phase::Recovering),
+            epoch: None,
+            phase: Phase::Recovering,
+        };
+        Self {
+            place: RwLock::new(place),
             failure: watch::Sender::new(None),
         }
     }
 
     /// It has come to `phase`.
     pub fn enter(&self, phase: Phase) {
-        *self.phase.write() = phase;
+        self.place.write().phase = phase;
+    }
+
+    /// As a replica it is `role` now, and has come to `phase`. One that was asked to stop says that only.
+    pub fn stand(&self, role: &'static str, epoch: u64, phase: Phase) {
+        let mut place = self.place.write();
+        let is_stopping = place.phase == Phase::Stopping;
+        *place = Place {
+            role,
+            epoch: Some(epoch),
+            phase: if is_stopping { Phase::Stopping } else { phase },
+        };
     }
 
     /// Only the first failure is kept: the others follow from it.
@@ -80,24 +111,33 @@ impl BrokerHealth {
 
     /// The answer of `/readyz`. Full disks and failed flushes make a broker not ready: it cannot do its job.
     pub fn readiness(&self, store: Option<(Health, DiskUsage)>) -> Readiness {
-        let not_ready = |reason: String| Readiness::not_ready(self.role, reason);
+        let place = *self.place.read();
+        Readiness {
+            epoch: place.epoch,
+            ..self.judged(place, store)
+        }
+    }
+
+    fn judged(&self, place: Place, store: Option<(Health, DiskUsage)>) -> Readiness {
+        let not_ready = |reason: String| Readiness::not_ready(place.role, reason);
         if let Some(failure) = self.failure() {
             return not_ready(failure.to_string());
         }
-        match (*self.phase.read(), store) {
-            (Phase::Recovering, _) | (Phase::Serving, None) => not_ready("recovering".to_owned()),
+        match (place.phase, store) {
             (Phase::Stopping, _) => not_ready("stopping".to_owned()),
-            (Phase::Serving, Some((Health::ReadOnly { reason }, _))) => {
+            (Phase::Recovering, _) | (_, None) => not_ready("recovering".to_owned()),
+            (_, Some((Health::ReadOnly { reason }, _))) => {
                 not_ready(format!("the store is read-only: {reason}"))
             }
-            (Phase::Serving, Some((Health::Closing, _))) => {
-                not_ready("the store is closing".to_owned())
-            }
-            (Phase::Serving, Some((Health::Writable, disk))) if disk.refused => not_ready(format!(
+            (_, Some((Health::Closing, _))) => not_ready("the store is closing".to_owned()),
+            (Phase::Joining(why), _) => not_ready(why.to_owned()),
+            (_, Some((Health::Writable, disk))) if disk.refused => not_ready(format!(
                 "the disk is {:.0} % full; writes are refused",
                 disk.ratio * 100.0
             )),
-            (Phase::Serving, Some((Health::Writable, _))) => Readiness::ready(self.role),
+            (Phase::Serving | Phase::Following, Some((Health::Writable, _))) => {
+                Readiness::ready(place.role)
+            }
         }
     }
 }
@@ -150,6 +190,27 @@ mod tests {
         assert_eq!(
             reason(&stopping, Some((Health::Writable, DISK))).as_deref(),
             Some("stopping")
+        );
+    }
+
+    #[test]
+    fn a_slave_is_ready_when_it_could_take_over() {
+        let health = BrokerHealth::new("slave");
+        let now = || health.readiness(Some((Health::Writable, DISK)));
+        assert_eq!(now().reason.as_deref(), Some("recovering"));
+        health.stand("slave", 3, Phase::Joining("it copies what it lacks"));
+        assert_eq!(now().reason.as_deref(), Some("it copies what it lacks"));
+        health.stand("slave", 3, Phase::Following);
+        let ready = Readiness {
+            epoch: Some(3),
+            ..Readiness::ready("slave")
+        };
+        assert_eq!(now(), ready);
+        health.enter(Phase::Stopping);
+        health.stand("master", 4, Phase::Serving);
+        assert_eq!(
+            (now().ready, now().role, now().reason.as_deref()),
+            (false, "master", Some("stopping"))
         );
     }
 

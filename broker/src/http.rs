@@ -22,8 +22,11 @@ use crate::metrics::Scrape;
 pub struct Readiness {
     /// Whether the node does its job.
     pub ready: bool,
-    /// `master`, `standby` or `nameserver`.
+    /// `master`, `slave`, `standby` or `nameserver`.
     pub role: &'static str,
+    /// The epoch of its group, as far as it knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// Why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -35,6 +38,7 @@ impl Readiness {
         Self {
             ready: true,
             role,
+            epoch: None,
             reason: None,
         }
     }
@@ -44,6 +48,7 @@ impl Readiness {
         Self {
             ready: false,
             role,
+            epoch: None,
             reason: Some(reason.into()),
         }
     }

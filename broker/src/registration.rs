@@ -91,7 +91,8 @@ impl Registration {
         }
     }
 
-    /// Starts telling, as tasks of `tasks`. Ends, with a farewell to everyone who was told, when `stop` is cancelled. To be called once.
+    /// Starts telling, as tasks of `tasks`. Ends, with a farewell to everyone who was told, when `stop` is cancelled. To be called
+    /// again only when those tasks have ended.
     pub fn start(
         &self,
         plan: Plan,

@@ -63,7 +63,27 @@ pub enum BadStatus {
     },
 }
 
+/// There is no way to the API server from where this process runs.
+#[derive(Debug, thiserror::Error)]
+#[error("no way to the API server: {0}")]
+pub struct ConnectError(String);
+
 impl KubernetesCoordinator {
+    /// As [`KubernetesCoordinator::new`], with the service account of the pod that this process runs in, else with the
+    /// kubeconfig of the person who runs it.
+    ///
+    /// # Errors
+    /// [`ConnectError`]: there is neither. Whether the server answers is not asked.
+    pub async fn connect(
+        namespace: &str,
+        name: &str,
+        tasks: &TaskTracker,
+    ) -> Result<Self, ConnectError> {
+        let client = Client::try_default().await;
+        let client = client.map_err(|error| ConnectError(error.to_string()))?;
+        Ok(Self::new(client, namespace, name, tasks))
+    }
+
     /// The register in the object `name`. The task that watches belongs to `tasks` and ends with the last clone.
     pub fn new(client: Client, namespace: &str, name: &str, tasks: &TaskTracker) -> Self {
         let api: Api<RocketBrokerGroup> = Api::namespaced(client, namespace);

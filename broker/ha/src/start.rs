@@ -53,7 +53,7 @@ pub enum StartError {
     },
     /// See [`Held::Refuse`].
     #[error(
-        "the log holds messages from {min} to {end} and belongs to no group; if they are to be the beginning of this group, say so on this replica and on no other"
+        "the log holds messages from {min} to {end} and belongs to no group; if they are to be the beginning of this group, say so on this replica and on no other (adoptMessages = true)"
     )]
     Stranger {
         /// First byte.

@@ -12,8 +12,8 @@ use ring::hmac;
 pub(crate) const NONCE_BYTES: usize = 32;
 /// Bytes of a proof.
 pub(crate) const PROOF_BYTES: usize = 32;
-/// Fewer random bytes could be guessed.
-const SECRET_BYTES_MIN: usize = 16;
+/// Fewer letters that a person made up could be guessed.
+const SECRET_BYTES_MIN: usize = 32;
 /// More is a wrong file.
 const SECRET_BYTES_MAX: usize = 4096;
 
@@ -34,7 +34,7 @@ pub enum SecretError {
     },
     /// Too short or too long.
     #[error(
-        "the replication secret {path} has {len} bytes without surrounding white space, it needs {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}"
+        "the replication secret {path} has {len} bytes, white space around them included; it needs {SECRET_BYTES_MIN} to {SECRET_BYTES_MAX}"
     )]
     Length {
         /// The file.
@@ -69,10 +69,13 @@ impl Secret {
             source,
         })?;
         let secret = content.trim_ascii();
-        if !(SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&secret.len()) {
+        // Random bytes may begin or end with what looks like white space.
+        let is_good = secret.len() * 2 >= SECRET_BYTES_MIN
+            && (SECRET_BYTES_MIN..=SECRET_BYTES_MAX).contains(&content.len());
+        if !is_good {
             return Err(SecretError::Length {
                 path: path.to_owned(),
-                len: secret.len(),
+                len: content.len(),
             });
         }
         Ok(Self::new(secret))
@@ -134,6 +137,31 @@ mod tests {
         assert!(!secret.is_proved(Side::Dialer, &ONE, &ONE, &proof));
         assert!(!Secret::new(b"another").is_proved(Side::Dialer, &ONE, &TWO, &proof));
         assert!(!secret.is_proved(Side::Dialer, &ONE, &TWO, &proof[1..]));
+    }
+
+    #[test]
+    fn file_holds_a_secret_of_some_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let read = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            Secret::read(&path)
+        };
+        let proof = |secret: &Secret| secret.prove(Side::Dialer, &ONE, &TWO);
+        let plain = read(&[7; 32]).unwrap();
+        let with_newline = read(&[&[7; 32], &b"\n"[..]].concat()).unwrap();
+        assert_eq!(proof(&plain), proof(&with_newline));
+        assert!(matches!(
+            read(&[7; 31]),
+            Err(SecretError::Length { len: 31, .. })
+        ));
+        assert!(matches!(read(&[b' '; 40]), Err(SecretError::Length { .. })));
+        assert!(matches!(
+            read(&[7; 4097]),
+            Err(SecretError::Length { len: 4097, .. })
+        ));
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(Secret::read(&path), Err(SecretError::File { .. })));
     }
 
     #[test]

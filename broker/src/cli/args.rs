@@ -28,7 +28,8 @@ Examples:
       a stopped broker's data for Apache's broker
 
 Status: 0 stopped in good order, 1 could not start or did not stop in time, 2 wrong flags or configuration,
-3 the store failed (look at the log before you start it again).";
+3 the store failed (look at the log before you start it again), 4 the replica of a group is halted (its last line says
+why, and starting it again changes nothing by itself), 5 start it again (the end of its log is to be cut off).";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -122,6 +123,9 @@ pub(super) struct BrokerArgs {
     /// Name of this replica in its group (key replicaName).
     #[arg(long, value_name = "NAME")]
     pub(super) replica: Option<String>,
+    /// Where other replicas of its group reach this one (key replicationAddress).
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(super) replication_address: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

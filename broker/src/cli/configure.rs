@@ -17,6 +17,13 @@ pub(super) fn broker(args: &BrokerArgs) -> Result<BrokerConfig, Exit> {
         args.replica
             .as_ref()
             .map(|name| Entry::of_flag("--replica", "replicaName", name.clone())),
+        args.replication_address.as_ref().map(|address| {
+            Entry::of_flag(
+                "--replication-address",
+                "replicationAddress",
+                address.clone(),
+            )
+        }),
     ];
     checked(Vec::new(), flags, &args.common)
 }

@@ -6,6 +6,8 @@
 //! | 1 | could not start, or did not stop within the grace period |
 //! | 2 | the command line or the configuration is wrong |
 //! | 3 | the store failed (a flush that did not succeed, a damaged log): do not restart blindly |
+//! | 4 | the replica of a group must not go on: a person must look at it |
+//! | 5 | stopped in order because only a start can do what is next: start it again |
 
 mod args;
 mod configure;
@@ -28,6 +30,10 @@ pub const EXIT_FAILURE: u8 = 1;
 pub const EXIT_USAGE: u8 = 2;
 /// The store failed.
 pub const EXIT_STORE: u8 = 3;
+/// The replica must not go on.
+pub const EXIT_HALTED: u8 = 4;
+/// To be started again.
+pub const EXIT_RESTART: u8 = 5;
 
 /// Why the process leaves before it served, with its status.
 #[derive(Debug)]

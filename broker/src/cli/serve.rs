@@ -10,10 +10,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::args::{BrokerArgs, Common, NamesrvArgs, StandaloneArgs};
-use super::{EXIT_FAILURE, EXIT_OK, EXIT_STORE, Exit, configure};
+use super::{
+    EXIT_FAILURE, EXIT_HALTED, EXIT_OK, EXIT_RESTART, EXIT_STORE, EXIT_USAGE, Exit, configure,
+};
 use crate::broker::{self, Broker};
 use crate::config::{BrokerConfig, HostPort, NamesrvConfig};
 use crate::crew::Crew;
+use crate::ha::JoinError;
 use crate::health::Failure;
 use crate::http::{self, Readiness};
 use crate::metrics::{self, Scrape};
@@ -118,6 +121,11 @@ fn run(serving: impl Future<Output = Result<u8, Exit>>) -> Result<u8, Exit> {
 }
 
 async fn start_broker(config: BrokerConfig) -> Result<(Arc<Scrape>, Broker), Exit> {
+    if config.coordinator.is_none() && config.total_replicas > 1 {
+        tracing::warn!(
+            "totalReplicas has no effect without a coordinator: this broker is the only copy"
+        );
+    }
     let registry = metrics::registry(
         config.broker_cluster_name.as_str(),
         "broker",
@@ -136,7 +144,10 @@ async fn start_broker(config: BrokerConfig) -> Result<(Arc<Scrape>, Broker), Exi
 fn status_of(error: &broker::Error) -> u8 {
     match error {
         broker::Error::Store { .. } | broker::Error::Close(_) => EXIT_STORE,
+        broker::Error::OfGroup { .. } | broker::Error::Join(JoinError::Secret(_)) => EXIT_USAGE,
+        broker::Error::Join(JoinError::Replica(_)) => EXIT_HALTED,
         broker::Error::Bind { .. }
+        | broker::Error::Join(_)
         | broker::Error::Metadata(_)
         | broker::Error::Metrics(_)
         | broker::Error::Thread(_) => EXIT_FAILURE,
@@ -194,6 +205,8 @@ async fn stop(
             status: match failure {
                 Failure::Store(_) => EXIT_STORE,
                 Failure::Task(_) => EXIT_FAILURE,
+                Failure::Halted(_) => EXIT_HALTED,
+                Failure::Restart(_) => EXIT_RESTART,
             },
             reason: failure.to_string(),
         });

@@ -37,6 +37,13 @@ impl Clients {
         Self::default()
     }
 
+    /// Forgets all: this broker serves nobody any more.
+    pub fn clear(&self) {
+        *self.consumers.write() = Consumers::default();
+        *self.producers.write() = Producers::default();
+        *self.locks.lock() = QueueLocks::default();
+    }
+
     /// What `group` wants of `topic`, if it has members.
     pub fn subscription(&self, group: &str, topic: &str) -> Option<Arc<Subscription>> {
         let consumers = self.consumers.read();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Problem;
+use super::group::CoordinatorAt;
 use super::ignored;
 use super::table::{Rule, settings};
 use super::value::{
@@ -32,7 +33,7 @@ settings! {
         broker_cluster_name: Name, "brokerClusterName" = "DefaultCluster", ANY, "", Restart, RocketMQ;
         /// Name of the broker group; all replicas of a group share it. Without it: the host's name.
         broker_name: Option<Name>, "brokerName" = "", ANY, "", Restart, RocketMQ;
-        /// Id under which the broker registers: 0 is the master.
+        /// Id under which the broker registers: 0 is the master. With a coordinator the master registers as 0 and no other replica does; another number is refused.
         broker_id: u64, "brokerId" = "0", ANY, "", Restart, RocketMQ;
         /// Host that clients are told: an address or a DNS name. Without it: the address of the default route, else 127.0.0.1.
         broker_ip1: Option<String>, "brokerIP1" = "", ANY, "", Restart, RocketMQ;
@@ -42,7 +43,7 @@ settings! {
         bind_address: IpAddr, "bindAddress" = "0.0.0.0", ANY, "", Restart, RocketMQ;
         /// Port for clients; 0 takes a free one.
         listen_port: u16, "listenPort" = "10911", between(0, 65535), "", Restart, RocketMQ;
-        /// Port for slaves as told to name servers; 0 means listenPort + 1.
+        /// Port for replicas, with a coordinator; name servers are told it. 0 means listenPort + 1.
         ha_listen_port: u16, "haListenPort" = "0", between(0, 65535), "", Restart, RocketMQ;
         /// Port of /metrics, /livez and /readyz; 0 takes a free one.
         metrics_port: u16, "metricsPort" = "5557", between(0, 65535), "", Restart, Ours;
@@ -62,7 +63,7 @@ settings! {
         trace_on: bool, "traceOn" = "true", ANY, "", Hot, RocketMQ;
     }
     "Promises" {
-        /// Role. SYNC_MASTER and ASYNC_MASTER stand for replicationMode SYNC and ASYNC; SLAVE never takes writes.
+        /// Role. SYNC_MASTER and ASYNC_MASTER stand for replicationMode SYNC and ASYNC; SLAVE never takes writes. With a coordinator any replica may be master, and SLAVE is refused.
         broker_role: BrokerRole, "brokerRole" = "ASYNC_MASTER", ANY, "", Restart, RocketMQ;
         /// Whether a send is answered after its flush (SYNC_FLUSH) or after its append (ASYNC_FLUSH).
         flush_disk_type: FlushDiskType, "flushDiskType" = "ASYNC_FLUSH", ANY, "", Restart, RocketMQ;
@@ -80,6 +81,18 @@ settings! {
         sync_flush_timeout: Duration, "syncFlushTimeout" = "5000", between(10, 600_000), "ms", Restart, RocketMQ;
         /// How long an answer may wait for slaves before it says FLUSH_SLAVE_TIMEOUT.
         slave_timeout: Duration, "slaveTimeout" = "3000", between(10, 600_000), "ms", Restart, RocketMQ;
+    }
+    "Replication group" {
+        /// Where the replicas of a group agree who is master: file:/FOLDER/state.json for processes on one machine, which elect by themselves; kubernetes:NAMESPACE/NAME for a RocketBrokerGroup, whose master the operator elects. Without it this broker is the only copy.
+        coordinator: Option<CoordinatorAt>, "coordinator" = "", ANY, "", Restart, Ours;
+        /// File with the secret that all replicas of the group share: 32 to 4096 bytes; white space at its beginning and end does not matter.
+        replication_secret_file: Option<PathBuf>, "replicationSecretFile" = "", ANY, "", Restart, Ours;
+        /// Where other replicas reach this one. Without it: brokerIP2, else brokerIP1, and haListenPort.
+        replication_address: Option<HostPort>, "replicationAddress" = "", ANY, "", Restart, Ours;
+        /// Replicas that the group is to have. With a file as coordinator its very first election waits for them, 30 s at most.
+        total_replicas: u32, "totalReplicas" = "1", between(1, 32), "", Restart, RocketMQ;
+        /// Whether messages that this broker holds from before it had a coordinator may become the beginning of the group's log. On one replica only; the others must be empty.
+        adopt_messages: bool, "adoptMessages" = "false", ANY, "", Restart, Ours;
     }
     "Store" {
         /// Folder of all data; --data sets it.
@@ -298,6 +311,7 @@ impl BrokerConfig {
         {
             conflict(format!("namesrvAddr names {twice} twice"));
         }
+        self.find_group_contradictions(&mut problems);
         problems
     }
 }

@@ -208,7 +208,7 @@ const DELETING: [Ignored; 6] = list(
     "files are unlinked one by one as soon as no reader holds them",
 );
 
-const OTHER_HA: [Ignored; 21] = list(
+const OTHER_HA: [Ignored; 20] = list(
     [
         "haSendHeartbeatInterval",
         "haHousekeepingInterval",
@@ -223,7 +223,6 @@ const OTHER_HA: [Ignored; 21] = list(
         "controllerAddr",
         "allAckInSyncStateSet",
         "enableAutoInSyncReplicas",
-        "totalReplicas",
         "enableSlaveActingMaster",
         "enableRemoteEscape",
         "slaveReadEnable",

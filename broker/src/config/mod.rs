@@ -12,6 +12,7 @@ pub mod broker;
 mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod group;
 pub mod ignored;
 mod live;
 mod load;
@@ -23,6 +24,7 @@ pub mod value;
 
 pub use broker::BrokerConfig;
 pub use error::{Error, Place, Problem};
+pub use group::CoordinatorAt;
 pub use live::LiveConfig;
 pub use load::{Loaded, load};
 pub use namesrv::NamesrvConfig;

@@ -4,6 +4,8 @@
 //! Everything comes through one inbox. Links put no more into it than their `inbound_bytes_max`, the coordinator one answer at
 //! a time, a watch what was not looked at yet, and the store one wake-up until the thread has looked: so it has a bound.
 
+mod follow;
+mod join;
 mod links;
 mod requests;
 
@@ -29,9 +31,13 @@ use rocket_replication::{DiskId, Epoch, Incarnation};
 use rocket_store::{Completion, Store};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use crate::crew::Crew;
+pub(crate) use follow::Follower;
+pub use join::JoinError;
+pub(crate) use join::{Joined, Joining};
 use links::LinkNet;
 use requests::Requests;
 
@@ -42,6 +48,8 @@ enum Mail {
     Happened(Event),
     /// An event of a link, whose peer may send more when it is served.
     Served(Event, Share),
+    /// It is about to stop; whoever waits for what comes before is told when nothing more does.
+    TakeLeave(oneshot::Sender<()>),
     End(Last),
 }
 
@@ -84,7 +92,7 @@ impl Post {
 }
 
 /// How a replica fares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// Its role.
     pub role: RoleName,
@@ -92,6 +100,10 @@ pub struct Standing {
     pub epoch: Epoch,
     /// Whether it takes sends.
     pub writes: Writes,
+    /// Where the replication listener of the master is, if there is one.
+    pub master: Option<Arc<str>>,
+    /// Bytes that were cut off the end of its log since this process began.
+    pub cut_bytes: u64,
     /// Why it does nothing any more.
     pub ended: Option<Ended>,
 }
@@ -185,6 +197,8 @@ impl Group {
             role: RoleName::Booting,
             epoch: recovered.max_epoch,
             writes: Writes::NotMaster,
+            master: None,
+            cut_bytes: 0,
             ended: None,
         });
         let parts = Parts {
@@ -216,6 +230,15 @@ impl Group {
     /// How it fares, now and from now on.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    /// What comes before a stop: a master has another replica take over, a slave tells its master. Waits for that, at most
+    /// `patience`.
+    pub async fn take_leave(&self, patience: Duration) {
+        let (done, waiting) = oneshot::channel();
+        self.post.mail(Mail::TakeLeave(done));
+        // Told, given up, or ended before: nothing more can be done for it.
+        let _ = timeout(patience, waiting).await;
     }
 
     /// Ends in order: no send is taken any more, those that wait are answered, links are closed. The store is then to be
@@ -267,7 +290,13 @@ where
 {
     let now_ms = || u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mut next_ms = actor.step(now_ms(), None);
+    let mut leaving: Option<oneshot::Sender<()>> = None;
     loop {
+        let is_over =
+            |waiting: &mut oneshot::Sender<()>| waiting.is_closed() || !actor.take_leave();
+        if let Some(waiting) = leaving.take_if(is_over) {
+            let _ = waiting.send(());
+        }
         let wait = Duration::from_millis(next_ms.saturating_sub(now_ms())).min(LOOK);
         next_ms = match inbox.0.recv_timeout(wait) {
             Ok(Mail::Happened(event)) => actor.step(now_ms(), Some(event)),
@@ -275,6 +304,10 @@ where
                 let next_ms = actor.step(now_ms(), Some(event));
                 drop(share);
                 next_ms
+            }
+            Ok(Mail::TakeLeave(waiting)) => {
+                leaving = Some(waiting);
+                actor.step(now_ms(), None)
             }
             Err(RecvTimeoutError::Timeout) => actor.step(now_ms(), None),
             Ok(Mail::End(Last::Goodbye)) => return actor.end(),
@@ -293,10 +326,12 @@ impl Observer for Teller {
                 role,
                 epoch,
                 writes,
+                master,
             } => {
-                tracing::info!(?role, %epoch, ?writes, "the replica's role");
+                tracing::info!(?role, %epoch, ?writes, master = master.as_deref(), "the replica's role");
                 self.0.send_modify(|standing| {
-                    (standing.role, standing.epoch, standing.writes) = (role, epoch, writes);
+                    (standing.role, standing.epoch) = (role, epoch);
+                    (standing.writes, standing.master) = (writes, master);
                 });
             }
             News::Cut {
@@ -306,6 +341,8 @@ impl Observer for Teller {
                 report,
             } => {
                 tracing::warn!(%to, %from_end, %epoch, ?report, "the end of the log was cut off and is kept in quarantine");
+                self.0
+                    .send_modify(|standing| standing.cut_bytes += from_end.since(to));
             }
             News::StartedAnew { at } => {
                 tracing::warn!(%at, "the log was emptied: the master's retention had passed its end");

@@ -189,7 +189,12 @@ impl<T: Waiting> LongPolling<T> {
         UnixMillis(self.ticked.load(Ordering::Acquire))
     }
 
-    /// Wakes all and lets nothing wait any more: the broker stops.
+    /// Lets pulls wait again, after a [`Self::close`].
+    pub fn open(&self) {
+        self.is_closed.store(false, Ordering::SeqCst);
+    }
+
+    /// Wakes all and lets nothing wait any more: the broker stops, or serves nobody for a while.
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
         for shard in 0..SHARDS {

@@ -66,6 +66,12 @@ metrics! {
         in_sync_replicas: IntGauge = "rocket_in_sync_replicas" [] [];
         /// Members that the in-sync set must have for writes.
         min_in_sync_replicas: IntGauge = "rocket_min_in_sync_replicas" [] [];
+        /// Number of the mastership in this replica's group, as far as it knows; 0 without a coordinator.
+        epoch: IntGauge = "rocket_epoch" [] [];
+        /// Bytes of the master's commit log that the slowest replica has not acknowledged; 0 on every other replica.
+        replication_lag_bytes: IntGauge = "rocket_replication_lag_bytes" [] [];
+        /// Bytes that were cut off the end of this replica's commit log because its group went on without them. They are kept in quarantine.
+        divergent_bytes: IntCounter = "rocket_divergent_bytes_total" [] [];
         /// 1 when the store takes writes, else 0.
         store_writable: IntGauge = "rocket_store_writable" [] [];
         /// 1 after a flush failed. The process then ends by itself with status 3.

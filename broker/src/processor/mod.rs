@@ -65,6 +65,7 @@ pub type BrokerStore = Store<PendingSend>;
 pub type PullPolling = LongPolling<ParkedPull>;
 
 /// What the processor stands on.
+#[derive(Clone)]
 pub struct Deps {
     /// The configuration as it is now.
     pub config: Arc<LiveConfig>,

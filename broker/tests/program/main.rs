@@ -9,6 +9,7 @@
 
 mod disks;
 mod full_disk;
+mod group;
 mod messages;
 mod process;
 mod registration;

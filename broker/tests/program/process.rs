@@ -21,19 +21,24 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a standalone process on free ports and waits for `ready`.
     pub(crate) fn standalone(data: &Path, more: &[&str]) -> Self {
+        let ports = [
+            "standalone",
+            "--namesrv-port",
+            "0",
+            "--broker-port",
+            "0",
+            "--metrics-port",
+            "0",
+            "--data",
+            data.to_str().unwrap(),
+        ];
+        Self::start(&[&ports[..], more].concat())
+    }
+
+    /// Starts a process with these arguments and waits for `ready`.
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = Command::new(PROGRAM)
-            .args([
-                "standalone",
-                "--namesrv-port",
-                "0",
-                "--broker-port",
-                "0",
-                "--metrics-port",
-                "0",
-                "--data",
-            ])
-            .arg(data)
-            .args(more)
+            .args(args)
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
@@ -111,7 +116,7 @@ impl Drop for Running {
     }
 }
 
-fn run(args: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn run(args: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(PROGRAM).args(args).output().unwrap();
     (
         output.status.code(),

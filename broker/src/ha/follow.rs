@@ -1,0 +1,178 @@
+//! Follows the role of this broker's replica: serves clients while it is master and refuses them while it is not, says so at
+//! `/readyz`, and ends the process when the replica cannot go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rocket_replication::effect::Halt;
+use rocket_replication::messages::RoleName;
+use rocket_replication::replica::Writes;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Ended, Standing};
+use crate::clock;
+use crate::crew::joined;
+use crate::health::{BrokerHealth, Failure, Phase};
+use crate::metadata::Metadata;
+use crate::metrics::Metrics;
+use crate::refuser::Refuser;
+use crate::serving::Stage;
+
+/// How long it rests after it could not begin to serve although it is master.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// How long it waits at a time for what the group knows beside its messages.
+const LEAD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether all is as it should be.
+#[derive(PartialEq, Eq)]
+enum Obeyed {
+    Yes,
+    /// To be tried again soon.
+    NotYet,
+}
+
+/// See the module.
+pub(crate) struct Follower {
+    pub(crate) group: String,
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) health: Arc<BrokerHealth>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Follower {
+    /// Until `stop`, or until the replica has ended. What serves then goes on serving: it is the caller's to take down.
+    pub(crate) async fn run(
+        self,
+        mut standing: watch::Receiver<Standing>,
+        stop: CancellationToken,
+    ) {
+        let mut epoch = None;
+        let mut cut_bytes = 0;
+        loop {
+            let now = standing.borrow_and_update().clone();
+            let series = &self.metrics.series;
+            series.divergent_bytes.inc_by(now.cut_bytes - cut_bytes);
+            cut_bytes = now.cut_bytes;
+            if let Some(ended) = now.ended {
+                self.health.fail(failure(ended));
+            }
+            let obeyed = self.obey(&now, &mut epoch).await;
+            let again = async {
+                match obeyed {
+                    Obeyed::Yes => std::future::pending().await,
+                    Obeyed::NotYet => tokio::time::sleep(AGAIN).await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                changed = standing.changed() => if changed.is_err() {
+                    let what = "replica: its thread is gone".to_owned();
+                    return self.health.fail(Failure::Task(what));
+                },
+                () = again => {}
+            }
+        }
+    }
+
+    /// `serving`: the epoch in which clients are served, if they are.
+    async fn obey(&self, now: &Standing, serving: &mut Option<u64>) -> Obeyed {
+        let epoch = now.epoch.0;
+        let is_master = now.role == RoleName::Master;
+        if is_master && *serving == Some(epoch) {
+            return Obeyed::Yes;
+        }
+        let (role, phase) = place(now.role);
+        self.health.stand(role, epoch, phase);
+        // Also before it serves in another epoch: what the group has learned meanwhile is not in what serves.
+        if serving.take().is_some() {
+            tracing::info!(epoch, "clients are not served any more");
+            self.give_way(now).await;
+            let metadata = Arc::clone(&self.metadata);
+            joined(tokio::task::spawn_blocking(move || metadata.stand_down()).await);
+        }
+        let is_open = matches!(now.writes, Writes::Open | Writes::TooFewInSync);
+        if !(is_master && is_open) {
+            self.give_way(now).await;
+            return Obeyed::Yes;
+        }
+        if !self.lead().await {
+            return Obeyed::NotYet;
+        }
+        self.stage.enter(epoch);
+        self.health.stand("master", epoch, Phase::Serving);
+        tracing::info!(epoch, "clients are served: this replica is the master");
+        *serving = Some(epoch);
+        Obeyed::Yes
+    }
+
+    async fn give_way(&self, now: &Standing) {
+        let master = now.master.as_deref();
+        self.stage
+            .give_way(Refuser::slave(&self.group, master))
+            .await;
+    }
+
+    /// Sees to it that all that the group knows beside its messages is here, and may be changed here from now on.
+    async fn lead(&self) -> bool {
+        let metadata = Arc::clone(&self.metadata);
+        let leading = move || metadata.lead(clock::now(), LEAD_PATIENCE);
+        match joined(tokio::task::spawn_blocking(leading).await) {
+            Some(Ok(())) => true,
+            Some(Err(error)) => {
+                tracing::warn!(%error, "this replica is master and does not serve clients yet");
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+fn place(role: RoleName) -> (&'static str, Phase) {
+    let phase = match role {
+        RoleName::Booting => Phase::Joining("it is not registered with its group"),
+        RoleName::Idle => Phase::Joining("its group has no master"),
+        RoleName::CatchUp => Phase::Joining("it copies from the master what it lacks"),
+        RoleName::InSync | RoleName::Activating | RoleName::Master => Phase::Following,
+        RoleName::Halted => Phase::Joining("it is halted"),
+    };
+    ("slave", phase)
+}
+
+/// What becomes of a process whose replica has ended.
+fn failure(ended: Ended) -> Failure {
+    let why = match ended {
+        Ended::NeedsRestart => {
+            return Failure::Restart("the end of its log has to be cut off, which a start does");
+        }
+        Ended::Halted(Halt::DiskFailed) => {
+            return Failure::Store("a write of the replica's files or of its log failed".to_owned());
+        }
+        Ended::Halted(Halt::CommittedCutRefused { common, confirm }) => format!(
+            "the master's log parts from this one's at {common}, below what is committed ({confirm}); nothing was cut off. Keep this folder, and ask which of the two logs is the group's"
+        ),
+        Ended::Halted(Halt::BehindRetention) => {
+            "it counts as complete, but the master has not kept what it lacks; nothing was changed"
+                .to_owned()
+        }
+        Ended::Halted(Halt::Superseded) => {
+            "the coordinator knows a later run of this data folder, or does not know the folder any more: it was started twice, or removed from the group"
+                .to_owned()
+        }
+        Ended::Halted(Halt::CoordinatorForgot) => {
+            "the coordinator's state is gone, older than what this replica saw, or another group's"
+                .to_owned()
+        }
+        Ended::Halted(Halt::GroupFull) => {
+            "the group has as many replicas as it may have".to_owned()
+        }
+        Ended::Halted(Halt::Disorder) => {
+            "the master's list of epochs cannot be continued here, which is a fault of the program"
+                .to_owned()
+        }
+    };
+    Failure::Halted(why)
+}

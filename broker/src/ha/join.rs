@@ -1,0 +1,290 @@
+//! How a broker joins its group: what there must be before its store is opened, and what begins when that has recovered.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rocket_coordinator::file::{FileCoordinator, FolderError};
+use rocket_coordinator::kubernetes::{ConnectError, KubernetesCoordinator};
+use rocket_coordinator::{Cas, Coordinator, ReadAnswer};
+use rocket_ha::{Answers, Board, Found, GroupPolicy, Held, Options, SelfElection, Timing};
+use rocket_link::{Secret, SecretError};
+use rocket_mapped_file::disk::DiskDirectory;
+use rocket_replication::mutations::Mutations;
+use rocket_replication::recovery::CleanMark;
+use rocket_replication::replica::{Flush, Settings};
+use rocket_replication::{GroupUid, Proposal, State};
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use super::{Group, Inbox, Post, Setup, inbox};
+use crate::config::{BrokerConfig, CoordinatorAt, FlushDiskType, ReplicationMode};
+use crate::crew::{Alarm, Crew, joined};
+use crate::kept::Kept;
+use crate::metadata::{Following, Metadata};
+use crate::{clock, store_settings};
+
+/// Bytes on the way to a slave and not acknowledged from which on nothing more is sent.
+const WINDOW_BYTES_MAX: u64 = 16 << 20;
+/// About how many bytes of records go into one message to a slave.
+const DATA_BYTES_TARGET: u64 = 512 << 10;
+/// `quarantine_limit` of docs/replication.md §15.
+const QUARANTINE_BYTES_MAX: u64 = 1 << 30;
+/// How long a stop waits for another replica to take over, and for the master to hear of it. A handover gives up after 2 s.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+/// Each try fails only when another process changed the state meanwhile.
+const CHANGES_MAX: u32 = 100;
+
+/// Why a broker cannot join its group.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The shared secret cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The port for replicas is taken, or the address is not this machine's.
+    #[error("cannot listen on {address} for replicas: {source}")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The coordinator's folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The API server.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The coordinator's state could not be brought to what the configuration says.
+    #[error("the coordinator's state cannot be read or changed; the lines above say why")]
+    State,
+    /// The store's folder.
+    #[error("the folder of the store: {0}")]
+    Directory(#[source] std::io::Error),
+    /// The system has no thread left.
+    #[error("the thread of metadata: {0}")]
+    Follow(#[source] std::io::Error),
+    /// The replica.
+    #[error("the replica does not start: {0}")]
+    Replica(#[from] super::Error),
+    /// A thread of this process panicked.
+    #[error("a thread of the replica: {0}")]
+    Thread(#[from] tokio::task::JoinError),
+}
+
+/// What there is before the store is opened.
+pub(crate) struct Joining {
+    coordinator: Arc<dyn Coordinator>,
+    self_election: Option<SelfElection>,
+    secret: Secret,
+    listener: TcpListener,
+    board: Arc<Board>,
+    mailbox: (Post, Inbox),
+    crew: Crew,
+}
+
+/// A replica at work, with what it stands on.
+pub(crate) struct Joined {
+    pub(crate) group: Group,
+    pub(crate) board: Arc<Board>,
+    pub(crate) metadata: Arc<Metadata>,
+    /// What follows the changes of metadata.
+    following: Mutex<Option<Following>>,
+    /// Tasks of the coordinator. They end when nothing of the group uses it any more.
+    crew: Crew,
+}
+
+impl Joining {
+    /// Takes the port for replicas and opens the coordinator at `at`. `client_port`: the port for clients.
+    pub(crate) async fn prepare(
+        config: &BrokerConfig,
+        at: &CoordinatorAt,
+        client_port: u16,
+    ) -> Result<Self, JoinError> {
+        let secret = match &config.replication_secret_file {
+            Some(path) => Secret::read(path)?,
+            // A checked configuration has one.
+            None => Secret::read(Path::new(""))?,
+        };
+        let address = SocketAddr::new(config.bind_address, config.ha_port(client_port));
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| JoinError::Bind { address, source })?;
+        let crew = Crew::default();
+        let (coordinator, self_election) = coordinator(config, at, &crew.tasks).await?;
+        Ok(Self {
+            coordinator,
+            self_election,
+            secret,
+            listener,
+            board: Arc::default(),
+            mailbox: inbox(),
+            crew,
+        })
+    }
+
+    /// Where failures of the store are to be told.
+    pub(crate) fn post(&self) -> Post {
+        self.mailbox.0.clone()
+    }
+
+    /// The policy of the store.
+    pub(crate) fn policy(&self, config: &BrokerConfig) -> GroupPolicy {
+        let flush = store_settings::flush(config);
+        GroupPolicy::new(Arc::clone(&self.board), flush, answers(config))
+    }
+
+    /// Starts the replica on what recovery found. `told`: where others reach it, unless the configuration says so. `alarm` is
+    /// told of a thread that panics.
+    pub(crate) async fn start(
+        self,
+        config: &BrokerConfig,
+        kept: &Kept,
+        told: &str,
+        alarm: Alarm,
+    ) -> Result<Joined, JoinError> {
+        let address = config.replication_address.as_ref();
+        let settings = Settings {
+            flush: match config.flush_disk_type {
+                FlushDiskType::Sync => Flush::Sync,
+                FlushDiskType::Async => Flush::Async,
+            },
+            address: address.map_or_else(|| told.to_owned(), ToString::to_string),
+            window_bytes_max: WINDOW_BYTES_MAX,
+        };
+        let options = Options {
+            settings,
+            timing: Timing::default(),
+            answers: answers(config),
+            self_election: self.self_election,
+            data_bytes_target: DATA_BYTES_TARGET,
+            mutations: Mutations::default(),
+        };
+        let (store, report) = (Arc::clone(&kept.store), kept.report);
+        let (board, dir) = (Arc::clone(&self.board), config.store_path_root_dir.clone());
+        let held = if config.adopt_messages {
+            Held::Adopt
+        } else {
+            Held::Refuse
+        };
+        let starting = move || {
+            let dir = DiskDirectory::open(&dir).map_err(JoinError::Directory)?;
+            let found = Found {
+                damaged: report.damaged_ranges > 0,
+                confirm: report.confirm.max(store.positions().dispatched),
+            };
+            let setup = Setup {
+                options,
+                held,
+                found,
+                dir: Arc::new(dir),
+                store,
+                board: self.board,
+                quarantine_bytes_max: QUARANTINE_BYTES_MAX,
+                coordinator: self.coordinator,
+                listener: self.listener,
+                secret: self.secret,
+            };
+            Ok::<_, JoinError>(Group::start(setup, self.mailbox)?)
+        };
+        let metadata = Arc::clone(&kept.metadata);
+        let following = metadata.follow(alarm).map_err(JoinError::Follow)?;
+        let group = tokio::task::spawn_blocking(starting).await??;
+        Ok(Joined {
+            group,
+            board,
+            metadata,
+            following: Mutex::new(Some(following)),
+            crew: self.crew,
+        })
+    }
+}
+
+impl Joined {
+    /// Tells the group the last positions, has another replica take over if this one is master, and tells the master that this
+    /// one stops. To be called while nobody is served any more.
+    pub(crate) async fn take_leave(&self) {
+        let metadata = Arc::clone(&self.metadata);
+        let told = tokio::task::spawn_blocking(move || metadata.farewell(clock::now())).await;
+        if let Some(Err(error)) = joined(told) {
+            tracing::warn!(%error, "the last positions were not told to the group");
+        }
+        self.group.take_leave(LEAVE_PATIENCE).await;
+    }
+
+    /// Ends the replica in order. What comes back is for [`Group::vouch`], when the store was closed.
+    pub(crate) async fn stop(&self) -> Option<CleanMark> {
+        let mark = self.group.stop().await;
+        self.crew.dismiss().await;
+        let (following, metadata) = (self.following.lock().take(), Arc::clone(&self.metadata));
+        let ended = tokio::task::spawn_blocking(move || {
+            drop(following);
+            metadata.stand_down();
+        });
+        joined(ended.await);
+        mark
+    }
+}
+
+fn answers(config: &BrokerConfig) -> Answers {
+    match config.replication().mode {
+        ReplicationMode::Sync => Answers::Committed,
+        ReplicationMode::Async => Answers::Counted,
+    }
+}
+
+async fn coordinator(
+    config: &BrokerConfig,
+    at: &CoordinatorAt,
+    tasks: &TaskTracker,
+) -> Result<(Arc<dyn Coordinator>, Option<SelfElection>), JoinError> {
+    match at {
+        CoordinatorAt::File(folder) => {
+            let min_in_sync = config.group_min_in_sync();
+            let uid = GroupUid(rand::random());
+            let first = State::new(uid, min_in_sync, Proposal(rand::random()));
+            let coordinator = FileCoordinator::open(folder, first, tasks).await?;
+            set_min_in_sync(&coordinator, min_in_sync).await?;
+            let election = SelfElection {
+                expected_replicas: usize::try_from(config.total_replicas).unwrap_or(usize::MAX),
+                ..SelfElection::default()
+            };
+            Ok((Arc::new(coordinator), Some(election)))
+        }
+        CoordinatorAt::Kubernetes { namespace, name } => {
+            let coordinator = KubernetesCoordinator::connect(namespace, name, tasks).await?;
+            // The operator elects, and says how many must be in sync.
+            Ok((Arc::new(coordinator), None))
+        }
+    }
+}
+
+/// §8.17: nobody else keeps the state of a file to what the configuration says. The process that started last decides.
+async fn set_min_in_sync(coordinator: &dyn Coordinator, wanted: u8) -> Result<(), JoinError> {
+    for _ in 0..CHANGES_MAX {
+        let ReadAnswer::State(state) = coordinator.read_current().await else {
+            return Err(JoinError::State);
+        };
+        let found = state.min_in_sync;
+        if found == wanted {
+            return Ok(());
+        }
+        tracing::warn!(
+            found,
+            wanted,
+            "the group takes another number of replicas that must be in sync from this configuration"
+        );
+        let proposal = Proposal(rand::random());
+        let new = state.with_min_in_sync(proposal, wanted, Mutations::default());
+        // Whatever is answered, the next read shows what came of it.
+        let _answer = coordinator
+            .cas(Cas {
+                expected: state.version,
+                new: Arc::new(new),
+            })
+            .await;
+    }
+    Err(JoinError::State)
+}

@@ -1,0 +1,162 @@
+//! What is on disk: the messages, what is known beside them, and the pulls that wait for more.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rocket_store::{
+    Arrival, Clock, CommitPolicy, FlushFailure, Health, RecoveryReport, Removed, Store, StoreEvents,
+};
+
+use crate::broker::Error;
+use crate::config::BrokerConfig;
+use crate::ha::Post;
+use crate::health::{BrokerHealth, Failure};
+use crate::metadata::{Metadata, Wake};
+use crate::metrics::Metrics;
+use crate::processor::{BrokerStore, PullPolling};
+use crate::{clock, recovered, retention, store_settings};
+
+/// After which time is tried again to read what a recovery left to be put into the queues.
+const QUEUES_RETRY: Duration = Duration::from_millis(100);
+
+/// The clocks, for the store.
+pub(crate) struct Clocks {
+    started: Instant,
+}
+
+impl Clocks {
+    pub(crate) fn start() -> Self {
+        Self {
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Clock for Clocks {
+    fn now(&self) -> rocket_protocol::UnixMillis {
+        clock::now()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// Who hears of what the store tells.
+pub(crate) struct Hearers {
+    pub(crate) health: Arc<BrokerHealth>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Of a group.
+    pub(crate) replica: Option<Post>,
+    /// Of a group, whose metadata is in the log.
+    pub(crate) wake: Option<Wake>,
+}
+
+/// What the store tells the broker.
+struct Events {
+    hearers: Hearers,
+    long_polling: Arc<PullPolling>,
+}
+
+impl StoreEvents for Events {
+    fn flushed(&self, took: Duration, _bytes: u64) {
+        let series = &self.hearers.metrics.series;
+        series.flush_latency_seconds.observe(took.as_secs_f64());
+    }
+
+    fn arrived(&self, arrivals: &[Arrival]) {
+        if let Some(wake) = &self.hearers.wake {
+            wake.arrived(arrivals);
+        }
+        self.long_polling.arrivals(arrivals);
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.long_polling.is_empty() || self.hearers.wake.as_ref().is_some_and(Wake::is_awaited)
+    }
+
+    fn failed(&self, failure: &FlushFailure) {
+        tracing::error!(
+            file = failure.file,
+            error = failure.error,
+            "the store failed and takes nothing any more; this broker will stop"
+        );
+        // First: it has a moment to tell its group before the process goes.
+        if let Some(replica) = &self.hearers.replica {
+            replica.log_failed();
+        }
+        let reason = format!("{}: {}", failure.file, failure.error);
+        self.hearers.health.fail(Failure::Store(reason));
+    }
+
+    fn removed(&self, removed: &Removed) {
+        retention::tell(&self.hearers.metrics, removed);
+    }
+}
+
+/// Waits until all that a recovery found is in the queues: before that whoever asked for a queue's end would be told one in the
+/// middle. In vain when the store has failed; the process is about to end then.
+fn fill_queues(store: &BrokerStore) {
+    while !store.catch_up() && store.health() == Health::Writable {
+        std::thread::sleep(QUEUES_RETRY);
+    }
+}
+
+/// See the module.
+pub(crate) struct Kept {
+    pub(crate) store: Arc<BrokerStore>,
+    pub(crate) report: RecoveryReport,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) long_polling: Arc<PullPolling>,
+}
+
+impl Kept {
+    /// Opens and recovers, on a thread that may block.
+    pub(crate) async fn open(
+        config: &BrokerConfig,
+        hearers: Hearers,
+        policy: Arc<dyn CommitPolicy>,
+    ) -> Result<Self, Error> {
+        let config = config.clone();
+        let opening = move || Self::open_now(&config, hearers, policy);
+        tokio::task::spawn_blocking(opening).await?
+    }
+
+    fn open_now(
+        config: &BrokerConfig,
+        hearers: Hearers,
+        policy: Arc<dyn CommitPolicy>,
+    ) -> Result<Self, Error> {
+        let dir = &config.store_path_root_dir;
+        let waiting_max = usize::try_from(config.max_pop_polling_size).unwrap_or(usize::MAX);
+        let long_polling = Arc::new(PullPolling::new(waiting_max));
+        let wake = hearers.wake.clone();
+        let events = Events {
+            hearers,
+            long_polling: Arc::clone(&long_polling),
+        };
+        let (store, report) = Store::open(
+            store_settings::of(config),
+            Arc::new(Clocks::start()),
+            policy,
+            Arc::new(events),
+        )
+        .map_err(|source| Error::Store {
+            dir: dir.clone(),
+            source,
+        })?;
+        recovered::tell(dir, &report, store_settings::flush(config));
+        fill_queues(&store);
+        let (store, now) = (Arc::new(store), clock::now());
+        let metadata = match wake {
+            Some(wake) => Metadata::open_replica(dir, config, now, &store, wake)?,
+            None => Metadata::open(dir, config, now)?,
+        };
+        Ok(Self {
+            store,
+            report,
+            metadata: Arc::new(metadata),
+            long_polling,
+        })
+    }
+}
