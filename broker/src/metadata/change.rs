@@ -132,7 +132,7 @@ pub(super) struct Part {
     /// Changes that are not in it lie here in the log or behind.
     pub(super) physical: u64,
     /// Counted from 0.
-    pub(super) part: u32,
+    pub(super) number: u32,
     pub(super) of: u32,
     pub(super) content: Content,
 }
@@ -206,7 +206,7 @@ impl Record {
         }
         let record: Self = serde_json::from_slice(body)?;
         match &record.change {
-            Change::Part(part) if part.part >= part.of || part.of > PARTS_MAX || part.at < 0 => {
+            Change::Part(part) if part.number >= part.of || part.of > PARTS_MAX || part.at < 0 => {
                 Err(DecodeError::Bounds("a part that cannot be"))
             }
             _ => Ok(record),
@@ -276,7 +276,7 @@ mod tests {
                 id: 1,
                 at: 2,
                 physical: 3,
-                part: 0,
+                number: 0,
                 of: 1,
                 content,
             })),
@@ -308,7 +308,7 @@ mod tests {
         let Some(Change::Part(mut part)) = all().pop() else {
             panic!("the last one is a part");
         };
-        (part.part, part.of) = (1, 1);
+        (part.number, part.of) = (1, 1);
         let bytes = record(Change::Part(part)).encode().unwrap();
         assert!(matches!(
             Record::decode(&bytes),

@@ -73,7 +73,7 @@ impl Parts {
             self.id = part.id;
             self.seen.clear();
         }
-        self.seen.insert(part.part);
+        self.seen.insert(part.number);
         (self.seen.len() == part.of as usize).then_some(Base {
             at: part.at,
             physical: part.physical,

@@ -248,11 +248,11 @@ impl Metadata {
         let of = u32::try_from(contents.len()).unwrap_or(u32::MAX);
         let physical = positions.dispatched.0;
         tracing::info!(at, parts = of, "a snapshot of metadata goes into the log");
-        let part = |(content, part)| Part {
+        let part = |(content, number)| Part {
             id,
             at,
             physical,
-            part,
+            number,
             of,
             content,
         };

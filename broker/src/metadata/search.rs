@@ -29,12 +29,12 @@ pub(super) fn find_snapshot(log: &ChangeLog) -> Option<Found> {
                 id,
                 at,
                 physical,
-                part,
+                number,
                 of,
                 content,
-            } = *part;
+            } = part;
             let parts = found.entry(id).or_default();
-            parts.insert(part, content);
+            parts.insert(number, content);
             if parts.len() < of as usize {
                 continue;
             }
@@ -57,7 +57,7 @@ pub(super) fn find_snapshot(log: &ChangeLog) -> Option<Found> {
     None
 }
 
-fn parts_between(log: &ChangeLog, begin: i64, end: i64) -> Vec<Box<Part>> {
+fn parts_between(log: &ChangeLog, begin: i64, end: i64) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut next = begin;
     while next < end {
@@ -71,7 +71,7 @@ fn parts_between(log: &ChangeLog, begin: i64, end: i64) -> Vec<Box<Part>> {
                 && let Change::Part(part) = record.change
                 && entry.mark.offset < end
             {
-                parts.push(part);
+                parts.push(*part);
             }
         }
         if next == before {

@@ -307,9 +307,9 @@ mod tests {
             let mut snapshot = State::default();
             let parts = before.split(bytes);
             let of = u32::try_from(parts.len()).unwrap();
-            for (content, part) in parts.into_iter().zip(0..) {
+            for (content, number) in parts.into_iter().zip(0..) {
                 // As it goes through the log.
-                let part = Part { id: 1, at: 0, physical: 0, part, of, content };
+                let part = Part { id: 1, at: 0, physical: 0, number, of, content };
                 let record = record(0, Change::Part(Box::new(part)));
                 let read = Record::decode(&record.encode().unwrap()).unwrap();
                 let Change::Part(part) = read.change else { panic!("a part") };

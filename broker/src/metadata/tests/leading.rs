@@ -224,7 +224,7 @@ fn a_snapshot_that_was_not_finished_does_not_count() {
         id: 77,
         at: 3,
         physical: 0,
-        part: 0,
+        number: 0,
         of: 2,
         content,
     };
