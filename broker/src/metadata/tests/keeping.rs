@@ -7,7 +7,7 @@ use rocket_store::{Aside, CutError, Retention};
 use super::*;
 
 /// Some of everything.
-fn fill(master: &Master) {
+fn fill(world: &World, master: &Master) {
     for topic in ["a", "b", "c"] {
         master.put(topic).unwrap();
     }
@@ -15,14 +15,14 @@ fn fill(master: &Master) {
     master.metadata.topics.delete("c", NOW).unwrap();
     commit(&master.metadata, "a", "g", 7);
     master.metadata.delay.set(3, 9);
-    master.metadata.flush(NOW).unwrap();
+    world.tell(&master.metadata);
 }
 
 #[test]
 fn the_log_alone_is_enough() {
     let world = World::new();
     let master = world.master();
-    fill(&master);
+    fill(&world, &master);
     let expected = state(&master.metadata);
     master.stop();
     fs::remove_dir_all(world.dir.path().join("master")).unwrap();
@@ -36,7 +36,7 @@ fn the_log_alone_is_enough() {
 fn what_was_kept_is_used_and_goes_on_where_it_ends() {
     let world = World::new();
     let master = world.master();
-    fill(&master);
+    fill(&world, &master);
     master.metadata.close(NOW).unwrap();
     let kept = world.dir.path().join("kept");
     copy_folder(&world.dir.path().join("master"), &kept);
@@ -61,7 +61,7 @@ fn what_was_kept_is_used_and_goes_on_where_it_ends() {
 fn apaches_files_are_written_too() {
     let world = World::new();
     let master = world.master();
-    fill(&master);
+    fill(&world, &master);
     master.stop();
     let alone = Metadata::open(
         &world.dir.path().join("master"),
@@ -122,7 +122,7 @@ fn what_was_kept_is_not_taken_for_another_change_at_its_place() {
 fn a_damaged_file_is_thrown_away() {
     let world = World::new();
     let master = world.master();
-    fill(&master);
+    fill(&world, &master);
     let expected = state(&master.metadata);
     master.stop();
     let path = world.dir.path().join("master/config/rocket-metadata.json");
@@ -130,9 +130,9 @@ fn a_damaged_file_is_thrown_away() {
     assert_eq!(state(&world.replica("master")), expected);
 }
 
-#[test]
-fn the_log_alone_is_enough_when_its_old_files_are_gone() {
-    let small = StoreConfig {
+/// A log that retention looks at often.
+fn small() -> StoreConfig {
+    StoreConfig {
         retention: Retention {
             bytes_max: 200 << 10,
             interval: Duration::from_millis(100),
@@ -140,10 +140,40 @@ fn the_log_alone_is_enough_when_its_old_files_are_gone() {
         },
         checkpoint_interval: Duration::from_millis(100),
         ..config()
+    }
+}
+
+#[test]
+fn retention_leaves_the_last_snapshot_until_there_is_another() {
+    let (world, other) = (
+        World::on(tempfile::tempdir().unwrap(), small()),
+        World::on(tempfile::tempdir().unwrap(), small()),
+    );
+    let master = world.master();
+    let send = |kib: usize| {
+        for _ in 0..kib {
+            world.send("a", &[b'x'; 1024]);
+            other.send("a", &[b'x'; 1024]);
+        }
     };
+    let min = |world: &World| world.store.positions().min.0;
+    send(400);
+    // What has nothing to keep tells when retention has looked, twice.
+    until(|| min(&other) > 0);
+    send(200);
+    until(|| min(&other) > 300 << 10);
+    assert_eq!(min(&world), 0);
+    world.tell(&master.metadata);
+    until(|| min(&world) > 300 << 10);
+    assert_eq!(state(&world.slave("slave")), state(&master.metadata));
+}
+
+#[test]
+fn the_log_alone_is_enough_when_its_old_files_are_gone() {
+    let small = small();
     let world = World::on(tempfile::tempdir().unwrap(), small.clone());
     let master = world.master();
-    fill(&master);
+    fill(&world, &master);
     let body = vec![b'x'; 4000];
     let mut number = 0;
     until(|| {
@@ -154,15 +184,15 @@ fn the_log_alone_is_enough_when_its_old_files_are_gone() {
             number += 1;
             if number % 10 == 0 {
                 commit(&master.metadata, "b", "g", number);
-                master.metadata.flush(NOW).unwrap();
+                world.tell(&master.metadata);
             }
         }
         positions.min.0 > 300 << 10
     });
     master.put("last").unwrap();
-    master.metadata.flush(NOW).unwrap();
-    let first = world.range(rocket_protocol::name::system_topic::METADATA).0;
-    assert!(first > 5, "the first changes are gone");
+    world.tell(&master.metadata);
+    // The first changes are gone.
+    until(|| world.range(rocket_protocol::name::system_topic::METADATA).0 > 5);
     let expected = state(&master.metadata);
     master.stop();
     fs::remove_dir_all(world.dir.path().join("master")).unwrap();

@@ -74,7 +74,7 @@ fn a_promotion_costs_the_positions_of_the_last_moment_and_no_others() {
     let heir = world.slave("heir");
     commit(&master.metadata, "t", "g", 5);
     commit(&master.metadata, "u", "g", 50);
-    master.metadata.flush(NOW).unwrap();
+    world.tell(&master.metadata);
     commit(&master.metadata, "t", "g", 9);
     // What it told itself does not take back what came since.
     until(|| {
@@ -100,6 +100,7 @@ fn a_handover_costs_none() {
     commit(&master.metadata, "t", "g", 9);
     master.metadata.delay.set(1, 4);
     master.metadata.farewell(NOW).unwrap();
+    world.written();
     master.metadata.stand_down();
     heir.lead(NOW, PATIENCE).unwrap();
     assert_eq!(heir.offsets.committed("t", "g", Q), Some(9));
@@ -113,7 +114,7 @@ fn only_what_moved_is_told_and_nothing_where_nothing_did() {
     let metadata = &master.metadata;
     let told = || {
         let before = world.end();
-        metadata.flush(NOW).unwrap();
+        world.tell(metadata);
         world.end() - before
     };
     for number in 0..500 {
@@ -149,7 +150,7 @@ fn each_file_of_the_log_gets_a_snapshot_and_none_gets_two() {
     let master = world.master();
     let metadata = &master.metadata;
     master.put("t").unwrap();
-    metadata.flush(NOW).unwrap();
+    world.tell(metadata);
     assert_eq!(base(metadata), 0);
     let body = vec![b'x'; 1000];
     let mut before = base(metadata);
@@ -159,11 +160,11 @@ fn each_file_of_the_log_gets_a_snapshot_and_none_gets_two() {
             world.send("t", &body);
         }
         world.send("t", &body);
-        metadata.flush(NOW).unwrap();
+        world.tell(metadata);
         until(|| base(metadata) > before);
         before = base(metadata);
         let end = world.end();
-        metadata.flush(NOW).unwrap();
+        world.tell(metadata);
         assert_eq!(world.end(), end);
     }
 }

@@ -34,7 +34,7 @@ fn what_the_master_changes_every_replica_has() {
     assert!(metadata.groups.delete("g", true, NOW).unwrap());
     commit(metadata, "a", "h", 7);
     metadata.delay.set(3, 9);
-    metadata.flush(NOW).unwrap();
+    world.tell(metadata);
     drain(&slave);
     assert!(slave.topics.contains("a") && slave.topics.contains("fresh"));
     assert!(slave.groups.contains("h") && !slave.groups.contains("g"));
@@ -156,7 +156,7 @@ fn a_deleted_topic_is_hidden_by_its_change_and_its_queues_go_on() {
         world.send("t", body);
     }
     commit(&master.metadata, "t", "g", 2);
-    master.metadata.flush(NOW).unwrap();
+    world.tell(&master.metadata);
     assert_eq!(world.range("t"), (0, 3));
     let before = world.end();
     assert!(master.metadata.topics.delete("t", NOW).unwrap());
@@ -165,7 +165,7 @@ fn a_deleted_topic_is_hidden_by_its_change_and_its_queues_go_on() {
     master.put("t").unwrap();
     world.send("t", b"4");
     assert_eq!(world.range("t"), (3, 4));
-    master.metadata.flush(NOW).unwrap();
+    world.tell(&master.metadata);
     let slave = world.slave("slave");
     assert_eq!(state(&slave), state(&master.metadata));
     assert_eq!(state(&slave).hidden["t"], before, "where the change lies");
@@ -187,7 +187,7 @@ fn what_was_told_of_a_deleted_group_is_taken_back() {
     let metadata = &master.metadata;
     master.put_group("g");
     commit(metadata, "t", "g", 5);
-    metadata.flush(NOW).unwrap();
+    world.tell(metadata);
     metadata.groups.delete("g", true, NOW).unwrap();
     assert_eq!(metadata.offsets.committed("t", "g", Q), None);
     // As if it had been told a moment too late.
@@ -201,7 +201,7 @@ fn what_was_told_of_a_deleted_group_is_taken_back() {
         .log
         .put(Change::Positions(moved), Stamp::at(NOW))
         .unwrap();
-    metadata.flush(NOW).unwrap();
+    world.tell(metadata);
     let slave = world.slave("slave");
     assert_eq!(slave.offsets.committed("t", "g", Q), None);
 }

@@ -176,6 +176,18 @@ impl World {
             .append(&[message.as_ref()], Promise::Kept, nobody);
         assert!(taken.is_ok());
         self.store.write_out();
+        self.written();
+    }
+
+    /// Waits until all that was appended is written: another thread may be at it.
+    fn written(&self) {
+        until(|| self.store.stats().pending == 0);
+    }
+
+    /// What moved is told to the log.
+    fn tell(&self, metadata: &Metadata) {
+        metadata.flush(NOW).unwrap();
+        self.written();
     }
 
     /// First and last queue offset of a topic that can be seen.
