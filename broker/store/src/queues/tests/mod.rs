@@ -242,4 +242,6 @@ fn a_topic_that_was_removed_does_not_come_back() {
     let (again, known) = opened(&shared, small(), world.position);
     assert!(known.is_some() && again.all().is_empty());
     assert_eq!(again.next_offset(&topic(), QueueId(0)), 0);
+    assert_eq!(again.give_offsets(&topic(), QueueId(0), 2), 0);
+    assert_eq!(again.give_offsets(&topic(), QueueId(0), 1), 2);
 }
