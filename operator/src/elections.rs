@@ -6,6 +6,8 @@
 
 mod elector;
 mod judge;
+#[cfg(test)]
+mod played;
 mod probes;
 
 use std::collections::{BTreeMap, BTreeSet};

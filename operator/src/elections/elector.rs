@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use rocket_api::{Reason, pod_of_address};
 use rocket_coordinator::kubernetes::KubernetesCoordinator;
-use rocket_coordinator::{Cas, CasAnswer, Coordinator as _, Hints, ReadAnswer};
+use rocket_coordinator::{Cas, CasAnswer, Coordinator, Hints, ReadAnswer};
 use rocket_replication::coordinator::{Conclusion, Tracker};
 use rocket_replication::elector::{Circumstances, Decision, decide};
 use rocket_replication::identity::{Epoch, GroupUid, ReplicaId};
@@ -60,7 +60,7 @@ pub(super) struct Post {
 /// See the module.
 struct Elector {
     post: Post,
-    coordinator: KubernetesCoordinator,
+    coordinator: Arc<dyn Coordinator>,
     hints: Hints,
     probes: Probes,
     judge: Judge,
@@ -78,23 +78,11 @@ struct Elector {
 /// Looks after a group for ever.
 pub(super) async fn run(post: Post) {
     let secret = read_secret(&post).await;
-    let (context, tasks) = (&post.context, &post.tasks);
-    let (client, route) = (context.client.clone(), context.route.clone());
-    let coordinator = KubernetesCoordinator::new(client, &post.namespace, &post.group, tasks);
-    let elector = Elector {
-        hints: coordinator.watch(),
-        coordinator,
-        probes: Probes::new(secret, route, tasks.clone(), post.stop.clone()),
-        judge: Judge::default(),
-        started: Instant::now(),
-        tracker: Tracker::default(),
-        uid: None,
-        led: None,
-        opening: None,
-        tries: 0,
-        post,
-    };
-    elector.run().await;
+    let client = post.context.client.clone();
+    let coordinator = KubernetesCoordinator::new(client, &post.namespace, &post.group, &post.tasks);
+    Elector::new(post, Arc::new(coordinator), secret)
+        .run()
+        .await;
 }
 
 async fn read_secret(post: &Post) -> rocket_link::Secret {
@@ -113,6 +101,23 @@ async fn read_secret(post: &Post) -> rocket_link::Secret {
 }
 
 impl Elector {
+    fn new(post: Post, coordinator: Arc<dyn Coordinator>, secret: rocket_link::Secret) -> Self {
+        let (route, tasks) = (post.context.route.clone(), post.tasks.clone());
+        Self {
+            hints: coordinator.watch(),
+            coordinator,
+            probes: Probes::new(secret, route, tasks, post.stop.clone()),
+            judge: Judge::default(),
+            started: Instant::now(),
+            tracker: Tracker::default(),
+            uid: None,
+            led: None,
+            opening: None,
+            tries: 0,
+            post,
+        }
+    }
+
     async fn run(mut self) {
         loop {
             let pause = match self.newest() {
@@ -348,3 +353,7 @@ fn master_pod(state: &State) -> Option<String> {
     let replica = state.replicas.get(&state.master?.replica_id)?;
     Some(pod_of_address(&replica.address).to_owned())
 }
+
+#[cfg(test)]
+#[path = "elector_tests.rs"]
+mod tests;

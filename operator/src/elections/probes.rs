@@ -202,48 +202,12 @@ impl Probes {
 #[cfg(test)]
 mod tests {
     use rocket_replication::memory::{group, member};
-    use rocket_replication::messages::{Report, RoleName};
-    use rocket_replication::{Epoch, PhysicalOffset, Version};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::elections::played::{answer, secret};
 
     const WAIT: Duration = Duration::from_millis(200);
-
-    fn secret() -> Secret {
-        Secret::new(b"a secret of the cluster, of some length")
-    }
-
-    /// Answers every question as replica `id` until `stop`.
-    fn answer(id: u32, listener: TcpListener, tasks: &TaskTracker, stop: &CancellationToken) {
-        let report = Report {
-            member: member(id),
-            role: RoleName::Idle,
-            max_epoch: Epoch(1),
-            last: None,
-            log_end: PhysicalOffset(0),
-            durable_end: PhysicalOffset(0),
-            confirm: PhysicalOffset(0),
-            version: Version(1),
-            master_linked: false,
-        };
-        let (links, mut events) =
-            Links::new(Settings::default(), secret(), tasks.clone(), stop.clone());
-        links.listen(listener);
-        let answering = async move {
-            while let Some(event) = events.recv().await {
-                if let Event::Received {
-                    link,
-                    message: Message::Probe,
-                    ..
-                } = event
-                {
-                    links.send(link, Outgoing::Message(Message::Report(report)));
-                }
-            }
-        };
-        tasks.spawn(stop.clone().run_until_cancelled_owned(answering));
-    }
 
     #[tokio::test]
     async fn answers_refusals_and_silence_are_told_apart() {

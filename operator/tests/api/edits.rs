@@ -382,7 +382,7 @@ fn brokers_are_replaced_one_at_a_time_and_masters_last() {
             .await;
         lab.until_ready("edits").await;
         let gone = Arc::new(Mutex::new(Vec::new()));
-        let watched = watch_deletions(&lab, Arc::clone(&gone)).await;
+        let watched = watch_deletions(&lab, 4, Arc::clone(&gone)).await;
         lab.edit("edits", &json!({"retention": {"hours": 7}})).await;
         lab.until_ready("edits").await;
         watched.abort();
@@ -392,7 +392,11 @@ fn brokers_are_replaced_one_at_a_time_and_masters_last() {
 }
 
 /// Notes the brokers in the order in which they are taken away.
-async fn watch_deletions(lab: &Lab, gone: Arc<Mutex<Vec<String>>>) -> tokio::task::JoinHandle<()> {
+pub(super) async fn watch_deletions(
+    lab: &Lab,
+    brokers: usize,
+    gone: Arc<Mutex<Vec<String>>>,
+) -> tokio::task::JoinHandle<()> {
     let pods = lab.api::<Pod>();
     let config = watcher::Config::default().labels("app.kubernetes.io/component=broker");
     assert_eq!(
@@ -401,7 +405,7 @@ async fn watch_deletions(lab: &Lab, gone: Arc<Mutex<Vec<String>>>) -> tokio::tas
             .unwrap()
             .items
             .len(),
-        4
+        brokers
     );
     let events = watcher(pods, config).default_backoff();
     let (started, ready) = tokio::sync::oneshot::channel();

@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::edits::watch_deletions;
 use super::{Lab, PATIENCE, in_electing_lab, is};
 
 /// A replica that holds nothing and says so.
@@ -309,6 +310,63 @@ fn first_record_is_nobodys_until_brokers_register_and_a_dead_master_is_replaced(
         );
         let told = until_told(&lab, "elected el-0-1 in epoch 2; el-0-0 did not answer").await;
         assert!(told, "no event tells of the election");
+        for replica in &replicas {
+            replica.kill().await;
+        }
+    });
+}
+
+/// A group of three under a master that is open, all in sync.
+async fn serving(lab: &Lab, cluster: &str) -> Vec<Replica> {
+    let group = format!("{cluster}-0");
+    lab.play_kubelet();
+    lab.create(cluster, &json!({"groups": {"replicas": 3}}))
+        .await;
+    lab.until(&group, "recorded", |group: &RocketBrokerGroup| {
+        group.status.is_some()
+    })
+    .await;
+    let mut replicas = Vec::new();
+    for ordinal in 0..3 {
+        replicas.push(Replica::start(lab, &group, ordinal).await);
+    }
+    until_epoch(lab, &group, 1).await;
+    replicas[0].is(RoleName::Master, Epoch(1), false);
+    open(lab, &group, &[&replicas[1], &replicas[2]]).await;
+    lab.until_ready(cluster).await;
+    replicas
+}
+
+#[test]
+fn slaves_are_replaced_first_and_the_master_hands_over_before_its_turn() {
+    in_electing_lab(|lab| async move {
+        let replicas = serving(&lab, "roll").await;
+        let gone = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let watched = watch_deletions(&lab, 3, Arc::clone(&gone)).await;
+        lab.edit("roll", &json!({"retention": {"hours": 7}})).await;
+        let asked = lab
+            .until(
+                "roll-0",
+                "asked to hand over",
+                |group: &RocketBrokerGroup| group.status.as_ref().unwrap().handover.is_some(),
+            )
+            .await;
+        assert_eq!(*gone.lock().unwrap(), ["roll-0-1", "roll-0-2"]);
+        assert_eq!(asked.status.unwrap().handover, Some(2));
+        change(&lab, "roll-0", |state, proposal| {
+            state.handed_over(proposal, replicas[1].member)
+        })
+        .await;
+        until_master(&lab, "roll-0-1").await;
+        open(&lab, "roll-0", &[]).await;
+        lab.until_ready("roll").await;
+        watched.abort();
+        assert_eq!(*gone.lock().unwrap(), ["roll-0-1", "roll-0-2", "roll-0-0"]);
+        assert_eq!(
+            state(&lab, "roll-0").await.epoch,
+            Epoch(2),
+            "nobody was elected"
+        );
         for replica in &replicas {
             replica.kill().await;
         }
