@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use rocket_replication::PhysicalOffset;
+use rocket_replication::mutations::{Mutant, Mutations};
 use rocket_replication::replica::Writes;
 use rocket_store::{CommitPolicy, Ends, Flush, LocalEnds, PutStatus};
 
@@ -138,6 +139,7 @@ pub struct GroupPolicy {
     board: Arc<Board>,
     flush: Flush,
     answers: Answers,
+    mutations: Mutations,
 }
 
 impl GroupPolicy {
@@ -147,7 +149,15 @@ impl GroupPolicy {
             board,
             flush,
             answers,
+            mutations: Mutations::default(),
         }
+    }
+
+    /// The same with rules broken on purpose, for tests of the checking.
+    #[must_use]
+    pub fn with_mutations(mut self, mutations: Mutations) -> Self {
+        self.mutations = mutations;
+        self
     }
 }
 
@@ -164,10 +174,15 @@ impl CommitPolicy for GroupPolicy {
                 Flush::Async => local.appended,
             },
         };
+        let visible = if self.mutations.has(Mutant::M18) {
+            local.appended
+        } else {
+            committed
+        };
         Ends {
             committed,
             answered,
-            visible: committed,
+            visible,
         }
     }
 

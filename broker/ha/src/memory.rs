@@ -217,6 +217,16 @@ impl MemoryLog {
         self.state.lock().image.clone()
     }
 
+    /// Shows what is on the disk or in the page cache now.
+    pub fn look<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        look(&self.state.lock().image)
+    }
+
+    /// Whether every write fails.
+    pub fn fails(&self) -> bool {
+        self.state.lock().fails
+    }
+
     /// End of what consumers may see.
     pub fn visible(&self) -> u64 {
         self.state.lock().visible

@@ -66,7 +66,13 @@ impl State {
         if self.forgot(who) && !mutations.has(Mutant::M28) {
             return Registering::Forgot;
         }
-        let known = self.replica_of(who.disk_id);
+        let known = if mutations.has(Mutant::M24) {
+            let mut replicas = self.replicas.iter();
+            let found = replicas.find(|(_, r)| r.address == who.address);
+            found.map(|(id, r)| (*id, r))
+        } else {
+            self.replica_of(who.disk_id)
+        };
         if let Some((id, _)) = known.filter(|(_, r)| r.incarnation == who.incarnation) {
             return Registering::Done(id);
         }
@@ -272,7 +278,8 @@ impl State {
         new
     }
 
-    /// §8.17: another m. Lowering it empties E: with the smaller m the master may commit without its members.
+    /// §8.17: another m. Lowering it empties E: with the smaller m the master may commit without its members. `last_complete`
+    /// stays: it may hold a replica that registered as unclean since, whose bytes §8.14 needs (§8.3.3).
     #[must_use]
     pub fn with_min_in_sync(
         &self,
@@ -285,7 +292,7 @@ impl State {
             new.eligible.clear();
         }
         new.min_in_sync = min_in_sync;
-        new.complete_now()
+        new
     }
 
     /// §8.17: a replica must not grow into S nor be elected, or may again.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use rocket_protocol::ids::PhysicalOffset;
 
 use crate::identity::{Epoch, Member, Proposal, ReplicaId};
-use crate::messages::Report;
+use crate::messages::{Report, RoleName};
 use crate::mutations::{Mutant, Mutations};
 use crate::state::State;
 
@@ -57,21 +57,25 @@ pub fn decide(
         return Decision::Leave;
     }
     // §8.10.2: a report of another incarnation is of somebody else.
+    let by_replica = mutations.has(Mutant::M26);
     let mut reports: Vec<&Report> = seen
         .reports
         .iter()
-        .filter(|r| state.is_current(r.member))
+        .filter(|r| by_replica || state.is_current(r.member))
         .collect();
     if reports.iter().any(|r| r.version > state.version) {
         return Decision::StartAgain;
     }
+    // A halted replica would never open; it has to start again first.
     reports.retain(|r| {
-        state
-            .replicas
-            .get(&r.member.replica_id)
-            .is_some_and(|x| !x.cordoned && !x.lost)
+        let replica = state.replicas.get(&r.member.replica_id);
+        r.role != RoleName::Halted && replica.is_some_and(|x| !x.cordoned && !x.lost)
     });
-    let reporters: BTreeSet<Member> = reports.iter().map(|r| r.member).collect();
+    let named = |r: &Report| {
+        let recorded = state.member(r.member.replica_id);
+        recorded.filter(|_| by_replica).unwrap_or(r.member)
+    };
+    let reporters: BTreeSet<Member> = reports.iter().map(|r| named(r)).collect();
 
     if state.complete().next().is_none() || seen.forced.is_some() {
         return outside(state, seen, &reports, proposal);
@@ -81,7 +85,7 @@ pub fn decide(
     }
     let among = |set: &BTreeSet<Member>| {
         best(
-            reports.iter().filter(|r| set.contains(&r.member)).copied(),
+            reports.iter().filter(|r| set.contains(&named(r))).copied(),
             seen.preference,
         )
     };
@@ -100,7 +104,7 @@ pub fn decide(
         .collect();
     Decision::Elect(Box::new(state.elected(
         proposal,
-        chosen.member,
+        named(chosen),
         &dropped,
         mutations,
     )))

@@ -232,3 +232,17 @@ fn new_group_elects_the_fullest_and_records_no_loss() {
     let new = elected(suspected(&state, &reports));
     assert_eq!((new.master, new.unclean.len()), (Some(member(2)), 0));
 }
+
+/// Counterexample: the replica with the longest log has halted and will not open; chosen again and again, it would keep the
+/// group without a master.
+#[test]
+fn halted_replica_is_not_chosen() {
+    let state = group(&[1, 2, 3], &[], 2);
+    let halted = Report {
+        role: RoleName::Halted,
+        ..report(2, 4, 90)
+    };
+    let new = elected(suspected(&state, &[halted, report(3, 4, 50)]));
+    assert_eq!(new.master, Some(member(3)));
+    assert!(!new.in_sync.contains(&member(2)));
+}

@@ -123,11 +123,12 @@ impl Epochs {
         self.0.retain(|e| e.start <= log_end);
     }
 
-    /// Drops the epochs of which retention left no byte.
+    /// Drops the epochs of which retention left no byte, but for the last of them: a log that ends where this one begins
+    /// ends in it, and goes on from there.
     pub fn forget_before(&mut self, log_min: PhysicalOffset) {
         let first = self
             .0
-            .partition_point(|e| e.start <= log_min)
+            .partition_point(|e| e.start < log_min)
             .saturating_sub(1);
         self.0.drain(..first);
     }

@@ -142,8 +142,28 @@ fn retention_drops_epochs_without_a_byte_left() {
     let mut epochs = list(&[(1, 0), (2, 5), (3, 7)]);
     epochs.forget_before(PhysicalOffset(4));
     assert_eq!(epochs, list(&[(1, 0), (2, 5), (3, 7)]));
-    epochs.forget_before(PhysicalOffset(5));
+    epochs.forget_before(PhysicalOffset(6));
     assert_eq!(epochs, list(&[(2, 5), (3, 7)]));
     epochs.forget_before(PhysicalOffset(100));
     assert_eq!(epochs, list(&[(3, 7)]));
+}
+
+/// Counterexample to a list that forgot every epoch without a byte: a member of S that ends just where the master's log
+/// begins now shared none of its epochs any more, and halted as one behind the master's retention.
+#[test]
+fn log_that_ends_where_the_masters_begins_goes_on_from_there() {
+    let slave = list(&[(1, 0)]);
+    let mut master = list(&[(1, 0), (3, 316)]);
+    master.forget_before(PhysicalOffset(316));
+    let slave = Extent {
+        epochs: &slave,
+        log_min: PhysicalOffset(0),
+        log_end: PhysicalOffset(316),
+    };
+    let master = Extent {
+        epochs: &master,
+        log_min: PhysicalOffset(316),
+        log_end: PhysicalOffset(400),
+    };
+    assert_eq!(align(slave, master), Alignment::Keep);
 }

@@ -435,6 +435,12 @@ impl Master {
         if matches!(self.phase, Phase::Opening | Phase::Fenced) {
             return;
         }
+        // Retention has passed what they need next: at the next handshake they hear so.
+        let passed = self.transfers.iter().filter(|(_, t)| t.sent < core.log.min);
+        let passed: Vec<LinkId> = passed.map(|(link, _)| *link).collect();
+        for link in passed {
+            self.close(link, out);
+        }
         for (link, _, acked) in self.commit.links() {
             let (Some(acked), Some(transfer)) = (acked, self.transfers.get_mut(&link)) else {
                 continue;

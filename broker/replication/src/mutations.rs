@@ -1,7 +1,8 @@
 //! Rules broken on purpose (§13.3), to show that the checking sees it.
 //!
 //! Only builds with the feature `mutants` can switch one on. In every other build [`Mutations`] is empty, `has` is a
-//! constant `false`, and the compiler removes the broken paths.
+//! constant `false`, and the compiler removes the broken paths. A rule that holds outside of this crate is broken where it
+//! is kept: in `rocket-ha`, or in the world that a simulation puts around it. Those of the store are `rocket_store`'s own.
 
 /// A broken rule. The numbers are those of §13.3; the names say what is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -31,26 +32,40 @@ pub enum Mutant {
     M11,
     /// `Data` may cross an epoch boundary.
     M12,
+    /// The intent of a cut is not written.
+    M14,
     /// A cut below confirm is allowed. Masked while everything else holds: run with one that loses committed bytes.
     M15,
     /// A fresh link counts as caught up.
     M16,
     /// A member without a link is skipped.
     M17,
+    /// Consumers read up to the log's end.
+    M18,
     /// Writes open without the barrier.
     M19,
+    /// Identity by address: another disk at an address is taken for the one that was there. Masked where nothing is lost.
+    M24,
     /// A stale watch is obeyed.
     M25,
+    /// The elector goes by replicas, not by their runs.
+    M26,
     /// Elected from outside S ∪ E when one is slow to report.
     M27,
     /// A re-created object with a lower epoch is accepted.
     M28,
+    /// The mark of an orderly stop is not removed at the next start. Masked by the run that it names: run with M37.
+    M29,
     /// Acknowledgements beyond what was sent are believed.
     M30,
+    /// Electors write without a compare.
+    M31,
     /// The old link of a replica still counts after a reconnect.
     M32,
     /// Activation without a write of its own.
     M33,
+    /// Sends that were not answered are told at a step down that they failed.
+    M34,
     /// A replica with unflushed inherited bytes registers as durable.
     M35,
     /// A learner grows into S before it has the start of the epoch.

@@ -316,6 +316,9 @@ impl Replica {
                 let known = self.core.tracker.seen().map(|s| s.group_uid);
                 let conclusion = self.core.tracker.read(known, state);
                 self.conclude(conclusion, out);
+                if let Role::Following(slave) = &mut self.role {
+                    slave.looked();
+                }
             }
         }
     }

@@ -34,6 +34,9 @@ pub struct Slave {
     /// In which epoch.
     pub epoch: Epoch,
     stage: Stage,
+    /// Current reads to be answered before it believes that it is a member of S ∪ E and behind the master's retention: the
+    /// first answer may be to a question from before.
+    reads_left: Option<u8>,
     pub(crate) halted: Option<Halt>,
 }
 
@@ -43,6 +46,7 @@ impl Slave {
             master,
             epoch,
             stage: Stage::Apart,
+            reads_left: None,
             halted: None,
         }
     }
@@ -196,6 +200,13 @@ impl Slave {
                     .me()
                     .zip(core.tracker.seen())
                     .is_some_and(|(me, s)| s.is_complete(me));
+                if complete && self.reads_left != Some(0) {
+                    // The master may have taken it out of S ∪ E since the state that we know: look before the next try.
+                    self.reads_left.get_or_insert(2);
+                    out.push(Effect::Read);
+                    self.close(link, out);
+                    return;
+                }
                 if complete {
                     self.halted = Some(Halt::BehindRetention);
                     return;
@@ -314,6 +325,11 @@ impl Slave {
     fn close(&mut self, link: LinkId, out: &mut Vec<Effect>) {
         out.push(Effect::Disconnect(link));
         self.stage = Stage::Apart;
+    }
+
+    /// A current read was answered.
+    pub(crate) fn looked(&mut self) {
+        self.reads_left = self.reads_left.map(|left| left.saturating_sub(1));
     }
 
     /// Gives the link up, if there is one; the next try opens another.

@@ -147,3 +147,14 @@ fn json_is_camel_case_with_hexadecimal_identities() {
     assert_eq!(json["minInSync"], 2);
     assert_eq!(serde_json::from_value::<State>(json).unwrap(), state);
 }
+
+/// Counterexample to a list that was S ∪ E after every write: a replica registers as unclean, the master's machine loses
+/// power, somebody changes m, and §8.14 no longer asks the one replica that still has everything.
+#[test]
+fn change_of_m_forgets_no_replica_that_registered_as_unclean() {
+    let mut state = group();
+    state.in_sync.remove(&member(2, 2));
+    let new = state.with_min_in_sync(Proposal(2), 1, crate::mutations::Mutations::default());
+    assert_eq!(new.last_complete, state.last_complete);
+    assert!(State::check_transition(&state, &new).is_ok());
+}

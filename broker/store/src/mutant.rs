@@ -28,6 +28,8 @@ pub(crate) enum Mutant {
     CutNotZeroed,
     /// A cut begins without a note of what it is about to do.
     CutWithoutIntent,
+    /// A new master gives out offsets behind those that are visible, and not behind all that it holds.
+    OffsetsOfVisible,
 }
 
 /// Whether `mutant` is on.
@@ -66,6 +68,7 @@ pub(crate) mod switch {
             "run-dropped-early" => Mutant::RunDroppedEarly,
             "cut-not-zeroed" => Mutant::CutNotZeroed,
             "cut-without-intent" => Mutant::CutWithoutIntent,
+            "offsets-of-visible" => Mutant::OffsetsOfVisible,
             other => return Err(format!("no mutant is called {other}")),
         };
         PROCESS

@@ -26,6 +26,7 @@ use crate::commit_log::{FOLDER, Fit, LogFile, TailRule};
 use crate::cut::CutError;
 use crate::engine::{Engine, Step};
 use crate::error::{OpenError, is_no_room};
+use crate::mutant::{self, Mutant};
 use crate::sound::Unsound;
 use crate::tail;
 use crate::waiters::Waiter;
@@ -370,7 +371,7 @@ impl<C: Completion> Engine<C> {
             self.carried.raise(&self.queues, end);
         }
         let mut time = dispatcher.time;
-        if from < end {
+        if from < end && !mutant::is_on(Mutant::OffsetsOfVisible) {
             tail::follow(&self.log, from, end, TailRule::Ours, |offset, view, _| {
                 time = time.max(view.store_timestamp().0);
                 self.raise_next(offset, view);
