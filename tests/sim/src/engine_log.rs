@@ -1,0 +1,355 @@
+//! The store's engine, its steps made by the world, over a disk in memory that loses any subset of unflushed sectors.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rocket_ha::memory::{Image, Told};
+use rocket_ha::{AppendError, Chunk, CutError, Ends, Found, Log, Pending, StoreLog};
+use rocket_mapped_file::memory::{Faults, MemoryDirectory};
+use rocket_protocol::message::record::body_crc;
+use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
+use rocket_replication::{Epoch, PhysicalOffset};
+use rocket_store::{
+    Clock, CommitPolicy, Completion, Engine, Flush, Health, NoEvents, Promise, PutOutcome,
+    PutStatus, QueueLogConfig, ReadLimits, Step, StoreConfig, Watermarks,
+};
+
+use crate::fuse::FusedDirectory;
+use crate::log::{GroupLog, Mirror, Seen, ticket_of};
+
+const SEGMENT_BYTES: u64 = 4096;
+const EIO: i32 = 5;
+
+pub(crate) struct Done(u64, Sender<(u64, Told)>);
+
+impl Completion for Done {
+    fn complete(self, outcome: PutOutcome) {
+        let told = match outcome.status {
+            PutStatus::Ok => Told::Ok,
+            _ => Told::Unknown,
+        };
+        // Nobody hears what a dying process says.
+        let _unheard = self.1.send((self.0, told));
+    }
+}
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> UnixMillis {
+        UnixMillis(1)
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub(crate) struct EngineLog {
+    engine: Arc<Engine<Done>>,
+    log: StoreLog<Engine<Done>>,
+    policy: Arc<dyn CommitPolicy>,
+    dir: MemoryDirectory,
+    topic: TopicName,
+    tell: Sender<(u64, Told)>,
+    told: Arc<Mutex<Receiver<(u64, Told)>>>,
+}
+
+fn config(flush: Flush) -> StoreConfig {
+    StoreConfig {
+        segment_bytes: SEGMENT_BYTES,
+        queue_log: QueueLogConfig {
+            file_bytes: 2000,
+            journal_bytes: 1000,
+            extent_units: 4,
+            table_units: 30,
+        },
+        index_slots: 16,
+        index_entries: 64,
+        flush,
+        checksum_block_bytes: 512,
+        watermarks: Watermarks {
+            clean: 90,
+            force: None,
+            refuse: 95,
+        },
+        ..StoreConfig::default()
+    }
+}
+
+impl GroupLog for EngineLog {
+    const QUEUES: u64 = 3;
+    const DATA_BYTES: u64 = 1200;
+
+    fn open(
+        dir: &FusedDirectory,
+        _: Image,
+        policy: Arc<dyn CommitPolicy>,
+        flush: Flush,
+    ) -> Result<(Self, Found), String> {
+        let topic = TopicName::parse("orders").map_err(|error| error.to_string())?;
+        let opened = Engine::open(
+            config(flush),
+            Arc::new(dir.clone()),
+            Arc::new(Still),
+            Arc::clone(&policy),
+            Arc::new(NoEvents),
+        );
+        let (engine, report) = opened.map_err(|error| error.to_string())?;
+        let engine = Arc::new(engine);
+        let (tell, told) = channel();
+        let found = Found {
+            damaged: report.damaged_ranges > 0,
+            confirm: report.confirm.max(engine.positions().dispatched),
+        };
+        let log = Self {
+            log: StoreLog::new(Arc::clone(&engine), 1 << 20),
+            engine,
+            policy,
+            dir: dir.memory().clone(),
+            topic,
+            tell,
+            told: Arc::new(Mutex::new(told)),
+        };
+        Ok((log, found))
+    }
+
+    fn left(&self) -> Image {
+        Image::default()
+    }
+
+    fn send(&self, queue: u64, payload: &[u8], ticket: u64) -> Result<(), PutStatus> {
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let body = Bytes::copy_from_slice(payload);
+        let message = Message {
+            topic: self.topic.clone(),
+            queue_id: QueueId(queue as u32),
+            flag: 0,
+            sys_flag: SysFlag(0),
+            born_timestamp: UnixMillis(1),
+            born_host: here,
+            store_host: here,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body_crc: body_crc(&body),
+            body,
+            properties: Bytes::new(),
+        };
+        let done = Done(ticket, self.tell.clone());
+        let taken = self.engine.append(&[message.as_ref()], Promise::Kept, done);
+        taken.map_err(|refused| refused.into_parts().1)?;
+        self.engine.write_step();
+        Ok(())
+    }
+
+    fn flush(&self) {
+        while self.engine.flush_step(0) == Step::Worked && !self.has_failed() {}
+        self.engine.settle();
+    }
+
+    fn keep_house(&self, kind: u64) {
+        let engine = &self.engine;
+        match kind % 8 {
+            0..3 => while engine.dispatch_step() == Step::Worked {},
+            3 => engine.checkpoint_step(),
+            4 => engine.prepare_step(),
+            5 => engine.ceiling_step(),
+            6 => {
+                engine.seal_step();
+                engine.mark_step();
+            }
+            _ => {
+                engine.retention_step();
+                engine.index_step();
+            }
+        }
+    }
+
+    fn fail(&self, dir: &FusedDirectory, kind: u64) {
+        let mut faults = Faults {
+            seed: kind,
+            ..Faults::default()
+        };
+        match kind % 3 {
+            0 => faults.flush_error_at = Some(1),
+            1 => faults.short_write_at = Some(1),
+            _ => faults.write_error_at = Some((1, EIO)),
+        }
+        dir.memory().set_faults(faults);
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.engine.health(), Health::ReadOnly { .. })
+    }
+
+    fn take_told(&self) -> Vec<(u64, Told)> {
+        self.told.lock().try_iter().collect()
+    }
+
+    fn is_flush_wanted(&self) -> bool {
+        let ends = self.log.ends();
+        ends.durable < ends.appended && !self.has_failed()
+    }
+
+    fn takes_sends(&self) -> bool {
+        self.policy.may_append().is_ok() && self.engine.health() == Health::Writable
+    }
+
+    fn visible(&self) -> u64 {
+        self.engine.positions().dispatched.0
+    }
+
+    fn refresh(&self, mirror: &mut Mirror) {
+        let ends = self.log.ends();
+        if ends.min.0 != mirror.min {
+            mirror.bytes.clear();
+            mirror.min = ends.min.0;
+        }
+        mirror.keep_below(ends.appended.0);
+        let mut at = PhysicalOffset(mirror.end());
+        // What cannot be read now is missed by who compares.
+        while at < ends.appended
+            && let Ok(records) = self.engine.read_records(at, ends.appended, 1 << 20)
+        {
+            mirror.bytes.extend_from_slice(&records.bytes);
+            at = records.to;
+        }
+        mirror.durable = ends.durable.0;
+    }
+
+    fn read(&self, queue: u64, from: u64) -> Vec<Seen> {
+        let limits = ReadLimits {
+            messages_max: 4,
+            bytes_max: 1 << 20,
+        };
+        let from = i64::try_from(from).unwrap_or(i64::MAX);
+        let queue = QueueId(queue as u32);
+        let got = self
+            .engine
+            .get(&self.topic, queue, from, limits, &|_, _| true);
+        let views = got.chunks.iter().flat_map(|chunk| views(chunk));
+        let seen = views.map(|(offset, ticket)| Seen {
+            offset,
+            next: offset + 1,
+            ticket,
+        });
+        seen.collect()
+    }
+
+    fn retain(&self, _: u64) {}
+
+    fn boundaries(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn derived(&self) -> Result<(), String> {
+        let mut mirror = Mirror::default();
+        self.refresh(&mut mirror);
+        let mut expected: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        let mut rest = &mirror.bytes[..];
+        while !rest.is_empty() {
+            let len = match RecordView::parse(rest) {
+                Ok((view, len)) => {
+                    let ticket = ticket_of(view.body()).ok_or("a record that nobody sent")?;
+                    let queue = expected.entry(u64::from(view.queue_id().0)).or_default();
+                    queue.push((view.queue_offset().0, ticket));
+                    len
+                }
+                Err(rocket_protocol::RecordError::Blank { len }) => len,
+                Err(error) => return Err(format!("a record that is none: {error}")),
+            };
+            rest = rest.get(len..).unwrap_or_default();
+        }
+        for (queue, records) in expected {
+            let dense = records.iter().zip(0..).all(|((at, _), n)| *at == n);
+            if mirror.min == 0 && !dense {
+                return Err(format!(
+                    "I11: queue {queue} of the log has offsets {records:?}"
+                ));
+            }
+            let mut read = Vec::new();
+            loop {
+                let seen = self.read(queue, read.len() as u64);
+                if seen.is_empty() {
+                    break;
+                }
+                read.extend(seen.iter().map(|s| (s.offset, s.ticket)));
+            }
+            if mirror.min == 0 && read != records {
+                return Err(format!(
+                    "I13: queue {queue} shows {read:?}, the log has {records:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn quarantine(&self) -> Vec<(u64, u64)> {
+        let names = self.dir.list_names("quarantine");
+        let pieces = names.iter().filter_map(|name| {
+            let mut numbers = name.split('-').skip(1).map(str::parse);
+            Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+        });
+        pieces.collect()
+    }
+}
+
+/// Offset in the queue and ticket of each record.
+fn views(chunk: &[u8]) -> Vec<(u64, u64)> {
+    let (mut rest, mut found) = (chunk, Vec::new());
+    while let Ok((view, len)) = RecordView::parse(rest) {
+        found.extend(ticket_of(view.body()).map(|ticket| (view.queue_offset().0, ticket)));
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    found
+}
+
+impl Log for EngineLog {
+    fn ends(&self) -> Ends {
+        self.log.ends()
+    }
+
+    fn append_copied(
+        &mut self,
+        at: PhysicalOffset,
+        file_end: PhysicalOffset,
+        bytes: &Bytes,
+    ) -> Result<(), AppendError> {
+        self.log.append_copied(at, file_end, bytes)
+    }
+
+    fn read_records(
+        &mut self,
+        from: PhysicalOffset,
+        to: PhysicalOffset,
+        bytes_target: u64,
+    ) -> std::io::Result<Chunk> {
+        self.log.read_records(from, to, bytes_target)
+    }
+
+    fn flush_soon(&mut self) {
+        self.log.flush_soon();
+    }
+
+    fn cut(&mut self, to: PhysicalOffset, epoch: Epoch) -> Result<(), CutError> {
+        self.log.cut(to, epoch)
+    }
+
+    fn start_anew(&mut self, at: PhysicalOffset, epoch: Epoch) -> Result<(), CutError> {
+        self.log.start_anew(at, epoch)
+    }
+
+    fn stop_appends(&mut self, pending: Pending) -> std::io::Result<()> {
+        self.log.stop_appends(pending)
+    }
+
+    fn become_writer(&mut self, epoch: Epoch) -> std::io::Result<()> {
+        self.log.become_writer(epoch)
+    }
+
+    fn re_evaluate(&mut self) {
+        self.log.re_evaluate();
+    }
+}

@@ -1,0 +1,245 @@
+//! What the world wants of the log of a machine, and the twin in memory as one.
+
+use std::sync::Arc;
+
+use rocket_ha::memory::{Image, MemoryLog, Told};
+use rocket_ha::{Found, Log};
+use rocket_replication::PhysicalOffset;
+use rocket_store::{CommitPolicy, Flush, PutStatus};
+
+use crate::fuse::FusedDirectory;
+
+/// Begins every message, so that it is found in a log; the sender's number follows in 8 bytes.
+const MARK: u8 = b'#';
+
+/// The bytes of message `ticket`.
+pub(crate) fn payload(ticket: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![MARK];
+    bytes.extend_from_slice(&ticket.to_be_bytes());
+    bytes.resize(9 + len, b'.');
+    bytes
+}
+
+/// Which message it is.
+pub(crate) fn ticket_of(payload: &[u8]) -> Option<u64> {
+    let (mark, rest) = payload.split_first()?;
+    let (ticket, _) = rest.split_first_chunk()?;
+    (*mark == MARK).then(|| u64::from_be_bytes(*ticket))
+}
+
+/// What a log holds, as the world sees it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mirror {
+    /// First byte.
+    pub(crate) min: u64,
+    /// The bytes from there on.
+    pub(crate) bytes: Vec<u8>,
+    /// End of what is flushed.
+    pub(crate) durable: u64,
+}
+
+impl Mirror {
+    pub(crate) fn end(&self) -> u64 {
+        self.min + self.bytes.len() as u64
+    }
+
+    /// The bytes from `from` to `to`, as far as they are there.
+    pub(crate) fn slice(&self, from: u64, to: u64) -> &[u8] {
+        let at = |offset: u64| (offset.saturating_sub(self.min) as usize).min(self.bytes.len());
+        &self.bytes[at(from)..at(to).max(at(from))]
+    }
+
+    /// Only what is below `end` stays.
+    pub(crate) fn keep_below(&mut self, end: u64) {
+        self.bytes.truncate(end.saturating_sub(self.min) as usize);
+        self.durable = self.durable.min(self.end());
+    }
+
+    /// How far it is the same as `other`, which begins at 0, and reaches it.
+    pub(crate) fn same_until(&self, other: &[u8]) -> u64 {
+        let theirs = other.get(self.min as usize..).unwrap_or_default();
+        let common = self.bytes.iter().zip(theirs);
+        self.min + common.take_while(|(a, b)| a == b).count() as u64
+    }
+}
+
+/// A message that a consumer was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Where.
+    pub(crate) offset: u64,
+    /// Where the next one is.
+    pub(crate) next: u64,
+    /// Which.
+    pub(crate) ticket: u64,
+}
+
+/// A log that the world can look into. Clones are the same one.
+pub(crate) trait GroupLog: Log + Clone + Send + 'static {
+    /// Queues that messages go to.
+    const QUEUES: u64;
+    /// Bytes in one `Data`, about; and those that may be on their way.
+    const DATA_BYTES: u64;
+
+    /// Opens what a process left.
+    ///
+    /// # Errors
+    /// Why a broker would not start.
+    fn open(
+        dir: &FusedDirectory,
+        image: Image,
+        policy: Arc<dyn CommitPolicy>,
+        flush: Flush,
+    ) -> Result<(Self, Found), String>;
+    /// What is left of it beside the folder.
+    fn left(&self) -> Image;
+    /// Appends a message. It is in the page cache on return.
+    fn send(&self, queue: u64, payload: &[u8], ticket: u64) -> Result<(), PutStatus>;
+    /// A flush of everything ends, well or not.
+    fn flush(&self);
+    /// What a store does beside: shows what is visible, secures positions, makes files ahead. `kind` chooses.
+    fn keep_house(&self, kind: u64);
+    /// The disk fails from now on.
+    fn fail(&self, dir: &FusedDirectory, kind: u64);
+    /// Whether it failed.
+    fn has_failed(&self) -> bool;
+    /// What senders were told since the last call.
+    fn take_told(&self) -> Vec<(u64, Told)>;
+    /// Whether something waits for a flush.
+    fn is_flush_wanted(&self) -> bool;
+    /// Whether a send could be appended.
+    fn takes_sends(&self) -> bool;
+    /// End of what consumers may see.
+    fn visible(&self) -> u64;
+    /// Brings `mirror` up to date. What it holds of the log is right, as far as the log reaches.
+    fn refresh(&self, mirror: &mut Mirror);
+    /// What a consumer gets that asks for the messages of `queue` from `from` on.
+    fn read(&self, queue: u64, from: u64) -> Vec<Seen>;
+    /// Retention takes what lies below `below`, the end of a record.
+    fn retain(&self, below: u64);
+    /// Ends of records, for retention to choose from; none if the log cannot do that.
+    fn boundaries(&self) -> Vec<u64>;
+    /// What is wrong with what follows from the log (I13), when everything is visible.
+    fn derived(&self) -> Result<(), String>;
+    /// What lies in the quarantine: begin and end of each piece.
+    fn quarantine(&self) -> Vec<(u64, u64)>;
+}
+
+/// A handful of records.
+const FILE_BYTES: u64 = 200;
+
+impl GroupLog for MemoryLog {
+    const QUEUES: u64 = 1;
+    const DATA_BYTES: u64 = 60;
+
+    fn open(
+        _: &FusedDirectory,
+        image: Image,
+        policy: Arc<dyn CommitPolicy>,
+        _: Flush,
+    ) -> Result<(Self, Found), String> {
+        let found = Found {
+            damaged: false,
+            confirm: PhysicalOffset(image.confirm),
+        };
+        Ok((Self::open(image, policy, FILE_BYTES), found))
+    }
+
+    fn left(&self) -> Image {
+        self.image()
+    }
+
+    fn send(&self, _: u64, payload: &[u8], ticket: u64) -> Result<(), PutStatus> {
+        self.send(payload, ticket).map(drop)
+    }
+
+    fn flush(&self) {
+        self.flush();
+    }
+
+    fn keep_house(&self, _: u64) {
+        self.checkpoint();
+    }
+
+    fn fail(&self, _: &FusedDirectory, _: u64) {
+        self.fail();
+    }
+
+    fn has_failed(&self) -> bool {
+        self.fails()
+    }
+
+    fn take_told(&self) -> Vec<(u64, Told)> {
+        self.take_told()
+    }
+
+    fn is_flush_wanted(&self) -> bool {
+        self.is_flush_wanted()
+    }
+
+    fn takes_sends(&self) -> bool {
+        self.takes_sends()
+    }
+
+    fn visible(&self) -> u64 {
+        self.visible()
+    }
+
+    fn refresh(&self, mirror: &mut Mirror) {
+        self.look(|image| {
+            if image.min != mirror.min {
+                mirror.bytes.clear();
+                mirror.min = image.min;
+            }
+            mirror.bytes.truncate(image.bytes.len());
+            mirror
+                .bytes
+                .extend_from_slice(&image.bytes[mirror.bytes.len()..]);
+            mirror.durable = image.durable;
+        });
+    }
+
+    fn read(&self, _: u64, from: u64) -> Vec<Seen> {
+        let end = self.visible();
+        self.look(|image| {
+            let (mut at, mut seen) = (from.max(image.min), Vec::new());
+            while at < end
+                && seen.len() < 4
+                && let Some((next, payload)) = image.record_at(at)
+            {
+                // A filler is no message.
+                if let Some(ticket) = ticket_of(payload) {
+                    let offset = at;
+                    seen.push(Seen {
+                        offset,
+                        next,
+                        ticket,
+                    });
+                }
+                at = next;
+            }
+            seen
+        })
+    }
+
+    fn retain(&self, below: u64) {
+        self.retain_from(below);
+    }
+
+    fn boundaries(&self) -> Vec<u64> {
+        self.image().boundaries()
+    }
+
+    fn derived(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn quarantine(&self) -> Vec<(u64, u64)> {
+        self.look(|image| {
+            let pieces = image.quarantine.iter();
+            pieces
+                .map(|(from, bytes)| (*from, from + bytes.len() as u64))
+                .collect()
+        })
+    }
+}

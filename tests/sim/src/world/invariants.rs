@@ -1,0 +1,326 @@
+//! The invariants of docs/replication.md §12, judged after every step of a process and every change of the object.
+
+use rocket_ha::News;
+use rocket_replication::effect::{Halt, Report as CutReport};
+use rocket_replication::master::Phase;
+use rocket_replication::messages::Ack;
+use rocket_replication::replica::{Flush, Replica};
+
+use super::World;
+use crate::log::{GroupLog, Mirror};
+use crate::plan::Fault;
+
+impl<L: GroupLog> World<L> {
+    /// What the step of `n` that told `news` came to.
+    pub(super) fn judge_step(&mut self, n: usize, news: &[News]) {
+        let is_reshaped = news
+            .iter()
+            .any(|news| matches!(news, News::Cut { .. } | News::StartedAnew { .. }));
+        for item in news {
+            match item {
+                News::Cut {
+                    to,
+                    from_end,
+                    report,
+                    ..
+                } => self.judge_cut(n, to.0, from_end.0, *report),
+                News::StartedAnew { .. } => {
+                    self.ledger.reached.started_anew += 1;
+                    let end = self.held_by(n).end();
+                    self.ledger.cut.push((n, 0, end));
+                }
+                News::Halted(why) => self.judge_halt(n, *why),
+                News::Role { .. } | News::NeedsRestart => {}
+            }
+        }
+        if let Some(process) = self.machines[n].process.as_mut() {
+            if is_reshaped {
+                process.mirror = Mirror::default();
+            }
+            process.log.refresh(&mut process.mirror);
+        }
+        self.judge_progress(n, is_reshaped);
+        let committed = self.ledger.committed.len();
+        self.judge_confirm(n, is_reshaped);
+        self.judge_mastership(n);
+        if committed == self.ledger.committed.len() {
+            self.judge_complete(n);
+        } else {
+            self.judge_electable();
+        }
+        self.judge_logs(n);
+        self.judge_visible(n);
+        if let Some(process) = self.machines[n].process.as_mut() {
+            process.has_led = process.actor.replica().leading().is_some();
+        }
+    }
+
+    /// I9: nothing that a process knows goes back.
+    fn judge_progress(&mut self, n: usize, is_reshaped: bool) {
+        let Some(process) = self.machines[n].process.as_mut() else {
+            return;
+        };
+        let replica = process.actor.replica();
+        let (epoch, version) = replica.seen();
+        let known = (
+            epoch,
+            version,
+            replica.tracker().version(),
+            process.board.committed().0,
+        );
+        let before = process.known;
+        // The confirm of this step is judged next.
+        process.known = (known.0, known.1, known.2, before.3);
+        let fell = known.0 < before.0
+            || known.1 < before.1
+            || known.2 < before.2
+            || known.3 < before.3 && !is_reshaped;
+        if fell {
+            self.fail(format!("I9: {n} went back from {before:?} to {known:?}"));
+        }
+    }
+
+    /// P2, I7, I8: what a process takes for committed is what everybody took for committed.
+    fn judge_confirm(&mut self, n: usize, is_reshaped: bool) {
+        let Some(process) = self.process(n) else {
+            return;
+        };
+        let (confirm, checked) = (process.board.committed().0, process.known.3);
+        if confirm > process.mirror.end() {
+            self.fail(format!("{n} takes for committed what it does not have"));
+            return;
+        }
+        if confirm == checked && !is_reshaped {
+            return;
+        }
+        if let Some(process) = self.machines[n].process.as_mut() {
+            process.known.3 = confirm;
+        }
+        if self.is_given_up(n) {
+            return;
+        }
+        let Some(process) = self.process(n) else {
+            return;
+        };
+        let (mirror, committed) = (&process.mirror, &self.ledger.committed);
+        let known = confirm.min(committed.len() as u64);
+        let ours = mirror.slice(mirror.min, known);
+        let min = (mirror.min as usize).min(known as usize);
+        if ours != &committed[min..known as usize] {
+            self.fail(format!(
+                "P2: below {known} {n} takes other bytes for committed than others did"
+            ));
+            return;
+        }
+        if confirm <= committed.len() as u64 {
+            return;
+        }
+        let state = self.state();
+        let mut wrong = None;
+        let mut is_late = false;
+        if let Some(master) = process.actor.replica().leading() {
+            is_late = state.epoch > master.epoch;
+        } else if !process.has_led {
+            wrong = Some(format!(
+                "a slave, {n}, takes {confirm} for committed, and no master did"
+            ));
+        }
+        if let Some(master) = process.actor.replica().leading()
+            && state.epoch == master.epoch
+        {
+            let waited_for = master
+                .commit()
+                .possible()
+                .iter()
+                .flat_map(|quorum| &quorum.members);
+            let waited_for: Vec<_> = waited_for.map(|m| m.replica_id).collect();
+            let is_covered = |m: &rocket_replication::Member| waited_for.contains(&m.replica_id);
+            if !state.in_sync.iter().all(is_covered) {
+                wrong = Some(format!("I7: {n} committed {confirm} without a member of S"));
+            }
+        }
+        if mirror.min > committed.len() as u64 {
+            wrong = Some(format!("{n} lost what was not committed to retention"));
+        }
+        let bytes = mirror.slice(committed.len() as u64, confirm).to_vec();
+        if let Some(wrong) = wrong {
+            self.fail(wrong);
+        }
+        self.ledger.reached.committed_late += u64::from(is_late);
+        self.ledger.committed.extend(bytes);
+    }
+
+    /// A process that ended in the middle of a step had let others know this.
+    pub(super) fn committed_by_dying(&mut self, n: usize, confirm: u64) {
+        if self.is_given_up(n) || self.replica(n).and_then(Replica::leading).is_none() {
+            return;
+        }
+        let committed = self.ledger.committed.len() as u64;
+        let new = self.held_by(n).slice(committed, confirm).to_vec();
+        self.ledger.committed.extend(new);
+    }
+
+    /// I3, I4: a mastership has one member and one start, and an activated one holds everything.
+    fn judge_mastership(&mut self, n: usize) {
+        let state = self.state();
+        let Some(replica) = self.replica(n) else {
+            return;
+        };
+        let Some(master) = replica.leading() else {
+            return;
+        };
+        let begun = (master.member, master.start);
+        let (epoch, phase, last) = (
+            master.epoch,
+            master.phase(),
+            replica.log().epochs.last_epoch(),
+        );
+        if *self.ledger.epochs.entry(epoch).or_insert(begun) != begun {
+            self.fail(format!("I4: epoch {epoch} was begun twice"));
+        }
+        if epoch == state.epoch && phase != Phase::Opening && phase != Phase::Fenced {
+            if last != epoch {
+                self.fail(format!("I3: master {n} of epoch {epoch} has not its entry"));
+            }
+            if !self.has_committed(n) {
+                self.fail(format!("I3: master {n} lacks committed bytes"));
+            }
+        }
+    }
+
+    fn has_committed(&self, n: usize) -> bool {
+        let (mirror, committed) = (self.held_by(n), &self.ledger.committed);
+        let end = committed.len() as u64;
+        mirror.min >= end || mirror.slice(mirror.min, end) == &committed[mirror.min as usize..]
+    }
+
+    /// I2: every live member of S ∪ E holds all that was committed.
+    pub(super) fn judge_electable(&mut self) {
+        for n in 0..self.machines.len() {
+            self.judge_complete(n);
+        }
+    }
+
+    fn judge_complete(&mut self, n: usize) {
+        let member = self.replica(n).and_then(Replica::member);
+        if member.is_some_and(|m| self.state().is_complete(m)) && !self.has_committed(n) {
+            self.fail(format!(
+                "I2: {n} is electable and lacks bytes of the {} committed",
+                self.ledger.committed.len()
+            ));
+        }
+    }
+
+    /// I5: logs that share an epoch are the same below the smaller of its two ends.
+    fn judge_logs(&mut self, n: usize) {
+        for other in 0..self.machines.len() {
+            if other == n {
+                continue;
+            }
+            let (Some(a), Some(b)) = (self.process(n), self.process(other)) else {
+                continue;
+            };
+            if a.is_failure_told || b.is_failure_told {
+                continue;
+            }
+            let (mine, theirs) = (a.actor.replica(), b.actor.replica());
+            let mut newest_first = mine.log().epochs.entries().iter().rev();
+            let others = theirs.log().epochs.entries();
+            let Some(entry) = newest_first.find(|entry| others.contains(entry)) else {
+                continue;
+            };
+            let end = |replica: &Replica, mirror: &Mirror| {
+                let entries = replica.log().epochs.entries();
+                let next = entries.iter().find(|e| e.epoch > entry.epoch);
+                next.map_or(mirror.end(), |e| e.start.0.min(mirror.end()))
+            };
+            let end = end(mine, &a.mirror).min(end(theirs, &b.mirror));
+            let from = a.mirror.min.max(b.mirror.min).min(end);
+            if a.mirror.slice(from, end) != b.mirror.slice(from, end) {
+                let epoch = entry.epoch;
+                self.fail(format!(
+                    "I5: {n} and {other} share epoch {epoch} and differ below {end}"
+                ));
+            }
+        }
+    }
+
+    /// Consumers see nothing beyond what is committed.
+    pub(super) fn judge_visible(&mut self, n: usize) {
+        let Some(process) = self.process(n) else {
+            return;
+        };
+        let (visible, confirm) = (process.log.visible(), process.board.committed().0);
+        if visible > confirm {
+            self.fail(format!("{n} shows {visible}, and {confirm} is committed"));
+        }
+    }
+
+    /// I6, P4.
+    fn judge_cut(&mut self, n: usize, to: u64, from_end: u64, report: CutReport) {
+        self.ledger.reached.cuts += 1;
+        self.ledger.cut.push((n, to, from_end));
+        let state = self.state();
+        let Some(process) = self.process(n) else {
+            return;
+        };
+        let held = process.mirror.same_until(&self.ledger.committed);
+        let member = process.actor.replica().member();
+        let is_complete = member.is_some_and(|m| state.is_complete(m));
+        let own = process.known.3;
+        if to < held && is_complete {
+            self.fail(format!(
+                "I6: {n}, a member of S or E, cuts to {to}, below {held}, which was committed"
+            ));
+        }
+        if to < own && state.unclean.is_empty() {
+            self.fail(format!(
+                "I6: {n} cuts to {to}, below {own}, which it knew to be committed"
+            ));
+        }
+        let is_promised = self.plan.column.answers() == rocket_ha::Answers::Counted;
+        if is_promised && report == CutReport::Quiet {
+            self.fail(format!("P4: the cut of {n} to {to} is not reported"));
+        }
+    }
+
+    fn judge_halt(&mut self, n: usize, why: Halt) {
+        let is_expected = match why {
+            Halt::DiskFailed | Halt::GroupFull => true,
+            Halt::CoordinatorForgot | Halt::Superseded => self.plan.weather.has(Fault::Forgetting),
+            Halt::CommittedCutRefused { .. } | Halt::BehindRetention => self.ledger.is_loss_allowed,
+            Halt::Disorder => false,
+        };
+        if !is_expected {
+            self.fail(format!("{n} halts: {why:?}"));
+        }
+    }
+
+    /// I12: an acknowledgement says what is true at this instant.
+    pub(super) fn judge_ack(&mut self, n: usize, other: usize, ack: &Ack) {
+        let (Some(slave), Some(master)) = (self.process(n), self.process(other)) else {
+            return;
+        };
+        let promise = match slave.flush {
+            Flush::Sync => slave.mirror.durable,
+            Flush::Async => slave.mirror.end(),
+        };
+        let is_leading = master
+            .actor
+            .replica()
+            .leading()
+            .is_some_and(|m| m.epoch == ack.epoch);
+        let end = ack.offset.0;
+        let from = slave.mirror.min.max(master.mirror.min);
+        let differs = is_leading && slave.mirror.slice(from, end) != master.mirror.slice(from, end);
+        if promise < end {
+            self.fail(format!(
+                "I12: {n} acknowledges {end} and has {promise} that would survive"
+            ));
+        } else if differs {
+            self.fail(format!(
+                "I12: {n} acknowledges {end} with other bytes than the master's"
+            ));
+        }
+    }
+}

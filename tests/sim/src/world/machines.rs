@@ -1,0 +1,343 @@
+//! Processes begin and end: by a start, an orderly stop, a kill, a loss of power, a lost disk, or in the middle of a step.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rocket_ha::memory::{Image, MemoryNet, MemoryRequests};
+use rocket_ha::{
+    Actor, Board, Fresh, GroupPolicy, Held, Items, News, Options, Parts, SelfElection, StartError,
+    Timing,
+};
+use rocket_mapped_file::memory::MemoryDirectory;
+use rocket_replication::replica::{Flush, Recovered, Settings};
+use rocket_replication::{DiskId, Epoch, Incarnation, Version};
+
+use super::ledger::Loss;
+use super::{Process, Watcher, World};
+use crate::fuse::{End, Frozen, FusedDirectory};
+use crate::log::{GroupLog, Mirror};
+use crate::plan::{Plan, Weight};
+
+/// A log that is open, and what its replica begins with.
+struct Opened<L> {
+    dir: FusedDirectory,
+    board: Arc<Board>,
+    moved: Arc<AtomicBool>,
+    items: Items,
+    log: L,
+    recovered: Recovered,
+}
+
+/// A start that did not become a process.
+enum Unopened {
+    /// It ended in the middle.
+    Frozen(Box<Frozen>),
+    /// It gave up.
+    Refused(String),
+}
+
+/// How a flush mode is called by the store.
+fn flush_of_store(flush: Flush) -> rocket_store::Flush {
+    match flush {
+        Flush::Sync => rocket_store::Flush::Sync,
+        Flush::Async => rocket_store::Flush::Async,
+    }
+}
+
+impl<L: GroupLog> World<L> {
+    /// Starts a process; with a fuse it ends before so many changes of its disk, if the start makes as many.
+    pub(super) fn start(&mut self, n: usize, fuse: Option<(u64, End)>) {
+        self.machines[n].starts += 1;
+        match self.open(n, fuse) {
+            Ok(opened) => self.begin(n, opened),
+            Err(Unopened::Frozen(frozen)) => {
+                self.say(format_args!("{n} starts, and ends in the middle of it"));
+                self.ledger.reached.mid_step += 1;
+                self.bury(n, frozen.end, (frozen.dir, frozen.image), None);
+            }
+            Err(Unopened::Refused(error)) => {
+                self.say(format_args!("{n} does not start: {error}"));
+                // The lock and what else the attempt held is gone; the disk is as the attempt left it.
+                let machine = &mut self.machines[n];
+                machine.dir = machine.dir.killed();
+                if !self.ledger.is_start_excused {
+                    self.fail(format!("machine {n} does not start: {error}"));
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, n: usize, fuse: Option<(u64, End)>) -> Result<Opened<L>, Unopened> {
+        let plan = self.plan;
+        let machine = &self.machines[n];
+        let dir = FusedDirectory::new(machine.dir.clone(), plan.mutations);
+        let board = Arc::new(Board::default());
+        let moved = Arc::new(AtomicBool::new(false));
+        let set = Arc::clone(&moved);
+        board.wake_by(move || set.store(true, Ordering::Relaxed));
+        let flush = flush_of_store(machine.flush);
+        let policy = GroupPolicy::new(Arc::clone(&board), flush, plan.column.answers());
+        let policy = Arc::new(policy.with_mutations(plan.mutations));
+        let items = Items::new(Arc::new(dir.clone()));
+        let fresh = Fresh {
+            disk_id: machine.disk,
+            incarnation: Incarnation(((n as u128 + 1) << 64) | (machine.starts << 32)),
+        };
+        if let Some((left, end)) = fuse {
+            let image = machine.image.clone();
+            dir.freeze_by(move |dir, end| Frozen::of_start(dir, image.clone(), end));
+            dir.light(left, end);
+        }
+        let open = || -> Result<_, (String, bool)> {
+            let image = machine.image.clone();
+            let opened = L::open(&dir, image, policy.clone(), flush);
+            let (mut log, found) = opened.map_err(|error| (error, false))?;
+            if fuse.is_some() {
+                let log = log.clone();
+                dir.freeze_by(move |dir, end| Frozen::of_start(dir, log.left(), end));
+            }
+            match rocket_ha::start(&items, &mut log, found, fresh, Held::Refuse) {
+                Ok(recovered) => Ok((log, recovered)),
+                Err(error) => {
+                    let is_cut = matches!(error, StartError::Cut { .. });
+                    Err((error.to_string(), is_cut))
+                }
+            }
+        };
+        let mut opened = open();
+        if let Err((_, true)) = opened {
+            // The next start finishes it.
+            if let Some(frozen) = dir.take_frozen() {
+                return Err(Unopened::Frozen(Box::new(frozen)));
+            }
+            dir.forget();
+            opened = open();
+        }
+        if let Some(frozen) = dir.take_frozen() {
+            return Err(Unopened::Frozen(Box::new(frozen)));
+        }
+        let (log, recovered) = opened.map_err(|(error, _)| {
+            dir.forget();
+            Unopened::Refused(error)
+        })?;
+        Ok(Opened {
+            dir,
+            board,
+            moved,
+            items,
+            log,
+            recovered,
+        })
+    }
+
+    /// What is open becomes a process.
+    fn begin(&mut self, n: usize, opened: Opened<L>) {
+        let Opened {
+            dir,
+            board,
+            moved,
+            items,
+            log,
+            recovered,
+        } = opened;
+        let (flush, clock_ms) = (self.machines[n].flush, self.machines[n].clock_ms);
+        let starts = self.machines[n].starts;
+        let (net, requests) = (MemoryNet::default(), MemoryRequests::default());
+        let seen = (
+            log.clone(),
+            net.clone(),
+            requests.clone(),
+            Arc::clone(&board),
+        );
+        dir.freeze_by(move |dir, end| {
+            let (log, net, requests, board) = &seen;
+            let (dir, image) = end.left_of(dir, log.left());
+            Frozen {
+                end,
+                dir,
+                image,
+                wishes: std::iter::from_fn(|| net.take()).collect(),
+                request: requests.take(),
+                told: log.take_told(),
+                committed: board.committed().0,
+            }
+        });
+        let news = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&news);
+        let parts = Parts {
+            items,
+            log: log.clone(),
+            net: net.clone(),
+            coordinator: requests.clone(),
+            observer: Box::new(move |news: News| heard.lock().push(news)) as Watcher,
+            board: Arc::clone(&board),
+        };
+        let options = options::<L>(&self.plan, n, flush);
+        self.say(format_args!(
+            "{n} starts, run {starts}: log to {}, confirm {}",
+            recovered.log_end, recovered.confirm
+        ));
+        let mut mirror = Mirror::default();
+        log.refresh(&mut mirror);
+        self.machines[n].process = Some(Process {
+            actor: Actor::new(options, recovered, parts, clock_ms),
+            log,
+            board,
+            net,
+            requests,
+            dir,
+            news,
+            moved,
+            answer: None,
+            mirror,
+            known: (Epoch(0), Version(0), Version(0), 0),
+            flush,
+            has_led: false,
+            halted: None,
+            needs_restart: false,
+            is_failure_told: false,
+            is_paused: false,
+        });
+        self.step(n, None);
+    }
+
+    /// The process ends now.
+    pub(super) fn crash(&mut self, n: usize, end: End) {
+        let Some(process) = self.machines[n].process.take() else {
+            return;
+        };
+        self.say(format_args!("{n} ends: {end:?}"));
+        process.dir.forget();
+        let left = end.left_of(process.dir.memory(), process.log.left());
+        let failed = self.is_lossy(&process);
+        let mut mirror = process.mirror;
+        if failed {
+            mirror.keep_below(mirror.durable);
+        }
+        self.bury(n, end, left, Some(mirror));
+        if failed {
+            self.judge_loss(n, Loss::Unflushed);
+        }
+    }
+
+    /// After a failed flush the page cache shows what the disk does not have.
+    fn is_lossy(&self, process: &Process<L>) -> bool {
+        self.plan.weight == Weight::Heavy && process.log.has_failed()
+    }
+
+    pub(super) fn bury(
+        &mut self,
+        n: usize,
+        end: End,
+        left: (MemoryDirectory, Image),
+        mirror: Option<Mirror>,
+    ) {
+        let machine = &mut self.machines[n];
+        let mut last = mirror.unwrap_or_else(|| std::mem::take(&mut machine.last));
+        machine.process = None;
+        (machine.dir, machine.image) = left;
+        machine.hinted = Version(0);
+        match (self.plan.weight, end) {
+            (Weight::Light, _) => {
+                let image = &machine.image;
+                (last.min, last.durable) = (image.min, image.durable);
+                last.bytes.clone_from(&image.bytes);
+            }
+            // More may be left; who needs to know starts it.
+            (Weight::Heavy, End::Power(_)) => last.keep_below(last.durable),
+            (Weight::Heavy, End::Kill) => {}
+        }
+        machine.last = last;
+        self.dials.retain(|(from, _, _)| *from != n);
+        self.hang_up(n);
+        if let End::Power(_) = end {
+            self.judge_loss(n, Loss::Unflushed);
+        }
+    }
+
+    /// An orderly stop.
+    pub(super) fn stop(&mut self, n: usize) {
+        if !self.is_awake(n) {
+            return;
+        }
+        let Some(process) = self.machines[n].process.take() else {
+            return;
+        };
+        process.dir.forget();
+        self.say(format_args!("{n} stops in order"));
+        let (dir, log, mut mirror) = (process.dir.memory().clone(), process.log, process.mirror);
+        let mark = process.actor.end();
+        self.hear(n, log.take_told());
+        log.flush();
+        log.keep_house(3);
+        log.refresh(&mut mirror);
+        if let Some(mark) = mark.filter(|_| !log.has_failed()) {
+            // Without it the next start has no such proof.
+            let _unproven = Items::new(Arc::new(dir.clone())).save_clean(&mark);
+        }
+        let left = End::Kill.left_of(&dir, log.left());
+        self.bury(n, End::Kill, left, Some(mirror));
+    }
+
+    /// Its disk is gone, and another one in its place.
+    pub(super) fn lose_disk(&mut self, n: usize) {
+        self.crash(n, End::Kill);
+        self.say(format_args!("{n} gets another disk"));
+        self.disks += 1;
+        let disk = DiskId(self.disks);
+        let machine = &mut self.machines[n];
+        machine.last = Mirror::default();
+        self.judge_loss(n, Loss::Disk);
+        let machine = &mut self.machines[n];
+        machine.dir = MemoryDirectory::default();
+        machine.image = Image::default();
+        machine.disk = disk;
+    }
+
+    /// The step ended in its middle.
+    pub(super) fn froze(&mut self, n: usize, frozen: Frozen) {
+        let end = frozen.end;
+        self.say(format_args!("{n} ends in the middle of a step: {end:?}"));
+        self.committed_by_dying(n, frozen.committed);
+        for wish in frozen.wishes {
+            self.carry(n, wish);
+        }
+        self.hear(n, frozen.told);
+        if let Some(request) = frozen.request {
+            self.send_late(request);
+        }
+        self.ledger.reached.mid_step += 1;
+        let process = self.machines[n].process.take();
+        if let Some(process) = &process {
+            process.dir.forget();
+        }
+        let failed = process.as_ref().is_some_and(|p| self.is_lossy(p));
+        let mut mirror = process.map(|process| process.mirror);
+        if let Some(mirror) = mirror.as_mut().filter(|_| failed) {
+            mirror.keep_below(mirror.durable);
+        }
+        self.bury(n, end, (frozen.dir, frozen.image), mirror);
+        if failed {
+            self.judge_loss(n, Loss::Unflushed);
+        }
+    }
+}
+
+fn options<L: GroupLog>(plan: &Plan, n: usize, flush: Flush) -> Options {
+    Options {
+        settings: Settings {
+            flush,
+            address: n.to_string(),
+            window_bytes_max: 4 * L::DATA_BYTES,
+        },
+        timing: Timing::default(),
+        answers: plan.column.answers(),
+        self_election: plan.elects_itself.then(|| SelfElection {
+            expected_replicas: plan.column.replicas(),
+            ..SelfElection::default()
+        }),
+        data_bytes_target: L::DATA_BYTES,
+        mutations: plan.mutations,
+    }
+}

@@ -1,0 +1,137 @@
+//! Schedules of whole groups, as many as there is time for. `ROCKET_SIM_SCHEDULES` says how many; the heavy ones are a
+//! fiftieth of that.
+#![forbid(unsafe_code)]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+use sim::campaign::Campaign;
+use sim::plan::{Column, Plan, Weather, Weight};
+use sim::{Reached, schedule};
+
+fn wanted() -> u64 {
+    let text = std::env::var("ROCKET_SIM_SCHEDULES");
+    text.map_or(1_000, |text| text.parse().unwrap())
+}
+
+fn campaign(schedules: u64, weight: Weight) -> Reached {
+    let campaign = Campaign {
+        first: 0,
+        schedules,
+        columns: Column::ALL.to_vec(),
+        weight,
+        jobs: 1,
+    };
+    let mut reached = Reached::default();
+    campaign.run(
+        |_| {},
+        |verdict| {
+            if let Some(what) = &verdict.broken {
+                panic!("{what}\n{}", verdict.replay());
+            }
+            reached.add(&verdict.reached);
+            true
+        },
+    );
+    reached
+}
+
+#[test]
+fn groups_keep_every_invariant_against_all_faults() {
+    let schedules = wanted();
+    let reached = campaign(schedules, Weight::Light);
+    // Schedules in which nothing happens show nothing.
+    let all = [
+        reached.acked / 10,
+        reached.read / 10,
+        reached.epochs / 2,
+        reached.cuts * 4,
+        reached.late_writes * 4,
+        reached.mid_step * 4,
+        reached.disk_errors * 10,
+        reached.handovers * 10,
+        reached.unclean * 20,
+        reached.from_eligible * 50,
+        reached.started_anew * 100,
+        reached.committed_late * 1_000,
+    ];
+    assert!(
+        all.into_iter().all(|n| n > schedules),
+        "{reached:?} in {schedules}"
+    );
+}
+
+#[test]
+fn groups_over_the_store_keep_every_invariant_against_all_faults() {
+    let schedules = wanted() / 50;
+    let reached = campaign(schedules, Weight::Heavy);
+    assert!(
+        reached.acked > 5 * schedules && reached.read > 5 * schedules,
+        "{reached:?}"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for (weight, seeds) in [(Weight::Light, 20), (Weight::Heavy, 3)] {
+        for column in Column::ALL {
+            for seed in 0..seeds {
+                let run = || schedule(Plan::of(seed, column, weight), true).trace;
+                let first = run();
+                assert!(first == run(), "{weight:?} {column} {seed}");
+                assert!(
+                    first.lines().count() > 100,
+                    "{weight:?} {column} {seed}: {first}"
+                );
+            }
+        }
+    }
+    let of = |seed| schedule(Plan::of(seed, Column::D, Weight::Light), true).trace;
+    assert_ne!(of(1), of(2));
+}
+
+/// L5.
+#[test]
+fn healthy_group_holds_no_election() {
+    for column in Column::ALL {
+        let plan = Plan {
+            weather: Weather::default(),
+            elects_itself: false,
+            begins_healthy: true,
+            steps: 20_000,
+            ..Plan::of(7, column, Weight::Light)
+        };
+        let verdict = schedule(plan, false);
+        assert_eq!(
+            (verdict.broken, verdict.reached.epochs),
+            (None, 1),
+            "{column}"
+        );
+        assert!(
+            verdict.reached.acked > 500,
+            "{column}: {:?}",
+            verdict.reached
+        );
+    }
+}
+
+/// A handful of the rules that `sim mutants` breaks: the simulation notices each within a few schedules.
+#[cfg(feature = "mutants")]
+#[test]
+fn broken_rules_are_noticed() {
+    use rocket_replication::mutations::{Mutant, Mutations};
+    std::panic::set_hook(Box::new(|_| {}));
+    for mutant in [
+        Mutant::M2,
+        Mutant::M10,
+        Mutant::M16,
+        Mutant::M17,
+        Mutant::M18,
+    ] {
+        let mutations = Mutations::default().with(mutant);
+        let is_noticed = |seed| {
+            let mut plan = Plan::of(seed, Column::D, Weight::Light);
+            plan.mutations = mutations;
+            schedule(plan, false).broken.is_some()
+        };
+        assert!((0..200).any(is_noticed), "{mutant:?} is not noticed");
+    }
+}
