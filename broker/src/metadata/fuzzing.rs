@@ -50,4 +50,37 @@ mod tests {
             }
         }
     }
+
+    /// What the fuzzer does, a little of it and always the same.
+    #[test]
+    fn nothing_that_is_nearly_a_change_is_a_finding() {
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut below = move |end: usize| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed % end as u64).unwrap()
+        };
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/metadata_change");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let good = std::fs::read(entry.unwrap().path()).unwrap();
+            for _ in 0..3000 {
+                let mut bytes = good.clone();
+                for _ in 0..=below(3) {
+                    let at = below(bytes.len());
+                    match below(4) {
+                        0 => bytes[at] ^= 1 << below(8),
+                        1 => drop(bytes.remove(at)),
+                        2 => bytes.insert(at, b"\"{}[]:,-0919enulx@"[below(18)]),
+                        _ => {
+                            let end = (at + below(40)).min(bytes.len());
+                            let again = bytes[at..end].to_vec();
+                            bytes.splice(at..at, again);
+                        }
+                    }
+                }
+                super::metadata_change(&bytes);
+            }
+        }
+    }
 }
