@@ -146,8 +146,11 @@ impl<L: GroupLog> World<L> {
         if let Some(wrong) = wrong {
             self.fail(wrong);
         }
-        self.ledger.reached.committed_late += u64::from(is_late);
         self.ledger.committed.extend(bytes);
+        if is_late {
+            self.ledger.reached.committed_late += 1;
+            self.excuse_dead_members();
+        }
     }
 
     /// A process that ended in the middle of a step had let others know this.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rocket_replication::replica::Flush;
-use rocket_replication::{Epoch, Member, PhysicalOffset, State};
+use rocket_replication::{Epoch, Member, PhysicalOffset};
 
 use super::World;
 use super::electors::show;
@@ -129,7 +129,7 @@ impl<L: GroupLog> World<L> {
             self.ledger.activated.insert(activated.epoch);
         }
         if state.epoch > before.epoch {
-            self.excuse_dead_choice(&state);
+            self.excuse_dead_members();
             self.ledger.reached.epochs += 1;
             if before.handover.is_some() && state.master.map(|m| m.replica_id) == before.handover {
                 self.ledger.reached.handovers += 1;
@@ -144,17 +144,19 @@ impl<L: GroupLog> World<L> {
         self.judge_electable();
     }
 
-    /// An elector chose who ended since it reported, and whose machine may have lost what was not flushed: as if it had lost
-    /// power as the new master, alone in S.
-    fn excuse_dead_choice(&mut self, state: &State) {
-        let is_alive = state.master.is_none_or(|m| self.machine_of(m).is_some());
+    /// What was committed has no copy left that counts, and those that count have ended: an elector chose who ended since it
+    /// reported, or a master that is superseded commits by acknowledgements of one that has lost power since. It is as if
+    /// power had gone where S is one. A member that runs and lacks something is never excused (I2).
+    pub(super) fn excuse_dead_members(&mut self) {
+        let state = self.state();
+        let is_alive = state.complete().any(|m| self.machine_of(*m).is_some());
         let is_held = (0..self.machines.len()).any(|n| {
             let id = self.id_of(n);
             id.is_some_and(|id| state.last_complete.contains(&id)) && self.holds_all(n)
         });
         if !is_alive && !is_held && self.plan.column.flush() == Flush::Async {
             self.say(format_args!(
-                "  the chosen one has ended, and no other copy counts"
+                "  no copy that counts is left: what the ended ones lost is lost"
             ));
             self.ledger.is_loss_allowed = true;
         }
