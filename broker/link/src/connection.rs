@@ -9,9 +9,9 @@ use rocket_replication::frame::{self, FrameError};
 use rocket_replication::messages::{LinkId, Message};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::links::Event;
+use crate::links::{Event, Settings};
 use crate::outgoing::Outbox;
 
 /// How much is asked of the socket at once.
@@ -25,6 +25,8 @@ const CLOSING: Duration = Duration::from_secs(1);
 pub(crate) enum End {
     #[error("the other side closed it")]
     Closed,
+    #[error("the other side says nothing any more")]
+    Silent,
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error("a frame breaks the rules: {0}")]
@@ -47,9 +49,10 @@ pub(crate) async fn run(
     stream: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     outbox: &Outbox,
     events: &mpsc::UnboundedSender<Event>,
-    inbound_bytes_max: u32,
+    settings: &Settings,
 ) -> End {
     let (mut read_half, mut write_half) = stream;
+    let inbound_bytes_max = settings.inbound_bytes_max;
     let room = Arc::new(Semaphore::new(inbound_bytes_max as usize));
     let reading = async {
         let mut buffer = BytesMut::new();
@@ -69,7 +72,9 @@ pub(crate) async fn run(
                 events.send(event).map_err(|_| End::Deaf)?;
             }
             buffer.reserve(READ_BYTES);
-            if read_half.read_buf(&mut buffer).await? == 0 {
+            // Only while this side listens: what it does not read says nothing of the peer.
+            let read = timeout(settings.silence_max, read_half.read_buf(&mut buffer)).await;
+            if read.map_err(|_| End::Silent)?? == 0 {
                 return Err::<(), End>(End::Closed);
             }
         }

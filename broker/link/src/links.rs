@@ -29,6 +29,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// For connecting and proving, each.
     pub opening_timeout: Duration,
+    /// Silence of the peer after which a link is closed. Every link is spoken on several times a second by both sides, so one
+    /// that is silent leads to a process that stands still, or nowhere: TCP alone would tell after minutes.
+    pub silence_max: Duration,
     /// Connections at once that have not proved themselves.
     pub strangers_max: usize,
     /// Bytes received on one link and not dropped yet; the peer is not read beyond.
@@ -41,6 +44,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             opening_timeout: Duration::from_secs(1),
+            silence_max: Duration::from_secs(2),
             strangers_max: 64,
             inbound_bytes_max: 8 << 20,
             outbound_bytes_max: 64 << 20,
@@ -259,9 +263,9 @@ impl Links {
     }
 
     async fn carry(&self, id: LinkId, mut stream: TcpStream, handle: &Handle) {
-        let inbound = self.0.settings.inbound_bytes_max;
-        let end =
-            connection::run(id, stream.split(), &handle.outbox, &self.0.events, inbound).await;
+        let settings = &self.0.settings;
+        let (events, outbox) = (&self.0.events, &handle.outbox);
+        let end = connection::run(id, stream.split(), outbox, events, settings).await;
         if self.0.open.lock().remove(&id).is_some() {
             tracing::info!(link = id.0, %end, "a replication link ended");
             self.tell(Event::Disconnected(id));

@@ -212,3 +212,15 @@ async fn strangers_wait_their_turn_and_are_sent_away() {
     master.tasks.close();
     master.tasks.wait().await;
 }
+
+#[tokio::test]
+async fn link_whose_peer_falls_silent_is_given_up() {
+    let settings = Settings {
+        silence_max: Duration::from_millis(50),
+        ..Settings::default()
+    };
+    let mut slave = Broker::new(SECRET, settings).await;
+    let master = Broker::new(SECRET, Settings::default()).await;
+    let there = slave.connected(&master).await;
+    assert!(matches!(slave.next().await, Event::Disconnected(gone) if gone == there));
+}

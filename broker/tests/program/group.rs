@@ -546,3 +546,49 @@ async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_conn
     assert_eq!(group.gauge(old, "rocket_role"), 0);
     check(&group, &producer).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follows() {
+    let group = Group::start();
+    let mut producer = Producer::new(&group);
+    let old = group.master().await;
+    for n in 0..3 {
+        if n != old {
+            group.slave(n).await;
+        }
+    }
+    for _ in 0..20 {
+        producer.send().await;
+    }
+    let address = group.replica(old).address("broker").to_owned();
+    let client = Client::connect(&address, ClientConfig::default(), Arc::new(NoRequests))
+        .await
+        .unwrap();
+    group.replica(old).signal(Signal::STOP);
+    // Waits in its socket until it goes on.
+    let request = Command::request(RequestCode::SEND_MESSAGE)
+        .with_header(&send(TOPIC))
+        .with_body(b"not there".to_vec());
+    let tasks = TaskTracker::new();
+    let late = tasks.spawn(async move { client.call(request, PATIENCE).await });
+    let others: Vec<usize> = (0..3).filter(|n| *n != old).collect();
+    let new = until("another one is elected", || {
+        others.iter().copied().find(|n| group.is_master(*n))
+    })
+    .await;
+    producer.client = None;
+    for _ in 0..20 {
+        producer.send().await;
+    }
+    group.replica(old).signal(Signal::CONT);
+    if let Ok(answer) = late.await.unwrap() {
+        assert_ne!(answer.response_code(), ResponseCode::SUCCESS);
+    }
+    group.slave(old).await;
+    for _ in 0..20 {
+        producer.send().await;
+    }
+    group.same_everywhere().await;
+    assert!(group.is_master(new));
+    check(&group, &producer).await;
+}
