@@ -90,7 +90,10 @@ impl<L: GroupLog> World<L> {
             self.fail(format!("{n} takes for committed what it does not have"));
             return;
         }
-        if confirm == checked && !is_reshaped {
+        // After an election that gave something up a master may bring it back: it is committed anew.
+        let is_back = confirm > self.ledger.committed.len() as u64
+            && process.actor.replica().leading().is_some();
+        if confirm == checked && !is_reshaped && !is_back {
             return;
         }
         if let Some(process) = self.machines[n].process.as_mut() {

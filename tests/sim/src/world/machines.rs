@@ -180,6 +180,11 @@ impl<L: GroupLog> World<L> {
         ));
         let mut mirror = Mirror::default();
         log.refresh(&mut mirror);
+        let last = &self.machines[n].last;
+        if mirror.min > last.min {
+            // It had begun to start anew, behind retention: what it held is gone, and nobody was told.
+            self.ledger.cut.push((n, 0, last.end()));
+        }
         self.machines[n].process = Some(Process {
             actor: Actor::new(options, recovered, parts, clock_ms),
             log,
