@@ -141,7 +141,10 @@ impl Progress {
         let in_the_air = self.flights.iter().rfind(|flight| !flight.done);
         match in_the_air {
             Some(last) => self.flush_time > QUICK && waiting >= last.to - last.from,
-            None => self.cohort.is_complete(placed.appends - self.appends_begun),
+            None => {
+                let waiting = placed.appends.saturating_sub(self.appends_begun);
+                self.cohort.is_complete(waiting)
+            }
         }
     }
 
@@ -180,7 +183,8 @@ impl Progress {
             && first.done
         {
             self.durable = first.to;
-            let waiting = appends - self.appends_begun;
+            // Who counted them looked before this, and another lane may have begun a flush of more since.
+            let waiting = appends.saturating_sub(self.appends_begun);
             self.cohort
                 .answered(first.id, first.appends, waiting, self.flush_time);
             self.flights.pop_front();
@@ -265,6 +269,18 @@ mod tests {
         assert_eq!(answered(&mut progress), Some(0));
         assert!(progress.flush_end(first.id, SLOW, 0));
         assert_eq!(answered(&mut progress), Some(20));
+    }
+
+    #[test]
+    fn a_flush_ends_with_a_count_that_is_older_than_the_next_one_s_begin() {
+        let mut progress = Progress::new(0);
+        let appended = |end: u64| Placed { end, appends: end };
+        progress.appended(appended(10));
+        let first = progress.flush_begin(2).unwrap();
+        progress.appended(appended(20));
+        progress.flush_begin(2).unwrap();
+        assert!(progress.flush_end(first.id, SLOW, 15));
+        assert_eq!(answered(&mut progress), Some(10));
     }
 
     #[test]
