@@ -228,7 +228,8 @@ impl Elector {
             return;
         }
         self.probes.nudge();
-        self.opening = Some((new.epoch, missed_at_ms));
+        // How long the first master of a new group took says how long its pods took.
+        self.opening = (state.epoch > Epoch(0)).then_some((new.epoch, missed_at_ms));
         self.tries = 0;
         *self.post.finding.lock() = None;
         self.tracker.read(self.uid, Arc::clone(&new));
