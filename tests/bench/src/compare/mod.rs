@@ -245,8 +245,8 @@ fn limits_now(options: &Options, talk: &Talk) -> anyhow::Result<Limits> {
     limits::measure(&options.work, limits::USUAL_TIME, &mut |_| {})
 }
 
-/// The limits before a row: measured until two in a row agree. A disk that still frees what was deleted is not the machine
-/// that the row meets, and that would be found out only at its end.
+/// The limits before a row: measured until two in a row agree. Other work that is just ending, or a disk that still frees
+/// what was deleted, is not the machine that the row meets, and that would be found out only at its end.
 fn limits_before(options: &Options, talk: &Talk) -> anyhow::Result<Limits> {
     let mut before = limits_now(options, talk)?;
     for _ in 1..LIMITS_TRIES {
