@@ -13,8 +13,8 @@ use crate::observe::Observed;
 
 /// Whether new clusters with several replicas in a group elect their masters.
 ///
-/// Off until the broker's program runs a replica of a group: a resource must not promise copies that nobody makes. Whoever
-/// turns it on gives the chart's operator `secrets: [get, create]` (operator/tests/api/rules.yaml has it) and mends what
+/// Off until pods of such a group have been through failures on a real cluster with nodes: a resource must not promise what
+/// was not seen. Whoever turns it on gives the chart's operator `secrets: [get, create]` (operator/tests/api/rules.yaml has it) and mends what
 /// `kubectl explain` says of `groups.replicas` and `replication.minInSync`, and what the conditions say of standbys.
 pub const ELECTIONS: bool = false;
 
