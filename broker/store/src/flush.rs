@@ -82,9 +82,13 @@ impl<C: Completion> Engine<C> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let took = self.clock.elapsed().saturating_sub(job.begun);
         self.events.flushed(took, job.flight.to - job.flight.from);
-        // Not of the appender: those who wait for this flush would wait for a file that is being made.
-        let appends = self.placed.load(Ordering::Acquire);
-        let moved = self.progress.lock().flush_end(job.flight.id, took, appends);
+        let moved = {
+            let mut progress = self.progress.lock();
+            // Not of the appender: those who wait for this flush would wait for a file that is being made. With the lock held
+            // it is no older than what other lanes have begun to flush.
+            let appends = self.placed.load(Ordering::Acquire);
+            progress.flush_end(job.flight.id, took, appends)
+        };
         if moved {
             self.settle();
         }
