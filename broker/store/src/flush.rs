@@ -204,4 +204,45 @@ mod tests {
         engine.flush_end(&job, job.run());
         assert_eq!(answers.try_recv(), Ok(PutStatus::Ok));
     }
+
+    /// Counterexample found by a seed of the simulation: the bound stayed beyond the log, and at the start after the next one
+    /// messages that had come in place of the lost ones counted as committed.
+    #[test]
+    fn a_log_that_lost_its_end_takes_the_bound_of_what_is_committed_with_it() {
+        let open = |dir: &MemoryDirectory| {
+            let config = StoreConfig {
+                segment_bytes: 4096,
+                flush: Flush::Async,
+                ..StoreConfig::default()
+            };
+            let flush = Flush::Async;
+            let policy = Arc::new(LocalPolicy { flush });
+            let dir = Arc::new(dir.clone());
+            Engine::<Told>::open(config, dir, Arc::new(Never), policy, Arc::new(NoEvents)).unwrap()
+        };
+        let dir = MemoryDirectory::default();
+        let (engine, _) = open(&dir);
+        let (told, _answers) = mpsc::channel();
+        for _ in 0..3 {
+            let one = message("t", 0, 900);
+            let appended = engine.append(&[one.as_ref()], Promise::Kept, Told(told.clone()));
+            assert!(appended.is_ok());
+            engine.write_step();
+            engine.settle();
+        }
+        // It says what is committed, and that nothing of it is flushed.
+        engine.checkpoint_step();
+        let end = engine.positions().committed;
+        let mut has_lost = false;
+        for seed in 0..20 {
+            let (_, first) = open(&dir.crashed(seed));
+            assert!(first.confirm <= first.log_end, "seed {seed}: {first:?}");
+            has_lost |= first.log_end < end;
+            let again = dir.crashed(seed);
+            drop(open(&again));
+            let (_, second) = open(&again.killed());
+            assert!(second.confirm <= first.log_end, "seed {seed}: {second:?}");
+        }
+        assert!(has_lost, "no crash took anything");
+    }
 }

@@ -102,8 +102,10 @@ pub(crate) fn recover(
         end,
     };
     let (index, index_missing) = open_index(config, dir, known)?;
+    // What was committed by page caches may be gone from this one; what comes in its place is not committed by that.
+    let confirm = start.confirm.min(end);
     let bounds = Bounds {
-        confirm: start.confirm,
+        confirm,
         floor: end,
         dispatched: start.dispatched,
         dispatched_time: start.dispatched_time,
@@ -118,7 +120,7 @@ pub(crate) fn recover(
         clean,
         min: PhysicalOffset(log.min()),
         floor: PhysicalOffset(start.floor),
-        confirm: PhysicalOffset(start.confirm),
+        confirm: PhysicalOffset(confirm),
         scanned_from: PhysicalOffset(from),
         log_end: PhysicalOffset(end),
         records_scanned: found.records,
