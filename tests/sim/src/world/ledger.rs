@@ -202,8 +202,16 @@ impl<L: GroupLog> World<L> {
     }
 
     fn holds_all(&self, n: usize) -> bool {
-        let committed = &self.ledger.committed;
-        self.held_by(n).same_until(committed) >= committed.len() as u64
+        let (committed, held) = (&self.ledger.committed, self.held_by(n));
+        let same = held.same_until(committed);
+        // After a failed write the page cache shows what the disk may not have.
+        let is_failed = self.process(n).is_some_and(|p| p.log.has_failed());
+        let counts = if is_failed {
+            same.min(held.durable)
+        } else {
+            same
+        };
+        counts >= committed.len() as u64
     }
 
     /// Whether another replica holds everything that was committed, and may be elected when nobody else is left.
