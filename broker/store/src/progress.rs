@@ -138,13 +138,11 @@ impl Progress {
         if self.failed.is_some() || waiting == 0 || self.flights.len() >= flights_max {
             return false;
         }
+        let appends = placed.appends.saturating_sub(self.appends_begun);
         let in_the_air = self.flights.iter().rfind(|flight| !flight.done);
         match in_the_air {
             Some(last) => self.flush_time > QUICK && waiting >= last.to - last.from,
-            None => {
-                let waiting = placed.appends.saturating_sub(self.appends_begun);
-                self.cohort.is_complete(waiting)
-            }
+            None => self.cohort.is_complete(appends),
         }
     }
 
