@@ -170,6 +170,22 @@ impl Group {
         until("it follows", || self.is_slave(n).then_some(())).await;
     }
 
+    /// Waits until the others follow the master, and says who that is.
+    async fn settled(&self) -> usize {
+        let master = self.master().await;
+        for n in (0..3).filter(|n| *n != master) {
+            self.slave(n).await;
+        }
+        master
+    }
+
+    async fn client(&self, n: usize) -> Client {
+        let address = self.replica(n).address("broker").to_owned();
+        Client::connect(&address, ClientConfig::default(), Arc::new(NoRequests))
+            .await
+            .unwrap()
+    }
+
     fn gauge(&self, n: usize, name: &str) -> u64 {
         let text = self.replica(n).http("/metrics").1;
         let line = text
@@ -394,12 +410,7 @@ async fn check(group: &Group, producer: &Producer) {
 async fn what_is_acknowledged_survives_a_killed_master_which_comes_back_as_a_slave() {
     let mut group = Group::start();
     let mut producer = Producer::new(&group);
-    let first = group.master().await;
-    for n in 0..3 {
-        if n != first {
-            group.slave(n).await;
-        }
-    }
+    let first = group.settled().await;
     for _ in 0..200 {
         producer.send().await;
     }
@@ -501,19 +512,11 @@ async fn rolling_restart_of_all_three_loses_nothing_and_hands_the_mastership_ove
 async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_connections() {
     let group = Group::start();
     let mut producer = Producer::new(&group);
-    let old = group.master().await;
-    for n in 0..3 {
-        if n != old {
-            group.slave(n).await;
-        }
-    }
+    let old = group.settled().await;
     for _ in 0..10 {
         producer.send().await;
     }
-    let address = group.replica(old).address("broker").to_owned();
-    let client = Client::connect(&address, ClientConfig::default(), Arc::new(NoRequests))
-        .await
-        .unwrap();
+    let client = group.client(old).await;
     let hold = Duration::from_mins(1);
     let end = producer.kept.keys().last().unwrap() + 1;
     let waiting = Command::request(RequestCode::PULL_MESSAGE).with_header(&pull(TOPIC, end, hold));
@@ -551,19 +554,11 @@ async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_conn
 async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follows() {
     let group = Group::start();
     let mut producer = Producer::new(&group);
-    let old = group.master().await;
-    for n in 0..3 {
-        if n != old {
-            group.slave(n).await;
-        }
-    }
+    let old = group.settled().await;
     for _ in 0..20 {
         producer.send().await;
     }
-    let address = group.replica(old).address("broker").to_owned();
-    let client = Client::connect(&address, ClientConfig::default(), Arc::new(NoRequests))
-        .await
-        .unwrap();
+    let client = group.client(old).await;
     group.replica(old).signal(Signal::STOP);
     // Waits in its socket until it goes on.
     let request = Command::request(RequestCode::SEND_MESSAGE)
