@@ -209,16 +209,23 @@ impl<C: Completion> Engine<C> {
         mut index: Option<&mut MutexGuard<'_, Live>>,
         views: &[Option<RecordView<'_>>],
     ) {
-        let mut wanted = [None; TOGETHER];
-        for (view, wanted) in views.iter().flatten().zip(&mut wanted) {
-            if is_queued(view.sys_flag()) && !self.is_deleted(view) {
+        let (mut wanted, mut is_deleted) = ([None; TOGETHER], [false; TOGETHER]);
+        for ((view, wanted), is_deleted) in
+            views.iter().flatten().zip(&mut wanted).zip(&mut is_deleted)
+        {
+            // Of an earlier life of its topic.
+            *is_deleted = self.deleted.covers(view.topic(), view.physical_offset().0);
+            if is_queued(view.sys_flag()) && !*is_deleted {
                 *wanted = Some((view.topic(), view.queue_id()));
             }
         }
         let wanted = wanted.get(..views.len()).unwrap_or(&wanted);
         let failed = self.queues.with_all(wanted, |queues| {
             let mut failed = Vec::new();
-            for (view, queue) in views.iter().flatten().zip(queues) {
+            for ((view, queue), is_deleted) in views.iter().flatten().zip(queues).zip(is_deleted) {
+                if is_deleted {
+                    continue;
+                }
                 let index = index.as_deref_mut();
                 if let Err(error) = self.dispatch_record(arrivals, index, view, *queue) {
                     failed.push(error);
@@ -231,11 +238,6 @@ impl<C: Completion> Engine<C> {
         }
     }
 
-    /// Whether a record belongs to an earlier life of its topic.
-    fn is_deleted(&self, view: &RecordView<'_>) -> bool {
-        self.deleted.covers(view.topic(), view.physical_offset().0)
-    }
-
     fn dispatch_record(
         &self,
         arrivals: &mut Vec<Arrival>,
@@ -243,9 +245,6 @@ impl<C: Completion> Engine<C> {
         view: &RecordView<'_>,
         queue: Option<&Queue>,
     ) -> io::Result<()> {
-        if self.is_deleted(view) {
-            return Ok(());
-        }
         let offset = view.physical_offset().0;
         let facts = RecordFacts::read(view.properties());
         let unit = unit_of(view, &facts, &self.config.delay_levels_ms);
