@@ -85,8 +85,8 @@ pub(super) struct Compare {
     /// Folder of stores and logs, on the disk that is to be measured
     #[arg(long, default_value = "target/bench/work")]
     work: PathBuf,
-    /// Folder of the recorded results
-    #[arg(long, default_value = "target/bench")]
+    /// Folder of the recorded results: kept with the source, so that another machine can make the report again or measure a row more
+    #[arg(long, default_value = "docs/benchmarks/records")]
     results: PathBuf,
     /// Folder of the report
     #[arg(long, default_value = "docs")]
