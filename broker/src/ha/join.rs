@@ -1,7 +1,6 @@
 //! How a broker joins its group: what there must be before its store is opened, and what begins when that has recovered.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +39,9 @@ const CHANGES_MAX: u32 = 100;
 /// Why a broker cannot join its group.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
+    /// No file of the shared secret is configured. A checked configuration has one.
+    #[error("a replica needs the secret of its group; set replicationSecretFile")]
+    NoSecret,
     /// The shared secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -103,11 +105,8 @@ impl Joining {
         at: &CoordinatorAt,
         client_port: u16,
     ) -> Result<Self, JoinError> {
-        let secret = match &config.replication_secret_file {
-            Some(path) => Secret::read(path)?,
-            // A checked configuration has one.
-            None => Secret::read(Path::new(""))?,
-        };
+        let secret_file = config.replication_secret_file.as_deref();
+        let secret = Secret::read(secret_file.ok_or(JoinError::NoSecret)?)?;
         let address = SocketAddr::new(config.bind_address, config.ha_port(client_port));
         let listener = TcpListener::bind(address)
             .await

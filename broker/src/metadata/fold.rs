@@ -226,10 +226,10 @@ impl Metadata {
             }
         }
         if !topics.is_empty() {
-            in_memory(self.topics.follow(topics));
+            in_memory(self.topics.shared.follow(topics));
         }
         if !groups.is_empty() {
-            in_memory(self.groups.follow(groups));
+            in_memory(self.groups.shared.follow(groups));
         }
         for change in ordered {
             match change {
@@ -343,12 +343,12 @@ impl Metadata {
             state.topics.version.timestamp,
             state.groups.version.timestamp,
         );
-        in_memory(self.topics.replace(state.topics));
+        in_memory(self.topics.shared.replace(state.topics));
         in_memory(
             self.topics
                 .ensure_system(&replica.config, UnixMillis(topics_at)),
         );
-        in_memory(self.groups.replace(state.groups));
+        in_memory(self.groups.shared.replace(state.groups));
         in_memory(self.groups.ensure_system(UnixMillis(groups_at)));
         self.offsets.replace(&state.positions);
         self.delay.replace(state.delay);
@@ -364,8 +364,8 @@ impl Metadata {
         // Nothing of it is left.
         hidden.retain(|_, offset| *offset > log_min);
         State {
-            topics: super::topics::Table::clone(&self.topics.table()),
-            groups: super::groups::Table::clone(&self.groups.table()),
+            topics: super::topics::Table::clone(&self.topics.shared.load()),
+            groups: super::groups::Table::clone(&self.groups.shared.load()),
             positions: self.offsets.to_body().offset_table,
             delay: self.delay.positions(),
             hidden,
@@ -396,8 +396,8 @@ impl Metadata {
         let saved = replica
             .cache
             .save(&cached)
-            .and_then(|()| self.topics.save())
-            .and_then(|()| self.groups.save())
+            .and_then(|()| self.topics.shared.save())
+            .and_then(|()| self.groups.shared.save())
             .and_then(|()| self.offsets.flush(now))
             .and_then(|()| self.delay.flush(now));
         if saved.is_err() {

@@ -1,11 +1,10 @@
-//! The consumer groups of this broker (`SubscriptionGroupManager`), kept as topics are.
+//! The consumer groups of this broker (`SubscriptionGroupManager`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::ArcSwap;
+use bytes::Bytes;
 use rocket_protocol::body::{DataVersion, SubscriptionGroupConfig, SubscriptionGroupTable};
 use rocket_protocol::{GroupName, UnixMillis};
 use thiserror::Error;
@@ -13,8 +12,8 @@ use thiserror::Error;
 use super::change::{Change, GroupChange, Stamp};
 use super::file::{FileError, JsonFile};
 use super::log::ChangeLog;
+use super::shared::{Fold, Shared};
 use super::system;
-use super::writer::{Writer, apply};
 use crate::config::BrokerConfig;
 
 /// Why a group that is not known is not made.
@@ -53,8 +52,23 @@ impl Table {
         }
     }
 
-    /// Makes a change. Says whether there was something to change.
-    pub(super) fn fold(&mut self, change: &GroupChange, stamp: Stamp) -> bool {
+    fn to_body(&self) -> SubscriptionGroupTable {
+        SubscriptionGroupTable {
+            data_version: self.version,
+            forbidden_table: self.forbidden.clone(),
+            subscription_group_table: self
+                .groups
+                .iter()
+                .map(|(name, group)| (name.as_str().to_owned(), group.as_ref().clone()))
+                .collect(),
+        }
+    }
+}
+
+impl Fold for Table {
+    type Change = GroupChange;
+
+    fn fold(&mut self, change: &GroupChange, stamp: Stamp) -> bool {
         let changes = match change {
             GroupChange::Create { group, max } => {
                 let max = usize::try_from(*max).unwrap_or(usize::MAX);
@@ -82,27 +96,23 @@ impl Table {
         changes
     }
 
-    fn to_body(&self) -> SubscriptionGroupTable {
-        SubscriptionGroupTable {
-            data_version: self.version,
-            forbidden_table: self.forbidden.clone(),
-            subscription_group_table: self
-                .groups
-                .iter()
-                .map(|(name, group)| (name.as_str().to_owned(), group.as_ref().clone()))
-                .collect(),
-        }
+    fn version(&self) -> DataVersion {
+        self.version
+    }
+
+    fn to_json(&self) -> Bytes {
+        self.to_body().to_json()
+    }
+
+    fn logged(change: GroupChange) -> Change {
+        Change::Groups(change)
     }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Groups {
-    file: JsonFile,
-    table: ArcSwap<Table>,
-    writer: Writer<Table>,
-    /// Takes the changes, in a group of brokers.
-    log: Option<Arc<ChangeLog>>,
+    pub(super) shared: Shared<Table>,
 }
 
 impl Groups {
@@ -122,22 +132,18 @@ impl Groups {
             group.group_name = name;
             table.put(group);
         }
-        Ok(Self {
-            file,
-            table: ArcSwap::from_pointee(table),
-            writer: Writer::default(),
-            log,
-        })
+        let shared = Shared::new(file, table, log);
+        Ok(Self { shared })
     }
 
     /// The settings of a group that exists.
     pub fn get(&self, group: &str) -> Option<Arc<SubscriptionGroupConfig>> {
-        self.table.load().groups.get(group).map(Arc::clone)
+        self.shared.load().groups.get(group).map(Arc::clone)
     }
 
     /// Whether the group exists.
     pub fn contains(&self, group: &str) -> bool {
-        self.table.load().groups.contains_key(group)
+        self.shared.load().groups.contains_key(group)
     }
 
     /// The name of a group that is not known, if it may be made; does not wait for a disk.
@@ -152,7 +158,7 @@ impl Groups {
         let is_allowed = config.auto_create_subscription_group || system::is_system_group(group);
         let name = GroupName::parse(group).ok().filter(|_| is_allowed);
         let max = config.auto_create_groups_max;
-        if name.is_some() && self.table.load().groups.len() >= max {
+        if name.is_some() && self.shared.load().groups.len() >= max {
             return Err(CreateGroupError::TooMany(max));
         }
         Ok(name)
@@ -180,7 +186,7 @@ impl Groups {
             group: Box::new(fresh),
             max: max as u64,
         };
-        let is_new = self.change(wanted, now)?;
+        let is_new = self.shared.change(wanted, now)?;
         let made = self.get(group).ok_or(CreateGroupError::TooMany(max))?;
         if is_new {
             tracing::info!(group, "consumer group created");
@@ -202,7 +208,7 @@ impl Groups {
             }
         };
         let groups = changes.into_iter().map(named).collect();
-        self.change(GroupChange::Put(groups), now)?;
+        self.shared.change(GroupChange::Put(groups), now)?;
         Ok(())
     }
 
@@ -219,25 +225,25 @@ impl Groups {
             group: group.to_owned(),
             forgets_positions,
         };
-        self.change(delete, now)?;
+        self.shared.change(delete, now)?;
         Ok(was_there)
     }
 
     /// Whether `group` was forbidden to read `topic`.
     pub fn is_read_forbidden(&self, group: &str, topic: &str) -> bool {
-        let table = self.table.load();
+        let table = self.shared.load();
         let bits = table.forbidden.get(group).and_then(|by| by.get(topic));
         bits.is_some_and(|bits| bits & FORBIDDEN_READ != 0)
     }
 
     /// All groups with their version.
     pub fn to_body(&self) -> SubscriptionGroupTable {
-        self.table.load().to_body()
+        self.shared.load().to_body()
     }
 
     /// Makes the groups that the broker has by itself.
     pub(super) fn ensure_system(&self, now: UnixMillis) -> Result<(), FileError> {
-        self.rewrite(move |table| {
+        self.shared.rewrite(move |table| {
             let mut changed = false;
             for name in system::system_groups() {
                 let Ok(parsed) = GroupName::parse(name) else {
@@ -255,70 +261,6 @@ impl Groups {
                 table.version = Stamp::at(now).next(table.version);
             }
             changed
-        })
-    }
-
-    /// The table as it is.
-    pub(super) fn table(&self) -> Arc<Table> {
-        self.table.load_full()
-    }
-
-    /// Puts a table that was folded elsewhere in place.
-    pub(super) fn replace(&self, table: Table) -> Result<(), FileError> {
-        self.rewrite(move |now| {
-            *now = table;
-            true
-        })
-    }
-
-    /// Makes changes that are in the log.
-    pub(super) fn follow(&self, changes: Vec<(Stamp, GroupChange)>) -> Result<(), FileError> {
-        self.rewrite(move |table| {
-            let mut changed = false;
-            for (stamp, change) in &changes {
-                changed |= table.fold(change, *stamp);
-            }
-            changed
-        })
-    }
-
-    /// Writes the file, which in a group of brokers nothing else does.
-    pub(super) fn save(&self) -> Result<(), FileError> {
-        self.file.save(&self.to_body().to_json())
-    }
-
-    /// Makes a change, through the log if there is one. Says whether there was something to change, as far as that is known.
-    fn change(&self, change: GroupChange, now: UnixMillis) -> Result<bool, FileError> {
-        if let Some(log) = &self.log {
-            let counter = self.table.load().version.counter;
-            let stamp = Stamp { at: now.0, counter };
-            log.propose(Change::Groups(change), stamp)?;
-            return Ok(true);
-        }
-        let changed = Arc::new(AtomicBool::new(false));
-        let tell = Arc::clone(&changed);
-        self.rewrite(move |table| {
-            let changed = table.fold(&change, Stamp::at(now));
-            tell.store(changed, Ordering::Relaxed);
-            changed
-        })?;
-        Ok(changed.load(Ordering::Relaxed))
-    }
-
-    /// Puts a changed copy of the table on disk, then in place, together with the changes of others.
-    fn rewrite(
-        &self,
-        change: impl FnOnce(&mut Table) -> bool + Send + 'static,
-    ) -> Result<(), FileError> {
-        self.writer.change(change, |changes| {
-            let mut next = Table::clone(&self.table.load());
-            if apply(changes, &mut next) {
-                if self.log.is_none() {
-                    self.file.save(&next.to_body().to_json())?;
-                }
-                self.table.store(Arc::new(next));
-            }
-            Ok(())
         })
     }
 }

@@ -25,6 +25,7 @@ mod lead;
 mod log;
 mod offsets;
 mod search;
+mod shared;
 mod state;
 mod system;
 mod topics;

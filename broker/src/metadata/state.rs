@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use super::change::{Change, Content, GroupChange, Moved, Positions, Record, TopicChange};
+use super::shared::Fold;
 use super::{groups, topics};
 
 /// Between topic and group in keys of positions; no name contains it.

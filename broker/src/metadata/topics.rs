@@ -1,12 +1,10 @@
-//! The topics of this broker (`TopicConfigManager`): a table that readers take as a whole, and one writer at a time who puts
-//! the next table on disk before anybody sees it. In a group changes go through its log instead ([`super::log`]).
+//! The topics of this broker (`TopicConfigManager`).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use bytes::Bytes;
 use rocket_protocol::body::route::perm;
 use rocket_protocol::body::{DataVersion, TopicConfig, TopicConfigTable};
 use rocket_protocol::name::system_topic;
@@ -16,8 +14,8 @@ use thiserror::Error;
 use super::change::{Change, Stamp, TopicChange};
 use super::file::{FileError, JsonFile};
 use super::log::ChangeLog;
+use super::shared::{Fold, Shared};
 use super::system;
-use super::writer::{Writer, apply};
 use crate::config::BrokerConfig;
 
 #[cfg(test)]
@@ -57,8 +55,23 @@ impl Table {
         }
     }
 
-    /// Makes a change. Says whether there was something to change.
-    pub(super) fn fold(&mut self, change: &TopicChange, stamp: Stamp) -> bool {
+    fn to_body(&self) -> TopicConfigTable {
+        TopicConfigTable {
+            data_version: self.version,
+            topic_config_table: self
+                .topics
+                .iter()
+                .map(|(name, topic)| (name.as_str().to_owned(), TopicConfig::clone(topic)))
+                .collect(),
+            ..TopicConfigTable::default()
+        }
+    }
+}
+
+impl Fold for Table {
+    type Change = TopicChange;
+
+    fn fold(&mut self, change: &TopicChange, stamp: Stamp) -> bool {
         let changes = match change {
             TopicChange::Create { topic, max } => {
                 let max = usize::try_from(*max).unwrap_or(usize::MAX);
@@ -84,28 +97,23 @@ impl Table {
         changes
     }
 
-    fn to_body(&self) -> TopicConfigTable {
-        TopicConfigTable {
-            data_version: self.version,
-            topic_config_table: self
-                .topics
-                .iter()
-                .map(|(name, topic)| (name.as_str().to_owned(), TopicConfig::clone(topic)))
-                .collect(),
-            ..TopicConfigTable::default()
-        }
+    fn version(&self) -> DataVersion {
+        self.version
+    }
+
+    fn to_json(&self) -> Bytes {
+        self.to_body().to_json()
+    }
+
+    fn logged(change: TopicChange) -> Change {
+        Change::Topics(change)
     }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Topics {
-    file: JsonFile,
-    table: ArcSwap<Table>,
-    generation: AtomicU64,
-    writer: Writer<Table>,
-    /// Takes the changes, in a group.
-    log: Option<Arc<ChangeLog>>,
+    pub(super) shared: Shared<Table>,
 }
 
 impl Topics {
@@ -121,18 +129,13 @@ impl Topics {
             topic.topic_name = name;
             table.put(topic);
         }
-        Ok(Self {
-            file,
-            table: ArcSwap::from_pointee(table),
-            generation: AtomicU64::new(0),
-            writer: Writer::default(),
-            log,
-        })
+        let shared = Shared::new(file, table, log);
+        Ok(Self { shared })
     }
 
     /// The settings of a topic.
     pub fn get(&self, topic: &str) -> Option<Arc<TopicConfig>> {
-        self.table.load().topics.get(topic).map(Arc::clone)
+        self.shared.load().topics.get(topic).map(Arc::clone)
     }
 
     /// The topic's name as the table has it: a clone of it shares its text.
@@ -142,34 +145,34 @@ impl Topics {
 
     /// The topic's name as the table has it, and its settings.
     pub fn entry(&self, topic: &str) -> Option<(TopicName, Arc<TopicConfig>)> {
-        let table = self.table.load();
+        let table = self.shared.load();
         let (name, config) = table.topics.get_key_value(topic)?;
         Some((name.clone(), Arc::clone(config)))
     }
 
     /// Grows after each change of the table: what was looked up after it was read is no older than it.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.shared.generation()
     }
 
     /// Whether the topic exists.
     pub fn contains(&self, topic: &str) -> bool {
-        self.table.load().topics.contains_key(topic)
+        self.shared.load().topics.contains_key(topic)
     }
 
     /// All names.
     pub fn names(&self) -> Vec<TopicName> {
-        self.table.load().topics.keys().cloned().collect()
+        self.shared.load().topics.keys().cloned().collect()
     }
 
     /// All topics with their version: what registration and GET_ALL_TOPIC_CONFIG tell.
     pub fn to_body(&self) -> TopicConfigTable {
-        self.table.load().to_body()
+        self.shared.load().to_body()
     }
 
     /// The version of the table.
     pub fn version(&self) -> DataVersion {
-        self.table.load().version
+        self.shared.load().version
     }
 
     /// The topic that a send names, made from the template `default_topic` if it is new: with the permissions of the
@@ -220,7 +223,7 @@ impl Topics {
             return Err(no_template());
         }
         let max = config.auto_create_topics_max;
-        if is_full(&self.table.load().topics, max) {
+        if is_full(&self.shared.load().topics, max) {
             return Err(CreateError::TooMany(max));
         }
         Ok(template)
@@ -256,7 +259,7 @@ impl Topics {
             },
             max: max as u64,
         };
-        let is_new = self.change(wanted, now)? && !was_there;
+        let is_new = self.shared.change(wanted, now)? && !was_there;
         let made = self.get(topic.as_str());
         Ok(made.map(|made| {
             if is_new {
@@ -280,14 +283,15 @@ impl Topics {
             }
         };
         let topics = changes.into_iter().map(named).collect();
-        self.change(TopicChange::Put(topics), now)?;
+        self.shared.change(TopicChange::Put(topics), now)?;
         Ok(())
     }
 
     /// Removes a topic; says whether it was there.
     pub fn delete(&self, topic: &str, now: UnixMillis) -> Result<bool, FileError> {
         let was_there = self.contains(topic);
-        self.change(TopicChange::Delete(topic.to_owned()), now)?;
+        self.shared
+            .change(TopicChange::Delete(topic.to_owned()), now)?;
         Ok(was_there)
     }
 
@@ -296,7 +300,7 @@ impl Topics {
     pub fn ensure_system(&self, config: &BrokerConfig, now: UnixMillis) -> Result<(), FileError> {
         let system_topics = system::system_topics(config);
         let auto_create = config.auto_create_topic_enable;
-        self.rewrite(move |table| {
+        self.shared.rewrite(move |table| {
             let mut changed = false;
             for topic in system_topics {
                 // A cluster or broker name with a dot is no topic name.
@@ -319,73 +323,8 @@ impl Topics {
     /// Counts the table as changed though it is not: what is told about its topics no longer is what was told, and name servers
     /// take nothing new under a version that they know.
     pub fn renew(&self, now: UnixMillis) -> Result<(), FileError> {
-        self.change(TopicChange::Renew, now)?;
+        self.shared.change(TopicChange::Renew, now)?;
         Ok(())
-    }
-
-    /// The table as it is.
-    pub(super) fn table(&self) -> Arc<Table> {
-        self.table.load_full()
-    }
-
-    /// Puts a table that was folded elsewhere in place.
-    pub(super) fn replace(&self, table: Table) -> Result<(), FileError> {
-        self.rewrite(move |now| {
-            *now = table;
-            true
-        })
-    }
-
-    /// Makes changes that are in the log.
-    pub(super) fn follow(&self, changes: Vec<(Stamp, TopicChange)>) -> Result<(), FileError> {
-        self.rewrite(move |table| {
-            let mut changed = false;
-            for (stamp, change) in &changes {
-                changed |= table.fold(change, *stamp);
-            }
-            changed
-        })
-    }
-
-    /// Writes the file, which in a group nothing else does.
-    pub(super) fn save(&self) -> Result<(), FileError> {
-        self.file.save(&self.to_body().to_json())
-    }
-
-    /// Makes a change, through the log if there is one. Says whether there was something to change, as far as that is known.
-    fn change(&self, change: TopicChange, now: UnixMillis) -> Result<bool, FileError> {
-        if let Some(log) = &self.log {
-            let counter = self.version().counter;
-            let stamp = Stamp { at: now.0, counter };
-            log.propose(Change::Topics(change), stamp)?;
-            return Ok(true);
-        }
-        let changed = Arc::new(AtomicBool::new(false));
-        let tell = Arc::clone(&changed);
-        self.rewrite(move |table| {
-            let changed = table.fold(&change, Stamp::at(now));
-            tell.store(changed, Ordering::Relaxed);
-            changed
-        })?;
-        Ok(changed.load(Ordering::Relaxed))
-    }
-
-    /// Puts a changed copy of the table on disk, then in place, together with the changes of others.
-    fn rewrite(
-        &self,
-        change: impl FnOnce(&mut Table) -> bool + Send + 'static,
-    ) -> Result<(), FileError> {
-        self.writer.change(change, |changes| {
-            let mut next = Table::clone(&self.table.load());
-            if apply(changes, &mut next) {
-                if self.log.is_none() {
-                    self.file.save(&next.to_body().to_json())?;
-                }
-                self.table.store(Arc::new(next));
-                self.generation.fetch_add(1, Ordering::Release);
-            }
-            Ok(())
-        })
     }
 }
 

@@ -15,7 +15,7 @@ use super::target::Header;
 #[command(after_help = "\
 tests/bench/compare builds the broker, fetches Apache's jars and calls this with the right paths.
 
-Rows: P1 to P12 as in docs/benchmarks.md, CURVE_SYNC and CURVE_ASYNC for the plots. A full run takes hours with the long
+Rows: P1 to P12 as in docs/benchmarks.md, CURVESYNC and CURVEASYNC for the plots. A full run takes hours with the long
 rows (P5, P8, P9, P10) at seven pairs each; --slow-pairs cuts these down, --quick tries everything in minutes and its
 results are marked as such.
 
