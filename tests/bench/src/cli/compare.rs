@@ -15,8 +15,8 @@ use super::target::Header;
 #[command(after_help = "\
 tests/bench/compare builds the broker, fetches Apache's jars and calls this with the right paths.
 
-Rows: P1 to P12 as in docs/benchmarks.md, CURVESYNC and CURVEASYNC for the plots. A full run takes hours with the long
-rows (P5, P8, P9, P10) at seven pairs each; --slow-pairs cuts these down, --quick tries everything in minutes and its
+Rows: P1 to P12 and R1 to R5 as in docs/benchmarks.md, CURVESYNC and CURVEASYNC for the plots. A full run takes hours with the long
+rows (P5, P8, P9, P10, R5) at seven pairs each; --slow-pairs cuts these down, --quick tries everything in minutes and its
 results are marked as such.
 
 Examples:
@@ -31,7 +31,7 @@ pub(super) struct Compare {
     /// Pairs that must count, of each row
     #[arg(long)]
     pairs: Option<usize>,
-    /// Pairs of the rows that take minutes each (P5, P8, P9, P10); as --pairs without it
+    /// Pairs of the rows that take minutes each (P5, P8, P9, P10, R5); as --pairs without it
     #[arg(long)]
     slow_pairs: Option<usize>,
     /// Measured seconds of one run
@@ -46,7 +46,7 @@ pub(super) struct Compare {
     /// Measured seconds of a run of P5 [default: 180]
     #[arg(long)]
     open_loop_seconds: Option<f64>,
-    /// Backlog of P8 in MiB [default: 4096]
+    /// Backlog of P8 and least log of R5 in MiB [default: 4096]
     #[arg(long)]
     backlog_mib: Option<u64>,
     /// Queues of P9 [default: 50000], in topics of 1000

@@ -5,11 +5,14 @@
 //! these lines alone.
 
 mod counts;
+mod launch;
 pub mod pairs;
 pub mod record;
 mod recovery;
+mod replicated;
 pub mod report;
 pub mod row;
+mod scrape;
 mod sends;
 mod server;
 mod slow;
@@ -27,7 +30,7 @@ use crate::limits::{self, Limits};
 use pairs::FOREIGN_CORES_MAX;
 use record::{Outcome, Setting};
 use row::Row;
-use server::{Flush, NameServer};
+use server::{Cast, Flush, NameServer};
 use stage::Stage;
 
 /// The machine changed when so many runs of the limits in a row say so: each is a few seconds, and one disturbance is no drift.
@@ -108,6 +111,7 @@ impl Options {
                 pairs * 2.0 * (20.0 + 6.0 * gib(self.backlog_bytes))
                     + 20.0 * gib(self.backlog_bytes)
             }
+            Row::R5 => pairs * 10.0 * (1.0 + gib(self.backlog_bytes)),
             Row::P9 => 60.0 + pairs * 4.0 * run,
             Row::P10 => pairs * 24.0 + 20.0 * gib(self.log_bytes.1),
             Row::P7 | Row::P11 => pairs * 2.0 * run + 10.0,
@@ -190,23 +194,18 @@ pub fn run(options: &Options, out: Box<dyn Fn(&str)>) -> anyhow::Result<Vec<Outc
     let mut outcomes = Vec::new();
     let mut rows = options.rows.clone();
     // Rows of one stage follow one another, so that a stage starts once.
-    rows.sort_by_key(|row| stage_of(*row));
+    rows.sort_by_key(|row| (stage_of(*row).0, *row));
     rows.dedup();
-    let mut stage: Option<(&'static str, Stage<'_>)> = None;
+    let mut stage: Option<Stage<'_>> = None;
     for row in rows {
-        let name = stage_of(row).1;
-        if stage.as_ref().is_some_and(|(present, _)| *present != name) {
+        let (_, cast) = stage_of(row);
+        if stage.as_ref().is_some_and(|present| present.cast != cast) {
             stage = None;
         }
         if stage.is_none() && !own_stage(row) {
-            let flush = if name == "sync" {
-                Flush::Sync
-            } else {
-                Flush::Async
-            };
-            stage = Some((name, Stage::start(options, &talk, &namesrv, flush, name)?));
+            stage = Some(Stage::start(options, &talk, &namesrv, cast)?);
         }
-        let present = stage.as_mut().map(|(_, stage)| stage);
+        let present = stage.as_mut();
         let outcome = measure_row(options, &talk, &namesrv, &setting, row, present)?;
         record::append(&options.results, &outcome)?;
         outcomes.push(outcome);
@@ -216,16 +215,32 @@ pub fn run(options: &Options, out: Box<dyn Fn(&str)>) -> anyhow::Result<Vec<Outc
     Ok(outcomes)
 }
 
-/// In which order and in which pair of brokers a row is measured.
-fn stage_of(row: Row) -> (u8, &'static str) {
-    match row {
+/// In which order a row is measured, and who takes part.
+fn stage_of(row: Row) -> (u8, Cast) {
+    let (order, name) = match row {
         Row::P1 | Row::P2 | Row::P12 | Row::CurveSync => (0, "sync"),
         Row::P11 => (1, "memory"),
         Row::P3 | Row::P4 | Row::P5 | Row::P6 | Row::P7 | Row::CurveAsync => (2, "async"),
         Row::P8 => (3, "cold"),
         Row::P9 => (4, "queues"),
         Row::P10 => (5, "recovery"),
-    }
+        Row::R1 | Row::R3 => (6, "one-slave"),
+        Row::R2 | Row::R5 => (7, "two-slaves"),
+        Row::R4 => (8, "two-slaves-sync"),
+    };
+    let cast = Cast {
+        name,
+        flush: match row {
+            Row::P1 | Row::P2 | Row::P12 | Row::CurveSync | Row::R4 => Flush::Sync,
+            _ => Flush::Async,
+        },
+        slaves: match row {
+            Row::R1 | Row::R3 => 1,
+            Row::R2 | Row::R4 | Row::R5 => 2,
+            _ => 0,
+        },
+    };
+    (order, cast)
 }
 
 /// Rows that start and stop their brokers themselves.
@@ -278,7 +293,7 @@ fn measure_row(
         let before = limits_before(options, talk)?;
         let found = match stage.as_deref_mut() {
             Some(stage) => in_stage(row, stage)?,
-            None => slow::many_queues(options, talk, namesrv)?,
+            None => slow::many_queues(options, talk, namesrv, stage_of(row).1)?,
         };
         let mut after = limits_now(options, talk)?;
         for _ in 1..LIMITS_TRIES {
@@ -316,7 +331,9 @@ fn measure_row(
 
 fn in_stage(row: Row, stage: &mut Stage<'_>) -> anyhow::Result<Found> {
     match row {
-        Row::P1 | Row::P2 | Row::P3 | Row::P4 | Row::P6 => sends::closed_loop(row, stage),
+        Row::P1 | Row::P2 | Row::P3 | Row::P4 | Row::P6 | Row::R1 | Row::R2 | Row::R4 => {
+            sends::closed_loop(row, stage)
+        }
         Row::P5 => sends::open_loop(stage),
         Row::P7 => sends::catch_up(stage),
         Row::CurveSync | Row::CurveAsync => sends::curve(stage),
@@ -324,6 +341,8 @@ fn in_stage(row: Row, stage: &mut Stage<'_>) -> anyhow::Result<Found> {
         Row::P10 => recovery::measure(stage),
         Row::P11 => counts::memory(stage),
         Row::P12 => counts::per_message(stage),
+        Row::R3 => replicated::one_in_flight(stage),
+        Row::R5 => replicated::catch_up(stage),
         Row::P9 => Ok(Found::default()),
     }
 }
@@ -335,6 +354,7 @@ fn parameters(options: &Options, row: Row) -> String {
     match row {
         Row::P5 => format!("{pairs} pairs of {:.0} s", options.open_loop.as_secs_f64()),
         Row::P8 => format!("{pairs} pairs, backlog {}", gib(options.backlog_bytes)),
+        Row::R5 => format!("{pairs} rounds, log from {} on", gib(options.backlog_bytes)),
         Row::P9 => {
             let (topics, queues) = options.many_queues;
             format!("{pairs} pairs of {seconds:.0} s, {topics} topics × {queues} queues")

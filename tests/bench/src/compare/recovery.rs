@@ -70,8 +70,8 @@ fn kill_once(stage: &mut Stage<'_>, side: Side) -> anyhow::Result<Round> {
     let load = stage.load(side)?;
     let broker = stage.broker(side)?;
     let running = broker.take()?;
-    let (running, outcome) = round(&broker.program, running, &load, BEFORE_KILL)
-        .with_context(|| format!("{side:?}: {}", broker.program.log_end()))?;
+    let (running, outcome) = round(broker.program(), running, &load, BEFORE_KILL)
+        .with_context(|| format!("{side:?}: {}", broker.program().log_end()))?;
     broker.put(running);
     Ok(outcome)
 }

@@ -210,7 +210,7 @@ fn missing(out: &mut String, outcomes: &[Outcome]) {
     }
     out.push_str(
         "- Generator and brokers share the cores; the generator's share is small and is not taken off.\n\
-         - Only loopback, one broker, one copy of each message: nothing is said about networks and replication.\n\
+         - Only loopback: nothing is said about networks. Rows P have one broker and one copy of each message; in rows R all copies share the disk and the cores.\n\
          - Transactions, delayed messages, SQL filters and POP consumption were not measured.\n",
     );
 }

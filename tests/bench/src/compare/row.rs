@@ -26,6 +26,11 @@ pub enum Row {
     P10,
     P11,
     P12,
+    R1,
+    R2,
+    R3,
+    R4,
+    R5,
     CurveSync,
     CurveAsync,
 }
@@ -37,7 +42,7 @@ impl Row {
     }
 
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::P1,
         Self::P2,
         Self::P3,
@@ -50,6 +55,11 @@ impl Row {
         Self::P10,
         Self::P11,
         Self::P12,
+        Self::R1,
+        Self::R2,
+        Self::R3,
+        Self::R4,
+        Self::R5,
         Self::CurveSync,
         Self::CurveAsync,
     ];
@@ -69,6 +79,11 @@ impl Row {
             Self::P10 => "kill -9 under load, exec to first SEND_OK",
             Self::P11 => "anonymous memory",
             Self::P12 => "counts per message, sync flush, 64 in flight",
+            Self::R1 => "one slave, async flush, 64 in flight",
+            Self::R2 => "two slaves, async flush, 64 in flight",
+            Self::R3 => "one slave, async flush, 1 in flight",
+            Self::R4 => "two slaves, sync flush, 64 in flight",
+            Self::R5 => "a slave without a disk comes back under load",
             Self::CurveSync => "throughput against in-flight, sync flush",
             Self::CurveAsync => "throughput against in-flight, async flush",
         }
@@ -76,7 +91,7 @@ impl Row {
 
     /// Whether a run of it takes minutes.
     pub fn is_slow(self) -> bool {
-        matches!(self, Self::P5 | Self::P8 | Self::P9 | Self::P10)
+        matches!(self, Self::P5 | Self::P8 | Self::P9 | Self::P10 | Self::R5)
     }
 }
 

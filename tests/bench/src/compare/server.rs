@@ -1,15 +1,17 @@
-//! Apache's name server and broker, and our broker, as processes on loopback.
+//! Apache's name server and broker, and our broker, as processes on loopback; with slaves where a row wants them.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
 use super::Options;
+use super::launch::{apache, free_port, java, metrics_port, ours};
 use super::pairs::Side;
-use crate::load::recovery::await_send_ok;
+use super::scrape::gauge;
+use crate::load::recovery::await_master;
 use crate::process::Process;
 use crate::program::{Program, Running};
 
@@ -29,7 +31,8 @@ pub(super) enum Flush {
 }
 
 impl Flush {
-    fn key(self) -> &'static str {
+    /// The value of `flushDiskType`.
+    pub(super) fn key(self) -> &'static str {
         match self {
             Self::Sync => "SYNC_FLUSH",
             Self::Async => "ASYNC_FLUSH",
@@ -37,39 +40,15 @@ impl Flush {
     }
 }
 
-/// The openings into the JDK that RocketMQ wants on Java 17, as Apache's start script has them.
-const OPENINGS: [&str; 3] = [
-    "--add-exports=java.base/sun.nio.ch=ALL-UNNAMED",
-    "--add-opens=java.base/java.nio=ALL-UNNAMED",
-    "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED",
-];
-
-/// Apache's own flags but for the heap, which is 1 GiB instead of 8.
-const BROKER_FLAGS: [&str; 9] = [
-    "-server",
-    "-Xms1g",
-    "-Xmx1g",
-    "-XX:MaxDirectMemorySize=1g",
-    "-XX:+UseG1GC",
-    "-XX:G1HeapRegionSize=16m",
-    "-XX:G1ReservePercent=25",
-    "-XX:InitiatingHeapOccupancyPercent=30",
-    "-XX:+AlwaysPreTouch",
-];
-
-/// A port p of 127.0.0.1 with p-2 and p+1 free too, where a broker also listens; below the range of outgoing connections.
-fn free_port() -> anyhow::Result<u16> {
-    use std::sync::atomic::{AtomicU16, Ordering};
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 800)? * 10;
-    for _ in 0..1000 {
-        let port = 20_000 + (first + NEXT.fetch_add(10, Ordering::Relaxed)) % 12_000;
-        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        if [port - 2, port, port + 1].iter().all(free) {
-            return Ok(port);
-        }
-    }
-    bail!("no free port between 20000 and 32000")
+/// Who takes part in a stage, on each side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cast {
+    /// Of the stage, and of its folder.
+    pub(super) name: &'static str,
+    pub(super) flush: Flush,
+    /// Beside the master. An answer leaves when a slave has the message too: with Apache's broker one of them (`inSyncReplicas=2`), with ours
+    /// all that are in sync.
+    pub(super) slaves: u16,
 }
 
 fn await_port(addr: SocketAddr, program: &Program, running: &mut Running) -> anyhow::Result<()> {
@@ -81,34 +60,6 @@ fn await_port(addr: SocketAddr, program: &Program, running: &mut Running) -> any
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
-}
-
-fn java(options: &Options, dir: &Path, flags: &[&str], class: &str, config: &Path) -> Program {
-    let mut command = on_cores(options);
-    command.push("java".to_owned());
-    command.extend(flags.iter().chain(&OPENINGS).map(|flag| (*flag).to_owned()));
-    command.extend([
-        format!("-Duser.home={}", dir.display()),
-        format!("-Drocketmq.home.dir={}", dir.display()),
-        format!("-Drocketmq.client.logRoot={}/logs", dir.display()),
-        "-cp".to_owned(),
-        format!("{}/*", options.apache_jars.display()),
-        class.to_owned(),
-        "-c".to_owned(),
-        config.display().to_string(),
-    ]);
-    Program {
-        command,
-        dir: Some(dir.to_owned()),
-        log: dir.join("out.log"),
-    }
-}
-
-fn on_cores(options: &Options) -> Vec<String> {
-    match &options.cores {
-        Some(cores) => vec!["taskset".to_owned(), "-c".to_owned(), cores.clone()],
-        None => Vec::new(),
-    }
 }
 
 /// Apache's name server.
@@ -141,14 +92,30 @@ impl NameServer {
     }
 }
 
-/// A broker, Apache's or ours, with a store of its own.
+/// One process.
+struct Member {
+    program: Program,
+    addr: SocketAddr,
+    dir: PathBuf,
+    running: Option<Running>,
+}
+
+impl Member {
+    /// Where its metrics are, of a broker of ours with slaves.
+    fn metrics(&self) -> SocketAddr {
+        SocketAddr::new(self.addr.ip(), metrics_port(self.addr))
+    }
+}
+
+/// A broker, Apache's or ours, with a store of its own; in a group, with its slaves.
 pub(super) struct Broker {
     pub(super) side: Side,
+    /// Of the master.
     pub(super) addr: SocketAddr,
-    pub(super) program: Program,
-    running: Option<Running>,
+    first: Member,
+    others: Vec<Member>,
     pub(super) dir: PathBuf,
-    /// Anonymous memory before the first request, in bytes.
+    /// Anonymous memory of the first process before the first request, in bytes.
     pub(super) idle_bytes: u64,
 }
 
@@ -158,73 +125,141 @@ impl Broker {
         options: &Options,
         namesrv: &NameServer,
         side: Side,
-        flush: Flush,
-        stage: &str,
+        cast: Cast,
     ) -> anyhow::Result<Self> {
         let name = match side {
             Side::Apache => "apache",
             Side::Ours => "ours",
         };
-        let dir = options.work.join(stage).join(name);
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+        let group = options.work.join(cast.name).join(name);
+        if group.exists() {
+            fs::remove_dir_all(&group).with_context(|| group.display().to_string())?;
         }
-        fs::create_dir_all(dir.join("conf"))?;
-        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let program = match side {
-            Side::Apache => apache(options, namesrv, addr, flush, &dir)?,
-            Side::Ours => ours(options, namesrv, addr, flush, &dir),
+        fs::create_dir_all(&group)?;
+        fs::write(group.join("secret"), [b's'; 32])?;
+        let member = |number: u16| {
+            let dir = group.join(number.to_string());
+            fs::create_dir_all(dir.join("conf"))?;
+            let addr = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+            let program = match side {
+                Side::Apache => apache(options, namesrv.addr, addr, cast, number, &dir)?,
+                Side::Ours => ours(options, namesrv.addr, addr, cast, number, &dir),
+            };
+            anyhow::Ok(Member {
+                program,
+                addr,
+                dir,
+                running: None,
+            })
         };
+        let first = member(0)?;
         let mut broker = Self {
             side,
-            addr,
-            program,
-            running: None,
-            dir,
+            addr: first.addr,
+            first,
+            others: (1..=cast.slaves).map(member).collect::<Result<_, _>>()?,
+            dir: group,
             idle_bytes: 0,
         };
         broker.open()?;
         Ok(broker)
     }
 
-    /// Starts its process, on the store that there is.
+    /// Starts its processes, on the stores that there are.
     pub(super) fn open(&mut self) -> anyhow::Result<()> {
-        let mut running = self.program.start()?;
-        await_port(self.addr, &self.program, &mut running)?;
+        let first = &mut self.first;
+        let mut running = first.program.start()?;
+        for slave in &mut self.others {
+            slave.running = Some(slave.program.start()?);
+        }
+        await_port(first.addr, &first.program, &mut running)?;
         // A process settles for a moment behind its open port; nobody has asked it anything yet.
         std::thread::sleep(Duration::from_secs(1));
         self.idle_bytes = Process::read(running.pid()).anonymous_bytes;
-        await_send_ok(self.addr, PROBE, || running.has_ended())
-            .with_context(|| self.program.log_end())?;
-        self.running = Some(running);
+        // Apache's master is named by its configuration, ours is elected.
+        let mut masters = vec![first.addr];
+        if self.side == Side::Ours {
+            masters.extend(self.others.iter().map(|slave| slave.addr));
+        }
+        self.addr = await_master(&masters, PROBE, || running.has_ended())
+            .with_context(|| first.program.log_end())?;
+        first.running = Some(running);
         Ok(())
     }
 
+    /// Of the first process.
     pub(super) fn pid(&self) -> u32 {
-        self.running.as_ref().map_or(0, Running::pid)
+        self.first.running.as_ref().map_or(0, Running::pid)
+    }
+
+    /// Of all of them.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let all = std::iter::once(&self.first).chain(&self.others);
+        all.filter_map(|member| Some(member.running.as_ref()?.pid()))
+            .collect()
+    }
+
+    /// How the first process is started.
+    pub(super) fn program(&self) -> &Program {
+        &self.first.program
     }
 
     pub(super) fn has_ended(&mut self) -> bool {
-        self.running
+        let running = &mut self.first.running;
+        running
             .as_mut()
             .is_none_or(|running| running.has_ended().unwrap_or(true))
     }
 
     /// Gives the process away, for a caller that kills it.
     pub(super) fn take(&mut self) -> anyhow::Result<Running> {
-        self.running.take().context("the broker does not run")
+        self.first.running.take().context("the broker does not run")
     }
 
     pub(super) fn put(&mut self, running: Running) {
-        self.running = Some(running);
+        self.first.running = Some(running);
     }
 
     /// Ends it in order; its store stays.
     pub(super) fn stop(&mut self) -> anyhow::Result<()> {
-        match self.running.take() {
-            Some(running) => running.stop(STOP_PATIENCE),
-            None => Ok(()),
+        for member in std::iter::once(&mut self.first).chain(&mut self.others) {
+            if let Some(running) = member.running.take() {
+                running.stop(STOP_PATIENCE)?;
+            }
         }
+        Ok(())
+    }
+
+    fn a_slave(&mut self) -> anyhow::Result<&mut Member> {
+        let master = self.addr;
+        std::iter::once(&mut self.first)
+            .chain(&mut self.others)
+            .find(|member| member.addr != master)
+            .context("a slave")
+    }
+
+    /// Ends a slave in order and takes its disk away.
+    pub(super) fn lose_slave(&mut self) -> anyhow::Result<()> {
+        let slave = self.a_slave()?;
+        if let Some(running) = slave.running.take() {
+            running.stop(STOP_PATIENCE)?;
+        }
+        fs::remove_dir_all(slave.dir.join("store")).context("the store of a slave")
+    }
+
+    /// Starts that slave again.
+    pub(super) fn start_slave(&mut self) -> anyhow::Result<()> {
+        let slave = self.a_slave()?;
+        slave.running = Some(slave.program.start()?);
+        Ok(())
+    }
+
+    /// A gauge of the master, of a broker of ours with slaves; `None` when it does not answer.
+    pub(super) fn gauge(&self, name: &str) -> Option<f64> {
+        let master = std::iter::once(&self.first)
+            .chain(&self.others)
+            .find(|member| member.addr == self.addr)?;
+        gauge(master.metrics(), name)
     }
 
     /// Bytes that its store takes on the disk.
@@ -235,7 +270,8 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.running = None;
+        self.first.running = None;
+        self.others.clear();
         let _ = fs::remove_dir_all(&self.dir);
     }
 }
@@ -253,65 +289,4 @@ fn stored(dir: &Path) -> u64 {
         }
     }
     sum
-}
-
-fn apache(
-    options: &Options,
-    namesrv: &NameServer,
-    addr: SocketAddr,
-    flush: Flush,
-    dir: &Path,
-) -> anyhow::Result<Program> {
-    let config = dir.join("broker.conf");
-    let text = format!(
-        "brokerClusterName=DefaultCluster\nbrokerName=broker-a\nbrokerId=0\nnamesrvAddr={}\n\
-         brokerIP1=127.0.0.1\nbrokerIP2=127.0.0.1\nbindAddress=127.0.0.1\nlistenPort={}\nhaListenPort={}\n\
-         storePathRootDir={store}\nstorePathCommitLog={store}/commitlog\ndiskMaxUsedSpaceRatio=95\n\
-         brokerRole=ASYNC_MASTER\nflushDiskType={}\n",
-        namesrv.addr,
-        addr.port(),
-        addr.port() + 1,
-        flush.key(),
-        store = dir.join("store").display(),
-    );
-    fs::write(&config, text)?;
-    let class = "org.apache.rocketmq.broker.BrokerStartup";
-    Ok(java(options, dir, &BROKER_FLAGS, class, &config))
-}
-
-fn ours(
-    options: &Options,
-    namesrv: &NameServer,
-    addr: SocketAddr,
-    flush: Flush,
-    dir: &Path,
-) -> Program {
-    let mut command = on_cores(options);
-    command.extend([
-        options.broker_bin.display().to_string(),
-        "broker".to_owned(),
-        "--data".to_owned(),
-        dir.join("store").display().to_string(),
-        "--bind".to_owned(),
-        "127.0.0.1".to_owned(),
-    ]);
-    let keys = [
-        "brokerName=broker-b".to_owned(),
-        format!("namesrvAddr={}", namesrv.addr),
-        "brokerIP1=127.0.0.1".to_owned(),
-        format!("listenPort={}", addr.port()),
-        "metricsPort=0".to_owned(),
-        "diskMaxUsedSpaceRatio=95".to_owned(),
-        "diskSpaceCleanForciblyRatio=97".to_owned(),
-        "diskSpaceWarningLevelRatio=98".to_owned(),
-        format!("flushDiskType={}", flush.key()),
-    ];
-    for key in keys.into_iter().chain(options.set.iter().cloned()) {
-        command.extend(["--set".to_owned(), key]);
-    }
-    Program {
-        command,
-        dir: Some(dir.to_owned()),
-        log: dir.join("out.log"),
-    }
 }

@@ -10,7 +10,7 @@ use rustix::fs::{Advice, fadvise};
 
 use super::pairs::{Figures, Gather, Pair, Side};
 use super::sends::fill;
-use super::server::{Broker, Flush, NameServer};
+use super::server::{Broker, Cast, NameServer};
 use super::stage::{QUEUES, Stage, latency_figures, send_figures};
 use super::{Found, Options, Talk, settle};
 use crate::load::latency::Percentiles;
@@ -163,11 +163,12 @@ pub(super) fn many_queues(
     options: &Options,
     talk: &Talk,
     namesrv: &NameServer,
+    cast: Cast,
 ) -> anyhow::Result<Found> {
     let mut found = Found::default();
     let mut pairs = Vec::new();
     for side in [Side::Apache, Side::Ours] {
-        let mut broker = Broker::start(options, namesrv, side, Flush::Async, "queues")?;
+        let mut broker = Broker::start(options, namesrv, side, cast)?;
         match queues_of(options, talk, &mut broker, options.slow_pairs) {
             Ok(runs) => pairs.push(runs),
             Err(error) => {
@@ -176,7 +177,7 @@ pub(super) fn many_queues(
                 } else {
                     ""
                 };
-                talk.say(&broker.program.log_end());
+                talk.say(&broker.program().log_end());
                 let why = format!("{side:?} with many queues: {error:#}. {ended}");
                 talk.say(&why);
                 found.remarks.push(why.replace('\n', " "));
@@ -285,7 +286,7 @@ fn run_shape(
         measured,
         ..Load::on(broker.addr, topic)
     };
-    let mut meter = Meter::new(&[broker.pid()]);
+    let mut meter = Meter::new(&broker.pids());
     let sent = load.run(&mut meter)?;
     // A broker that is short of time for a moment refuses; one that refuses a hundredth cannot do this.
     if sent.refused * 100 > sent.messages_in_all {

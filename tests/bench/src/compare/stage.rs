@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::pairs::{FOREIGN, Figures, Gather, Pair, Side};
-use super::server::{Broker, Flush, NameServer};
+use super::server::{Broker, Cast, NameServer};
 use super::{Options, Talk, settle};
 use crate::load::latency::Percentiles;
 use crate::load::pull::{AtEnd, Pulled, Reading};
@@ -22,9 +22,8 @@ pub(super) const QUEUES: u32 = 8;
 pub(super) struct Stage<'a> {
     pub(super) options: &'a Options,
     pub(super) talk: &'a Talk,
-    namesrv: &'a NameServer,
-    flush: Flush,
-    name: &'static str,
+    pub(super) namesrv: &'a NameServer,
+    pub(super) cast: Cast,
     apache: Option<Broker>,
     ours: Option<Broker>,
     /// How often the stores were begun anew.
@@ -36,15 +35,13 @@ impl<'a> Stage<'a> {
         options: &'a Options,
         talk: &'a Talk,
         namesrv: &'a NameServer,
-        flush: Flush,
-        name: &'static str,
+        cast: Cast,
     ) -> anyhow::Result<Self> {
         let mut stage = Self {
             options,
             talk,
             namesrv,
-            flush,
-            name,
+            cast,
             apache: None,
             ours: None,
             renewed: 0,
@@ -55,11 +52,11 @@ impl<'a> Stage<'a> {
 
     fn begin(&mut self) -> anyhow::Result<()> {
         self.talk
-            .say(&format!("{}: starting both brokers", self.name));
+            .say(&format!("{}: starting both brokers", self.cast.name));
         self.apache = None;
         self.ours = None;
         for side in [Side::Apache, Side::Ours] {
-            let broker = Broker::start(self.options, self.namesrv, side, self.flush, self.name)?;
+            let broker = Broker::start(self.options, self.namesrv, side, self.cast)?;
             Caller::connect(broker.addr)?.create_topic(TOPIC, QUEUES)?;
             match side {
                 Side::Apache => self.apache = Some(broker),
@@ -72,8 +69,10 @@ impl<'a> Stage<'a> {
 
     /// Sends and pulls for a while, so that Java's compiler has seen it.
     pub(super) fn warm(&mut self, side: Side, time: Duration) -> anyhow::Result<()> {
-        self.talk
-            .say(&format!("{}: warming {side:?} for {time:?}", self.name));
+        self.talk.say(&format!(
+            "{}: warming {side:?} for {time:?}",
+            self.cast.name
+        ));
         let addr = self.broker(side)?.addr;
         let shapes = [(8, 8, 1024, 1), (4, 64, 128, 1), (8, 1, 1024, 32)];
         for (connections, in_flight, body_bytes, batch) in shapes {
@@ -129,7 +128,7 @@ impl<'a> Stage<'a> {
 
     /// The other broker counts as foreign: it has to be idle.
     pub(super) fn meter(&mut self, side: Side) -> anyhow::Result<Meter> {
-        Ok(Meter::new(&[self.broker(side)?.pid()]))
+        Ok(Meter::new(&self.broker(side)?.pids()))
     }
 
     /// Runs a load that has its queues for itself, checks what was acknowledged, and gives its figures.

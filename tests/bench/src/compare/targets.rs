@@ -91,6 +91,22 @@ pub(super) fn of(row: Row) -> Vec<Check> {
             })
             .must(1.3),
         ],
+        Row::R1 | Row::R2 | Row::R3 | Row::R4 => replicated(row),
+        Row::R5 => vec![
+            check(
+                "bytes to receive and pwrite",
+                Times,
+                Higher,
+                |pair, limits| {
+                    Some(own(pair, "catch_up_mb_per_s")? / limits.receive_pwrite_mb_per_s)
+                },
+            )
+            .must(0.6),
+            check("messages/s with to without", Times, Higher, |pair, _| {
+                share(pair, "with_rate", "without_rate")
+            })
+            .must(0.8),
+        ],
         Row::CurveSync | Row::CurveAsync => Vec::new(),
     }
 }
@@ -200,5 +216,31 @@ fn reading(row: Row) -> Vec<Check> {
         )
         .must(1.5)
         .aim(1.2),
+    ]
+}
+
+fn replicated(row: Row) -> Vec<Check> {
+    if row == Row::R3 {
+        return vec![
+            check("p50 to Apache's", Times, Lower, |pair, _| {
+                pair.ratio("p50_us")
+            }),
+            check(
+                "p50 above a single broker and a round trip",
+                Micros,
+                Lower,
+                |pair, limits| {
+                    Some(own(pair, "p50_us")? - own(pair, "single_p50_us")? - limits.echo_1_p50_us)
+                },
+            )
+            .must(100.0),
+        ];
+    }
+    vec![
+        check("messages/s to Apache's", Times, Higher, |pair, _| {
+            pair.ratio("rate")
+        })
+        .must(2.0)
+        .aim(5.0),
     ]
 }

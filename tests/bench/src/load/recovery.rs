@@ -67,22 +67,37 @@ pub fn round(
 pub fn await_send_ok(
     broker: SocketAddr,
     topic: &str,
-    mut has_ended: impl FnMut() -> anyhow::Result<bool>,
+    has_ended: impl FnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
+    await_master(&[broker], topic, has_ended)?;
+    Ok(())
+}
+
+/// Sends one message to the brokers of a group in turn until one acknowledges it: which that is.
+///
+/// # Errors
+/// A broker has ended, or nothing is acknowledged in five minutes; with the last reason.
+pub fn await_master(
+    brokers: &[SocketAddr],
+    topic: &str,
+    mut has_ended: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<SocketAddr> {
     let end = Instant::now() + PATIENCE;
     let mut looked = Instant::now();
     loop {
-        match probe(broker, topic) {
-            Ok(()) => return Ok(()),
-            Err(error) if Instant::now() > end => {
-                return Err(error).context("no SEND_OK in five minutes");
-            }
-            Err(error) => {
-                // Looking after the process costs a system call; once in a while is enough.
-                if looked.elapsed() > Duration::from_millis(50) {
-                    looked = Instant::now();
-                    if has_ended()? {
-                        return Err(error).context("the broker has ended");
+        for broker in brokers {
+            match probe(*broker, topic) {
+                Ok(()) => return Ok(*broker),
+                Err(error) if Instant::now() > end => {
+                    return Err(error).context("no SEND_OK in five minutes");
+                }
+                Err(error) => {
+                    // Looking after the process costs a system call; once in a while is enough.
+                    if looked.elapsed() > Duration::from_millis(50) {
+                        looked = Instant::now();
+                        if has_ended()? {
+                            return Err(error).context("the broker has ended");
+                        }
                     }
                 }
             }

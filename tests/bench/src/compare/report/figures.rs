@@ -69,7 +69,7 @@ fn others(out: &mut String, outcomes: &[Outcome]) {
         let special = |name: &&&String| {
             [
                 "small", "large", "few", "many", "million", "with", "idle", "loaded", "syscalls",
-                "device", "read_mb",
+                "device", "read_mb", "single", "catch_up",
             ]
             .iter()
             .any(|begin| name.starts_with(begin))
