@@ -211,6 +211,9 @@ impl Slave {
                     self.halted = Some(Halt::BehindRetention);
                     return;
                 }
+                if self.may_cut(core, at, out).is_none() {
+                    return;
+                }
                 core.log.epochs = welcome.epochs.up_to(at);
                 core.log.min = at;
                 core.log.end = at;

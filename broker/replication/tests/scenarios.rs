@@ -293,7 +293,7 @@ fn epoch_without_a_byte_at_the_slaves_end_is_dropped_before_older_bytes_are_copi
 /// §8.5: retention has passed what a learner would need; a member of S ∪ E must not start anew.
 #[test]
 fn slave_behind_retention_starts_anew_as_a_learner_and_halts_as_a_member() {
-    let (mut world, _) = calm_world(2, 1, Flush::Async, 2);
+    let (mut world, _) = calm_world(2, 1, Flush::Async, 3);
     let (mut member, welcome) = greeting_slave(&mut world);
     let ahead = Welcome {
         log_min: PhysicalOffset(50),
@@ -327,7 +327,7 @@ fn slave_behind_retention_starts_anew_as_a_learner_and_halts_as_a_member() {
     world.memory.replace(Some(State::clone(&shrunk)));
     world.step(1, Input::Watched(shrunk));
     let (mut learner, _) = greeting_slave(&mut world);
-    let effects = learner.step(Input::Received(LINK, Message::Welcome(ahead)));
+    let effects = learner.step(Input::Received(LINK, Message::Welcome(ahead.clone())));
     let at = PhysicalOffset(50);
     assert!(
         effects.contains(&Effect::StartAnew {
@@ -337,6 +337,20 @@ fn slave_behind_retention_starts_anew_as_a_learner_and_halts_as_a_member() {
         "{effects:?}"
     );
     assert_eq!((learner.log().min, learner.log().end), (at, at));
+
+    // A master that parts from this log below what is known to be committed has lost it (§8.5.1).
+    let (mut learner, _) = greeting_slave(&mut world);
+    let (common, confirm) = (PhysicalOffset(1), learner.log().confirm);
+    assert!(common < confirm);
+    let elsewhere = Welcome {
+        log_min: common,
+        epochs: epochs(&[(2, 0)]),
+        ..ahead
+    };
+    let effects = learner.step(Input::Received(LINK, Message::Welcome(elsewhere)));
+    let refused = Halt::CommittedCutRefused { common, confirm };
+    assert!(effects.contains(&Effect::Halt(refused)), "{effects:?}");
+    assert_eq!(learner.log().confirm, confirm, "nothing was emptied");
 }
 
 /// §8.6.
