@@ -384,10 +384,17 @@ impl Log for MemoryLog {
 
     fn start_anew(&mut self, at: PhysicalOffset, _epoch: Epoch) -> Result<(), CutError> {
         let mut state = self.working()?;
+        let from = state.committed.max(state.image.min);
+        let kept = usize::try_from(from - state.image.min).unwrap_or(usize::MAX);
+        let gone = state.image.bytes.get(kept..).unwrap_or_default().to_vec();
+        let mut quarantine = std::mem::take(&mut state.image.quarantine);
+        if !gone.is_empty() {
+            quarantine.push((from, gone));
+        }
         state.image = Image {
             min: at.0,
             durable: at.0,
-            quarantine: std::mem::take(&mut state.image.quarantine),
+            quarantine,
             ..Image::default()
         };
         (state.committed, state.visible) = (0, 0);

@@ -45,7 +45,12 @@ pub trait Stored {
         aside: Aside,
     ) -> Result<(), rocket_store::CutError>;
     /// See [`Store::start_anew`].
-    fn start_anew(&self, at: PhysicalOffset, epoch: u64) -> Result<(), rocket_store::CutError>;
+    fn start_anew(
+        &self,
+        at: PhysicalOffset,
+        epoch: u64,
+        aside: Aside,
+    ) -> Result<(), rocket_store::CutError>;
     /// See [`Store::re_evaluate`].
     fn re_evaluate(&self);
 }
@@ -100,8 +105,9 @@ macro_rules! stored {
                 &self,
                 at: PhysicalOffset,
                 epoch: u64,
+                aside: Aside,
             ) -> Result<(), rocket_store::CutError> {
-                $name::start_anew(self, at, epoch)
+                $name::start_anew(self, at, epoch, aside)
             }
 
             $($own)*
@@ -146,6 +152,12 @@ impl<S: Stored> StoreLog<S> {
         Self {
             store,
             quarantine_bytes_max,
+        }
+    }
+
+    fn aside(&self) -> Aside {
+        Aside::Kept {
+            bytes_max: self.quarantine_bytes_max,
         }
     }
 }
@@ -217,14 +229,12 @@ impl<S: Stored> Log for StoreLog<S> {
         if to >= self.ends().appended {
             return Ok(());
         }
-        let aside = Aside::Kept {
-            bytes_max: self.quarantine_bytes_max,
-        };
-        self.store.cut(to, epoch.0, aside).map_err(not_cut)
+        self.store.cut(to, epoch.0, self.aside()).map_err(not_cut)
     }
 
     fn start_anew(&mut self, at: PhysicalOffset, epoch: Epoch) -> Result<(), CutError> {
-        self.store.start_anew(at, epoch.0).map_err(not_cut)
+        let anew = self.store.start_anew(at, epoch.0, self.aside());
+        anew.map_err(not_cut)
     }
 
     fn stop_appends(&mut self, pending: Pending) -> io::Result<()> {

@@ -92,16 +92,24 @@ impl<C: Completion> Engine<C> {
         self.change_log(|appender| self.cut_log(appender, to.0, epoch, aside))
     }
 
-    /// Empties the log and lets it begin at `at` (`BehindRetention`). In place only where it is empty already: a copy that
-    /// was never used joins without a restart. Durable on return.
+    /// Empties the log and lets it begin at `at` (`BehindRetention`); what is not known to be committed is put `aside`. In
+    /// place only where it is empty already: a copy that was never used joins without a restart. Durable on return.
     ///
     /// # Errors
     /// See [`CutError`].
-    pub fn start_anew(&self, at: PhysicalOffset, epoch: u64) -> Result<(), CutError> {
+    pub fn start_anew(
+        &self,
+        at: PhysicalOffset,
+        epoch: u64,
+        aside: Aside,
+    ) -> Result<(), CutError> {
         self.change_log(|appender| {
             let len = self.config.segment_bytes;
             let shown = self.visible().max(self.dispatched());
-            if appender.end() == self.log.min() && at.0 >= shown {
+            let (min, end) = (self.log.min(), appender.end());
+            let committed = self.progress.lock().ends().committed.0;
+            self.keep_aside((committed.max(min), end), epoch, aside)?;
+            if end == min && at.0 >= shown {
                 return self.begin_anew(appender, at.0, len, epoch);
             }
             self.intend(appender, Deed::Anew { len }, at.0, epoch)?;
@@ -162,9 +170,7 @@ impl<C: Completion> Engine<C> {
         if to >= end {
             return Ok(());
         }
-        if let Aside::Kept { bytes_max } = aside {
-            quarantine::keep(&*self.dir, &self.log, (to, end), epoch, bytes_max).map_err(read)?;
-        }
+        self.keep_aside((to, end), epoch, aside)?;
         let is_shown = to < self.visible().max(self.dispatched());
         // What is not flushed may be lost before the next start, and comes again from a master.
         let durable = self.progress.lock().local().durable.0;
@@ -179,6 +185,17 @@ impl<C: Completion> Engine<C> {
         let file_end = self.log.file_at(to).map_or(to, |file| file.end());
         appender.follow(to, file_end);
         Ok(())
+    }
+
+    /// Copies `range` of the log to where it is looked for later.
+    fn keep_aside(&self, range: (u64, u64), epoch: u64, aside: Aside) -> Result<(), Undone> {
+        match aside {
+            Aside::Kept { bytes_max } if range.0 < range.1 => {
+                quarantine::keep(&*self.dir, &self.log, range, epoch, bytes_max)
+                    .map_err(|error| Undone::Refused(CutError::Aside(error)))
+            }
+            Aside::Kept { .. } | Aside::Nothing => Ok(()),
+        }
     }
 
     /// Sees to it that offsets of messages that go, from `from` to `end` of the log, are given again, and others not: where

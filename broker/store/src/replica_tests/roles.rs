@@ -141,6 +141,20 @@ fn who_steps_down_leaves_nobody_waiting_and_takes_no_more() {
 }
 
 #[test]
+fn a_copy_that_begins_anew_keeps_aside_what_is_not_known_to_be_committed() {
+    let master = master_with(30);
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1000);
+    let (committed, _) = slave.records()[20];
+    slave.confirm(committed);
+    let kept = Aside::Kept { bytes_max: 1 << 20 };
+    let begun = slave.engine.start_anew(at(100_000), 7, kept);
+    assert!(matches!(begun, Err(CutError::NeedsRestart)), "{begun:?}");
+    let name = format!("{:020}-{committed:020}-{:020}", 7, slave.end());
+    assert_eq!(slave.dir.list_names("quarantine"), [name]);
+}
+
+#[test]
 fn an_empty_copy_begins_where_the_master_does_without_a_restart() {
     let master = master_with(40);
     for begin in [8192, 4096 + 17] {
@@ -152,7 +166,7 @@ fn an_empty_copy_begins_where_the_master_does_without_a_restart() {
         let begin = begin.unwrap();
         let slave = Node::new(9000);
         slave.engine.checkpoint_step();
-        slave.engine.start_anew(at(begin), 2).unwrap();
+        slave.engine.start_anew(at(begin), 2, Aside::Nothing).unwrap();
         let positions = slave.engine.positions();
         assert_eq!((positions.min, positions.appended), (at(begin), at(begin)));
         let reopened = Node::open(slave.dir.crashed(7), config(9000), begin)

@@ -44,7 +44,10 @@ impl Deed {
                 let kept = Aside::Kept { bytes_max: 5000 };
                 node.engine.cut(PhysicalOffset(to), 2, kept)
             }
-            Self::Anew(begin) => node.engine.start_anew(PhysicalOffset(begin), 2),
+            Self::Anew(begin) => {
+                let kept = Aside::Kept { bytes_max: 5000 };
+                node.engine.start_anew(PhysicalOffset(begin), 2, kept)
+            }
         }
     }
 
@@ -104,7 +107,7 @@ fn goes_on(node: &Node, found: &[Record]) {
     if node.engine.positions().min.0 > 0 {
         master
             .engine
-            .start_anew(node.engine.positions().min, 1)
+            .start_anew(node.engine.positions().min, 1, Aside::Nothing)
             .unwrap();
     }
     master.copy(node, node.end(), 1 << 20);
