@@ -6,7 +6,7 @@
 //! seen           max epoch 8 · max version 8
 //! epochs         count 4 · count times (epoch 8 · start 8)
 //! clean          incarnation 16 · log end 8 · last epoch 8         only between an orderly stop and the next start
-//! cut            then 1 (0 cut, 1 start anew) · to 8 · epoch 8 · epochs as above     only while a cut is under way
+//! cut            see [`crate::intent`]                             only while a cut is under way
 //! ```
 //!
 //! Every file begins with the same 16 bytes; all numbers are big-endian:
@@ -17,6 +17,7 @@
 //!  │ "RKHA" │ kind │ version │ length │ CRC32C  │ body  │
 //!  └────────┴──────┴─────────┴────────┴─────────┴─── … ─┘
 //!  kind     1 replica.meta, 2 seen, 3 epochs, 4 clean, 5 cut
+//!  version  1; of cut 2, and 1 is read
 //!  length   of the body, which ends the file
 //!  CRC32C   (Castagnoli) over bytes 0..12 and the body
 //! ```
@@ -35,10 +36,11 @@ use rocket_replication::{
     DiskId, Epoch, GroupUid, Incarnation, PhysicalOffset, ReplicaId, Version,
 };
 
+use crate::intent::Intent;
+
 /// The folder of these files, relative to the store's.
 pub const FOLDER: &str = "rocket/replica";
 const MAGIC: [u8; 4] = *b"RKHA";
-const VERSION: u16 = 1;
 const HEAD_BYTES: usize = 16;
 
 #[derive(Clone, Copy)]
@@ -60,6 +62,14 @@ impl Kind {
             Self::Cut => "cut",
         };
         format!("{FOLDER}/{name}")
+    }
+
+    /// What is written; everything from 1 on is read.
+    const fn version(self) -> u16 {
+        match self {
+            Self::Cut => 2,
+            Self::Meta | Self::Seen | Self::Epochs | Self::Clean => 1,
+        }
     }
 }
 
@@ -89,13 +99,15 @@ pub enum ItemError {
     },
     /// A newer program wrote it.
     #[error(
-        "{path} has format {found}, this program knows {VERSION}: start the program that wrote it, or a newer one"
+        "{path} has format {found}, this program knows {known}: start the program that wrote it, or a newer one"
     )]
     Format {
         /// The file, relative to the store's folder.
         path: String,
         /// Its format.
         found: u16,
+        /// The newest one that is known.
+        known: u16,
     },
     /// Others are there and this one is not.
     #[error(
@@ -114,28 +126,6 @@ pub struct Meta {
     pub disk_id: DiskId,
     /// Which replica of which group it holds; `None` before it first registered.
     pub replica: Option<(GroupUid, ReplicaId)>,
-}
-
-/// What an unfinished cut is to end in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Then {
-    /// The log ends at the offset.
-    Cut,
-    /// The log is empty and begins at the offset.
-    StartAnew,
-}
-
-/// `cut`: what is to be finished before anything else (§8.5, step 3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Intent {
-    /// What is being done.
-    pub then: Then,
-    /// Where the log ends, or begins, afterwards.
-    pub to: PhysicalOffset,
-    /// The epoch of the master that caused it.
-    pub epoch: Epoch,
-    /// The epoch list that belongs to the log as it is afterwards.
-    pub epochs: Epochs,
 }
 
 /// All that the files say.
@@ -170,11 +160,11 @@ impl Items {
     /// # Errors
     /// [`ItemError`]: the replica must not start.
     pub fn load(&self) -> Result<Option<Saved>, ItemError> {
-        let meta = self.read(Kind::Meta, get_meta)?;
-        let seen = self.read(Kind::Seen, get_seen)?;
-        let epochs = self.read(Kind::Epochs, get_epochs)?;
-        let clean = self.read(Kind::Clean, get_clean)?;
-        let cut = self.read(Kind::Cut, get_intent)?;
+        let meta = self.read(Kind::Meta, |_, body| get_meta(body))?;
+        let seen = self.read(Kind::Seen, |_, body| get_seen(body))?;
+        let epochs = self.read(Kind::Epochs, |_, body| get_epochs(body))?;
+        let clean = self.read(Kind::Clean, |_, body| get_clean(body))?;
+        let cut = self.read(Kind::Cut, Intent::decode)?;
         let missing = |kind: Kind| ItemError::Missing { path: kind.path() };
         let Some(meta) = meta else {
             // Formatting writes this one last, and first of all nothing that says anything.
@@ -275,15 +265,7 @@ impl Items {
     /// # Errors
     /// [`ItemError`], final.
     pub fn save_cut(&self, intent: &Intent) -> Result<(), ItemError> {
-        let mut body = Vec::new();
-        body.put_u8(match intent.then {
-            Then::Cut => 0,
-            Then::StartAnew => 1,
-        });
-        body.put_u64(intent.to.0);
-        body.put_u64(intent.epoch.0);
-        put_epochs(&intent.epochs, &mut body);
-        self.write(Kind::Cut, &body)
+        self.write(Kind::Cut, &intent.encode())
     }
 
     /// Removes `cut`: it is done.
@@ -296,7 +278,7 @@ impl Items {
 
     fn write(&self, kind: Kind, body: &[u8]) -> Result<(), ItemError> {
         let path = kind.path();
-        let replaced = self.dir.replace(&path, &seal(kind, body));
+        let replaced = self.dir.replace(&path, &seal(kind, kind.version(), body));
         replaced.map_err(|source| ItemError::Io {
             action: "write",
             path,
@@ -317,7 +299,7 @@ impl Items {
     fn read<T>(
         &self,
         kind: Kind,
-        get: impl FnOnce(&mut &[u8]) -> Option<T>,
+        get: impl FnOnce(u16, &mut &[u8]) -> Option<T>,
     ) -> Result<Option<T>, ItemError> {
         let path = kind.path();
         let read = self.dir.read(&path).map_err(|source| ItemError::Io {
@@ -326,12 +308,15 @@ impl Items {
             source,
         });
         let Some(file) = read? else { return Ok(None) };
-        let mut body = match unseal(kind, &file) {
-            Ok(body) => body,
+        let (version, mut body) = match unseal(kind, &file) {
+            Ok(content) => content,
             Err(Fault::Damaged(reason)) => return Err(ItemError::Damaged { path, reason }),
-            Err(Fault::Format(found)) => return Err(ItemError::Format { path, found }),
+            Err(Fault::Format(found)) => {
+                let known = kind.version();
+                return Err(ItemError::Format { path, found, known });
+            }
         };
-        match get(&mut body).filter(|_| body.is_empty()) {
+        match get(version, &mut body).filter(|_| body.is_empty()) {
             Some(item) => Ok(Some(item)),
             None => Err(ItemError::Damaged {
                 path,
@@ -346,11 +331,11 @@ enum Fault {
     Format(u16),
 }
 
-pub(crate) fn seal(kind: Kind, body: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(kind: Kind, version: u16, body: &[u8]) -> Vec<u8> {
     let mut file = Vec::with_capacity(HEAD_BYTES + body.len());
     file.put_slice(&MAGIC);
     file.put_u16(kind as u16);
-    file.put_u16(VERSION);
+    file.put_u16(version);
     file.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&file), body);
     file.put_u32(checksum);
@@ -358,7 +343,8 @@ pub(crate) fn seal(kind: Kind, body: &[u8]) -> Vec<u8> {
     file
 }
 
-fn unseal(kind: Kind, file: &[u8]) -> Result<&[u8], Fault> {
+/// The version and the body.
+fn unseal(kind: Kind, file: &[u8]) -> Result<(u16, &[u8]), Fault> {
     let Some((head, body)) = file.split_at_checked(HEAD_BYTES) else {
         return Err(Fault::Damaged("it is too short"));
     };
@@ -373,13 +359,13 @@ fn unseal(kind: Kind, file: &[u8]) -> Result<&[u8], Fault> {
         return Err(Fault::Damaged("its checksum does not match"));
     }
     let (found_kind, version, length) = (fields.get_u16(), fields.get_u16(), fields.get_u32());
-    if version != VERSION {
-        return Err(Fault::Format(version));
-    }
     if found_kind != kind as u16 || length as usize != body.len() {
         return Err(Fault::Damaged("it is another file, or longer than it was"));
     }
-    Ok(body)
+    if !(1..=kind.version()).contains(&version) {
+        return Err(Fault::Format(version));
+    }
+    Ok((version, body))
 }
 
 fn get_meta(body: &mut &[u8]) -> Option<Meta> {
@@ -402,7 +388,7 @@ fn get_seen(body: &mut &[u8]) -> Option<(Epoch, Version)> {
     Some((epoch, Version(body.try_get_u64().ok()?)))
 }
 
-fn put_epochs(epochs: &Epochs, out: &mut Vec<u8>) {
+pub(crate) fn put_epochs(epochs: &Epochs, out: &mut Vec<u8>) {
     let entries = epochs.entries();
     out.put_u32(u32::try_from(entries.len()).unwrap_or(u32::MAX));
     for entry in entries {
@@ -411,7 +397,7 @@ fn put_epochs(epochs: &Epochs, out: &mut Vec<u8>) {
     }
 }
 
-fn get_epochs(body: &mut &[u8]) -> Option<Epochs> {
+pub(crate) fn get_epochs(body: &mut &[u8]) -> Option<Epochs> {
     let count = usize::try_from(body.try_get_u32().ok()?).ok()?;
     if count > EPOCHS_MAX {
         return None;
@@ -431,19 +417,6 @@ fn get_clean(body: &mut &[u8]) -> Option<CleanMark> {
         incarnation: Incarnation(body.try_get_u128().ok()?),
         log_end: PhysicalOffset(body.try_get_u64().ok()?),
         last_epoch: Epoch(body.try_get_u64().ok()?),
-    })
-}
-
-fn get_intent(body: &mut &[u8]) -> Option<Intent> {
-    Some(Intent {
-        then: match body.try_get_u8().ok()? {
-            0 => Then::Cut,
-            1 => Then::StartAnew,
-            _ => return None,
-        },
-        to: PhysicalOffset(body.try_get_u64().ok()?),
-        epoch: Epoch(body.try_get_u64().ok()?),
-        epochs: get_epochs(body)?,
     })
 }
 

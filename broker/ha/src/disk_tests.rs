@@ -1,6 +1,8 @@
 use rocket_mapped_file::memory::MemoryDirectory;
+use rocket_replication::effect::Report;
 
 use super::*;
+use crate::intent::Then;
 
 fn epochs() -> Epochs {
     let entry = |epoch, start| EpochStart {
@@ -27,6 +29,9 @@ fn everything() -> Saved {
             then: Then::Cut,
             to: PhysicalOffset(800),
             epoch: Epoch(6),
+            from: PhysicalOffset(800),
+            end: PhysicalOffset(900),
+            report: Report::Quiet,
             epochs: epochs(),
         }),
     }
@@ -100,27 +105,60 @@ fn malformed_bodies_with_good_checksums_are_refused() {
         &u32::try_from(EPOCHS_MAX + 1).unwrap().to_be_bytes(),
     ];
     for body in bad {
-        dir.replace(&path, &seal(Kind::Epochs, body)).unwrap();
+        dir.replace(&path, &seal(Kind::Epochs, 1, body)).unwrap();
         assert!(matches!(items.load(), Err(ItemError::Damaged { .. })));
     }
     // The body of one file in the place of another.
-    dir.replace(&path, &seal(Kind::Seen, &[0; 16])).unwrap();
+    dir.replace(&path, &seal(Kind::Seen, 1, &[0; 16])).unwrap();
     assert!(matches!(items.load(), Err(ItemError::Damaged { .. })));
 }
 
 #[test]
 fn format_of_a_newer_program_is_named() {
     let (dir, items) = saved();
-    let mut file = seal(Kind::Seen, &[0; 16]);
+    let mut file = seal(Kind::Seen, 1, &[0; 16]);
     file[7] = 9;
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&file[..12]), &file[16..]);
     file[12..16].copy_from_slice(&checksum.to_be_bytes());
     dir.replace(&Kind::Seen.path(), &file).unwrap();
     let error = items.load().unwrap_err();
     assert!(
-        matches!(error, ItemError::Format { found: 9, .. }),
+        matches!(
+            error,
+            ItemError::Format {
+                found: 9,
+                known: 1,
+                ..
+            }
+        ),
         "{error}"
     );
+}
+
+/// A program that ended in the middle of a cut may have been of an older version.
+#[test]
+fn note_of_a_cut_that_does_not_say_what_goes_is_read() {
+    let (dir, items) = saved();
+    for (then, from) in [(Then::Cut, 800), (Then::StartAnew, 0)] {
+        let mut body = vec![u8::from(then == Then::StartAnew)];
+        body.put_u64(800);
+        body.put_u64(6);
+        put_epochs(&epochs(), &mut body);
+        dir.replace(&Kind::Cut.path(), &seal(Kind::Cut, 1, &body))
+            .unwrap();
+        let (from, end) = (PhysicalOffset(from), PhysicalOffset(from));
+        let expected = Intent {
+            then,
+            to: PhysicalOffset(800),
+            epoch: Epoch(6),
+            from,
+            end,
+            report: Report::Event,
+            epochs: epochs(),
+        };
+        let found = items.load().unwrap().and_then(|saved| saved.cut);
+        assert_eq!(found, Some(expected));
+    }
 }
 
 #[test]

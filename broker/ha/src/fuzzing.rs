@@ -21,7 +21,8 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of this crate.
 pub const TARGETS: &[Target] = &[("replica_items", replica_items)];
 
-/// One file. The first byte says which, and whether the rest is taken as it is or as the content behind a head that is right.
+/// One file. The first byte says which, and whether the rest is taken as it is or as the content behind a head that is right,
+/// of the first version or the second.
 /// What is read is written and reads the same.
 fn replica_items(data: &[u8]) {
     let Some((&choice, content)) = data.split_first() else {
@@ -36,7 +37,7 @@ fn replica_items(data: &[u8]) {
     let file = if choice >= 128 {
         content.to_vec()
     } else {
-        seal(kind, content)
+        seal(kind, 1 + u16::from(choice >= 64), content)
     };
     dir.replace(&kind.path(), &file).unwrap();
     let Ok(saved) = items.load() else { return };

@@ -23,6 +23,7 @@ mod election;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handover;
+mod intent;
 pub mod memory;
 mod perform;
 mod start;
@@ -32,8 +33,9 @@ mod timers;
 
 pub use actor::{Actor, Options, Parts};
 pub use board::{Answers, Board, GroupPolicy, GroupView};
-pub use disk::{FOLDER, Intent, ItemError, Items, Meta, Saved, Then};
+pub use disk::{FOLDER, ItemError, Items, Meta, Saved};
 pub use election::SelfElection;
+pub use intent::{Intent, Then};
 pub use start::{Found, Fresh, Held, StartError, start};
 pub use store_log::{StoreLog, Stored};
 pub use surroundings::{

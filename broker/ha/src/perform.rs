@@ -7,12 +7,14 @@ use bytes::Bytes;
 use rocket_replication::PhysicalOffset;
 use rocket_replication::coordinator::CasAnswer;
 use rocket_replication::effect::{Effect, Input, Report};
+use rocket_replication::epochs::Epochs;
 use rocket_replication::frame::DataHead;
 use rocket_replication::messages::LinkId;
 
 use crate::actor::Actor;
 use crate::board::Answers;
-use crate::disk::{Intent, ItemError, Meta, Then};
+use crate::disk::{ItemError, Meta};
+use crate::intent::{Intent, Then};
 use crate::surroundings::{AppendError, Coordinator, CutError, Log, Net, News, Observer, Pending};
 
 /// Why the effects after this one are dropped.
@@ -103,24 +105,20 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 epochs,
                 report,
             } => {
-                let then = Then::Cut;
                 let intent = Intent {
-                    then,
+                    then: Then::Cut,
                     to,
                     epoch,
+                    from: to,
+                    end: self.log.ends().appended,
+                    report: self.reported(report),
                     epochs,
                 };
-                self.cut(&intent, report)?;
+                self.cut(&intent)?;
             }
             Effect::StartAnew { at, epochs } => {
-                let (then, epoch) = (Then::StartAnew, self.replica.seen().0);
-                let intent = Intent {
-                    then,
-                    to: at,
-                    epoch,
-                    epochs,
-                };
-                self.cut(&intent, Report::Quiet)?;
+                let intent = self.starting_anew(at, epochs);
+                self.cut(&intent)?;
             }
             Effect::Connect { .. } if self.handover.has_left => answers.push(Input::ConnectFailed),
             Effect::Connect { address, .. } => {
@@ -198,9 +196,36 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         }
     }
 
+    /// Where answers do not wait for the commit, any byte beyond it may have been acknowledged.
+    fn reported(&self, report: Report) -> Report {
+        match self.options.answers {
+            Answers::Counted => Report::Event,
+            Answers::Committed => report,
+        }
+    }
+
+    /// What is given up where the log is emptied. Bytes that are known to be committed are everywhere, unless an unclean election
+    /// gave them up.
+    fn starting_anew(&self, at: PhysicalOffset, epochs: Epochs) -> Intent {
+        let (ends, committed) = (self.log.ends(), self.board.committed());
+        let report = if at < committed {
+            Report::Event
+        } else {
+            Report::Quiet
+        };
+        Intent {
+            then: Then::StartAnew,
+            to: at,
+            epoch: self.replica.seen().0,
+            from: committed.max(ends.min).min(ends.appended),
+            end: ends.appended,
+            report: self.reported(report),
+            epochs,
+        }
+    }
+
     /// §8.5, steps 2 to 5. Whatever ends the process in between, the next start finds the intent and does it again.
-    fn cut(&mut self, intent: &Intent, report: Report) -> Result<(), Failure> {
-        let from_end = self.log.ends().appended;
+    fn cut(&mut self, intent: &Intent) -> Result<(), Failure> {
         self.items.save_cut(intent)?;
         match intent.then {
             Then::Cut => {
@@ -214,22 +239,9 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
         }
         self.items.save_epochs(&intent.epochs)?;
-        self.items.remove_cut()?;
         self.log.re_evaluate();
-        self.observer.tell(match intent.then {
-            Then::StartAnew => News::StartedAnew { at: intent.to },
-            Then::Cut => News::Cut {
-                to: intent.to,
-                from_end,
-                epoch: intent.epoch,
-                // Where answers do not wait for the commit, any byte beyond it may have been acknowledged.
-                report: match self.options.answers {
-                    Answers::Counted => Report::Event,
-                    Answers::Committed => report,
-                },
-            },
-        });
-        Ok(())
+        self.observer.tell(intent.told(intent.end));
+        Ok(self.items.remove_cut()?)
     }
 
     /// Sends what there is from `head.offset` on, and says how far that goes.

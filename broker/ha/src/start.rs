@@ -7,8 +7,9 @@ use rocket_replication::recovery::Evidence;
 use rocket_replication::replica::Recovered;
 use rocket_replication::{DiskId, Epoch, Incarnation, PhysicalOffset};
 
-use crate::disk::{Intent, ItemError, Items, Saved, Then};
-use crate::surroundings::{CutError, Log};
+use crate::disk::{ItemError, Items, Saved};
+use crate::intent::{Intent, Then};
+use crate::surroundings::{CutError, Log, Observer};
 
 /// 256 random bits for this start.
 #[derive(Debug, Clone, Copy)]
@@ -64,16 +65,18 @@ pub enum StartError {
 }
 
 /// Makes ready what the store left: formats an unknown folder, finishes a cut, drops epochs that the log lost, and weighs what
-/// speaks for what was acknowledged. The folder is locked and the log recovered.
+/// speaks for what was acknowledged. The folder is locked and the log recovered. `observer` is told of a cut that a former
+/// run had begun.
 ///
 /// # Errors
 /// [`StartError`]: the process must leave; starting again changes nothing by itself.
-pub fn start<L: Log>(
+pub fn start<L: Log, O: Observer>(
     items: &Items,
     log: &mut L,
     found: Found,
     fresh: Fresh,
     held: Held,
+    observer: &mut O,
 ) -> Result<Recovered, StartError> {
     let saved = match items.load()? {
         Some(saved) => saved,
@@ -81,7 +84,7 @@ pub fn start<L: Log>(
     };
     let mut epochs = saved.epochs;
     if let Some(intent) = &saved.cut {
-        finish(items, log, intent)?;
+        finish(items, log, intent, observer)?;
         epochs = intent.epochs.clone();
     }
     let ends = log.ends();
@@ -140,8 +143,14 @@ fn format<L: Log>(
     })
 }
 
-/// §8.2.3. All of it may have been done already.
-fn finish<L: Log>(items: &Items, log: &mut L, intent: &Intent) -> Result<(), StartError> {
+/// §8.2.3. All of it may have been done already, and told too.
+fn finish<L: Log, O: Observer>(
+    items: &Items,
+    log: &mut L,
+    intent: &Intent,
+    observer: &mut O,
+) -> Result<(), StartError> {
+    let found = log.ends().appended;
     let done = match intent.then {
         Then::Cut => log.cut(intent.to, intent.epoch),
         Then::StartAnew => log.start_anew(intent.to, intent.epoch),
@@ -151,6 +160,7 @@ fn finish<L: Log>(items: &Items, log: &mut L, intent: &Intent) -> Result<(), Sta
         source,
     })?;
     items.save_epochs(&intent.epochs)?;
+    observer.tell(intent.told(found));
     Ok(items.remove_cut()?)
 }
 

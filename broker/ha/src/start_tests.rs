@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use rocket_mapped_file::memory::MemoryDirectory;
+use rocket_replication::effect::Report;
 use rocket_replication::recovery::CleanMark;
 use rocket_replication::{GroupUid, ReplicaId, Version};
 use rocket_store::{Flush, LocalPolicy};
@@ -8,6 +9,7 @@ use rocket_store::{Flush, LocalPolicy};
 use super::*;
 use crate::disk::Meta;
 use crate::memory::{Image, MemoryLog};
+use crate::surroundings::News;
 
 const FRESH: Fresh = Fresh {
     disk_id: DiskId(1),
@@ -57,7 +59,15 @@ fn items(entries: &[(u64, u64)]) -> (MemoryDirectory, Items) {
 }
 
 fn run(items: &Items, log: &mut MemoryLog) -> Result<Recovered, StartError> {
-    start(items, log, FOUND, FRESH, Held::Refuse)
+    heard(items, log).0
+}
+
+/// What a start comes to, and what it told.
+fn heard(items: &Items, log: &mut MemoryLog) -> (Result<Recovered, StartError>, Vec<News>) {
+    let mut told = Vec::new();
+    let tell = &mut |news: News| told.push(news);
+    let started = start(items, log, FOUND, FRESH, Held::Refuse, tell);
+    (started, told)
 }
 
 #[test]
@@ -71,7 +81,7 @@ fn empty_folder_is_formatted_once() {
         disk_id: DiskId(7),
         incarnation: Incarnation(8),
     };
-    let second = start(&items, &mut log, FOUND, other, Held::Refuse).unwrap();
+    let second = start(&items, &mut log, FOUND, other, Held::Refuse, &mut |_: News| {}).unwrap();
     assert_eq!(second.disk_id, DiskId(1));
     assert_eq!(second.incarnation, Incarnation(8));
 }
@@ -128,6 +138,9 @@ fn intent_is_finished_from_every_point_at_which_it_was_left() {
         then: Then::Cut,
         to: PhysicalOffset(70),
         epoch: Epoch(6),
+        from: PhysicalOffset(70),
+        end: PhysicalOffset(100),
+        report: Report::Event,
         epochs: epochs(&[(1, 0)]),
     };
     let before = [(1, 0), (5, 70)];
@@ -141,8 +154,17 @@ fn intent_is_finished_from_every_point_at_which_it_was_left() {
         if done > 1 {
             items.save_epochs(&intent.epochs).unwrap();
         }
-        let found = run(&items, &mut log).unwrap();
+        let (found, told) = heard(&items, &mut log);
+        let found = found.unwrap();
         assert_eq!(found.log_end, PhysicalOffset(70));
+        // However much of it the former run had done: it told nobody (P4).
+        let cut = News::Cut {
+            to: PhysicalOffset(70),
+            from_end: PhysicalOffset(100),
+            epoch: Epoch(6),
+            report: Report::Event,
+        };
+        assert_eq!(told, [cut]);
         // The entry that begins at the cut, too: the master did not have it.
         assert_eq!(found.epochs, epochs(&[(1, 0)]));
         assert_eq!(items.load().unwrap().unwrap().cut, None);
@@ -158,11 +180,22 @@ fn log_that_was_being_emptied_is_empty() {
             then: Then::StartAnew,
             to: PhysicalOffset(400),
             epoch: Epoch(6),
+            from: PhysicalOffset(30),
+            end: PhysicalOffset(100),
+            report: Report::Quiet,
             epochs: epochs(&[(3, 200)]),
         })
         .unwrap();
-    let found = run(&items, &mut log).unwrap();
-    let at = PhysicalOffset(400);
+    let (found, told) = heard(&items, &mut log);
+    let (found, at) = (found.unwrap(), PhysicalOffset(400));
+    let anew = News::StartedAnew {
+        at,
+        from: PhysicalOffset(30),
+        from_end: PhysicalOffset(100),
+        epoch: Epoch(6),
+        report: Report::Quiet,
+    };
+    assert_eq!(told, [anew]);
     assert_eq!((found.log_min, found.log_end), (at, at));
     assert_eq!(found.epochs, epochs(&[(3, 200)]));
 }
@@ -174,7 +207,7 @@ fn messages_of_no_group_are_the_beginning_of_one_only_when_that_is_said() {
     let refused = run(&items, &mut log);
     assert!(matches!(refused, Err(StartError::Stranger { .. })));
     assert_eq!(items.load().unwrap(), None, "nothing was written");
-    let adopted = start(&items, &mut log, FOUND, FRESH, Held::Adopt).unwrap();
+    let adopted = start(&items, &mut log, FOUND, FRESH, Held::Adopt, &mut |_: News| {}).unwrap();
     assert_eq!(adopted.epochs, epochs(&[(0, 0)]));
     // And from then on without saying it again.
     assert_eq!(run(&items, &mut log).unwrap().epochs, epochs(&[(0, 0)]));

@@ -136,7 +136,8 @@ pub trait Log {
     /// [`CutError`].
     fn cut(&mut self, to: PhysicalOffset, epoch: Epoch) -> Result<(), CutError>;
 
-    /// Empties the log; it begins at `at` from now on. The commit policy refuses sends. May be repeated as [`Log::cut`].
+    /// Empties the log; it begins at `at` from now on. What is not known to be committed is copied to the quarantine. The
+    /// commit policy refuses sends. May be repeated as [`Log::cut`].
     ///
     /// # Errors
     /// As [`Log::cut`].
@@ -200,7 +201,7 @@ pub enum News {
         /// Where the replication listener of the master is, if there is one.
         master: Option<Arc<str>>,
     },
-    /// Its log was cut (P4).
+    /// Its log was cut (P4). Told at least once, by the run that cut or by the start that finished it.
     Cut {
         /// What is kept ends here.
         to: PhysicalOffset,
@@ -211,10 +212,18 @@ pub enum News {
         /// Whether it may have held acknowledged bytes.
         report: Report,
     },
-    /// Its log was emptied and begins here: retention elsewhere had passed what it held.
+    /// Its log was emptied: what it held cannot be continued (P4).
     StartedAnew {
         /// The new first byte.
         at: PhysicalOffset,
+        /// What was held and not known to be committed began here,
+        from: PhysicalOffset,
+        /// and ended here.
+        from_end: PhysicalOffset,
+        /// The epoch of the master that caused it.
+        epoch: Epoch,
+        /// Whether it may have held acknowledged bytes.
+        report: Report,
     },
     /// It acknowledges nothing and takes no sends until a restart or a human. After [`Halt::DiskFailed`] the process has to
     /// leave, with a status of its own (§8.15).

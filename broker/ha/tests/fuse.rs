@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rocket_ha::News;
 use rocket_ha::memory::{Image, Told, Wish};
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_mapped_file::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
@@ -17,6 +18,7 @@ pub(crate) struct Frozen {
     pub(crate) image: Image,
     pub(crate) wishes: Vec<Wish>,
     pub(crate) told: Vec<(u64, Told)>,
+    pub(crate) news: Vec<News>,
 }
 
 type Freeze = Box<dyn FnMut(&MemoryDirectory, End) -> Frozen + Send>;

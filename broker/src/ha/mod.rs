@@ -102,7 +102,8 @@ pub struct Standing {
     pub writes: Writes,
     /// Where the replication listener of the master is, if there is one.
     pub master: Option<Arc<str>>,
-    /// Bytes that were cut off the end of its log since this process began.
+    /// Bytes that were cut off the end of its log since this process began, those of a cut that its start finished among
+    /// them. A cut that a crash ended may be counted by the run before it too.
     pub cut_bytes: u64,
     /// Why it does nothing any more.
     pub ended: Option<Ended>,
@@ -176,7 +177,27 @@ impl Group {
             disk_id: DiskId(rand::random()),
             incarnation: Incarnation(rand::random()),
         };
-        let recovered = start(&items, &mut log, setup.found, fresh, setup.held)?;
+        let (sender, standing) = watch::channel(Standing {
+            role: RoleName::Booting,
+            epoch: Epoch(0),
+            writes: Writes::NotMaster,
+            master: None,
+            cut_bytes: 0,
+            ended: None,
+        });
+        let mut teller = Teller(sender);
+        let recovered = start(
+            &items,
+            &mut log,
+            setup.found,
+            fresh,
+            setup.held,
+            &mut teller,
+        )?;
+        let max_epoch = recovered.max_epoch;
+        teller
+            .0
+            .send_modify(|standing| standing.epoch = max_epoch);
         let crew = Crew::default();
         let (links, events) = Links::new(
             rocket_link::Settings::default(),
@@ -193,20 +214,12 @@ impl Group {
         crew.tasks.spawn(stop.run_until_cancelled_owned(watching));
         let waker = post.clone();
         setup.board.wake_by(move || waker.happened(Event::LogMoved));
-        let (sender, standing) = watch::channel(Standing {
-            role: RoleName::Booting,
-            epoch: recovered.max_epoch,
-            writes: Writes::NotMaster,
-            master: None,
-            cut_bytes: 0,
-            ended: None,
-        });
         let parts = Parts {
             items: items.clone(),
             log,
             net: LinkNet::new(links),
             coordinator: Requests::new(setup.coordinator, crew.clone(), post.clone()),
-            observer: Teller(sender),
+            observer: teller,
             board: setup.board,
         };
         let (options, runtime) = (setup.options, Handle::current());
@@ -344,8 +357,16 @@ impl Observer for Teller {
                 self.0
                     .send_modify(|standing| standing.cut_bytes += from_end.since(to));
             }
-            News::StartedAnew { at } => {
-                tracing::warn!(%at, "the log was emptied: the master's retention had passed its end");
+            News::StartedAnew {
+                at,
+                from,
+                from_end,
+                epoch,
+                report,
+            } => {
+                tracing::warn!(%at, %from, %from_end, %epoch, ?report, "the log was emptied, since the master has not kept what would continue it; what was not known to be committed is kept in quarantine");
+                self.0
+                    .send_modify(|standing| standing.cut_bytes += from_end.since(from));
             }
             News::Halted(why) => {
                 let ended = Some(Ended::Halted(why));

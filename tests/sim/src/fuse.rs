@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rocket_ha::News;
 use rocket_ha::memory::{Image, Request, Told, Wish};
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_mapped_file::{Directory, Entry, Lock, Pace, Segment, SegmentOptions, Space};
@@ -57,11 +58,18 @@ pub(crate) struct Frozen {
     pub(crate) told: Vec<(u64, Told)>,
     /// What the process had let its store take for committed.
     pub(crate) committed: u64,
+    /// What it had told and nobody had looked at.
+    pub(crate) news: Vec<News>,
 }
 
 impl Frozen {
     /// A process that had not begun to talk to anybody.
-    pub(crate) fn of_start(dir: &MemoryDirectory, image: Image, end: End) -> Self {
+    pub(crate) fn of_start(
+        dir: &MemoryDirectory,
+        image: Image,
+        end: End,
+        news: Vec<News>,
+    ) -> Self {
         let (dir, image) = end.left_of(dir, image);
         Self {
             end,
@@ -71,6 +79,7 @@ impl Frozen {
             request: None,
             told: Vec::new(),
             committed: 0,
+            news,
         }
     }
 }

@@ -203,9 +203,12 @@ impl<L: MachineLog> World<L> {
             disk_id: DiskId(n as u128 + 1),
             incarnation: Incarnation(run),
         };
+        let news = Arc::new(Mutex::new(Vec::new()));
         let open = || {
             let (mut log, found) = L::open(&machine.dir, machine.image.clone(), policy.clone());
-            start(&items, &mut log, found, fresh, Held::Refuse).map(|recovered| (log, recovered))
+            let tell = &mut |item: News| news.lock().push(item);
+            let started = start(&items, &mut log, found, fresh, Held::Refuse, tell);
+            started.map(|recovered| (log, recovered))
         };
         let opened = match open() {
             // The next start finishes it.
@@ -214,9 +217,14 @@ impl<L: MachineLog> World<L> {
         };
         let (log, recovered) = opened.unwrap();
         let (net, requests) = (MemoryNet::default(), MemoryRequests::default());
-        let seen = (log.clone(), net.clone(), requests.clone());
+        let seen = (
+            log.clone(),
+            net.clone(),
+            requests.clone(),
+            Arc::clone(&news),
+        );
         dir.freeze_by(move |dir, end| {
-            let (log, net, requests) = &seen;
+            let (log, net, requests, news) = &seen;
             // A request that was sent by then may arrive or not: here it does not.
             requests.take();
             let (dir, image) = end.left_of(dir, log.left());
@@ -225,9 +233,9 @@ impl<L: MachineLog> World<L> {
                 image,
                 wishes: std::iter::from_fn(|| net.take()).collect(),
                 told: log.take_told(),
+                news: news.lock().clone(),
             }
         });
-        let news = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&news);
         let parts = Parts {
             items,
@@ -330,7 +338,9 @@ impl<L: MachineLog> World<L> {
                 image,
                 wishes,
                 told,
+                news,
             } = frozen;
+            self.news.extend(news.into_iter().map(|news| (n, news)));
             self.hear(n, told);
             for wish in wishes {
                 self.carry(n, wish);

@@ -16,21 +16,12 @@ impl<L: GroupLog> World<L> {
         let is_reshaped = news
             .iter()
             .any(|news| matches!(news, News::Cut { .. } | News::StartedAnew { .. }));
+        self.note_cuts(n, news);
         for item in news {
             match item {
-                News::Cut {
-                    to,
-                    from_end,
-                    report,
-                    ..
-                } => self.judge_cut(n, to.0, from_end.0, *report),
-                News::StartedAnew { .. } => {
-                    self.ledger.reached.started_anew += 1;
-                    let end = self.held_by(n).end();
-                    self.ledger.cut.push((n, 0, end));
-                }
+                News::Cut { to, report, .. } => self.judge_cut(n, to.0, *report),
                 News::Halted(why) => self.judge_halt(n, *why),
-                News::Role { .. } | News::NeedsRestart => {}
+                News::StartedAnew { .. } | News::Role { .. } | News::NeedsRestart => {}
             }
         }
         if let Some(process) = self.machines[n].process.as_mut() {
@@ -265,10 +256,25 @@ impl<L: GroupLog> World<L> {
         }
     }
 
+    /// What `n` told that it gave up.
+    pub(super) fn note_cuts(&mut self, n: usize, news: &[News]) {
+        for item in news {
+            match item {
+                News::Cut { to, from_end, .. } => {
+                    self.ledger.reached.cuts += 1;
+                    self.ledger.cut.push((n, to.0, from_end.0));
+                }
+                News::StartedAnew { from, from_end, .. } => {
+                    self.ledger.reached.started_anew += 1;
+                    self.ledger.cut.push((n, from.0, from_end.0));
+                }
+                News::Halted(_) | News::Role { .. } | News::NeedsRestart => {}
+            }
+        }
+    }
+
     /// I6, P4.
-    fn judge_cut(&mut self, n: usize, to: u64, from_end: u64, report: CutReport) {
-        self.ledger.reached.cuts += 1;
-        self.ledger.cut.push((n, to, from_end));
+    fn judge_cut(&mut self, n: usize, to: u64, report: CutReport) {
         let state = self.state();
         let Some(process) = self.process(n) else {
             return;

@@ -27,7 +27,11 @@ struct Opened<L> {
     items: Items,
     log: L,
     recovered: Recovered,
+    news: Heard,
 }
+
+/// What a process told, from its start on.
+type Heard = Arc<Mutex<Vec<News>>>;
 
 /// A start that did not become a process.
 enum Unopened {
@@ -54,6 +58,7 @@ impl<L: GroupLog> World<L> {
             Err(Unopened::Frozen(frozen)) => {
                 self.say(format_args!("{n} starts, and ends in the middle of it"));
                 self.ledger.reached.mid_step += 1;
+                self.note_cuts(n, &frozen.news);
                 self.bury(n, frozen.end, (frozen.dir, frozen.image), None);
             }
             Err(Unopened::Refused(error)) => {
@@ -84,9 +89,10 @@ impl<L: GroupLog> World<L> {
             disk_id: machine.disk,
             incarnation: Incarnation(((n as u128 + 1) << 64) | (machine.starts << 32)),
         };
+        let news = Heard::default();
         if let Some((left, end)) = fuse {
             let image = machine.image.clone();
-            dir.freeze_by(move |dir, end| Frozen::of_start(dir, image.clone(), end));
+            dir.freeze_by(move |dir, end| Frozen::of_start(dir, image.clone(), end, Vec::new()));
             dir.light(left, end);
         }
         let open = || -> Result<_, (String, bool)> {
@@ -94,10 +100,13 @@ impl<L: GroupLog> World<L> {
             let opened = L::open(&dir, image, policy.clone(), flush);
             let (mut log, found) = opened.map_err(|error| (error, false))?;
             if fuse.is_some() {
-                let log = log.clone();
-                dir.freeze_by(move |dir, end| Frozen::of_start(dir, log.left(), end));
+                let (log, news) = (log.clone(), Arc::clone(&news));
+                dir.freeze_by(move |dir, end| {
+                    Frozen::of_start(dir, log.left(), end, news.lock().clone())
+                });
             }
-            match rocket_ha::start(&items, &mut log, found, fresh, Held::Refuse) {
+            let tell = &mut |item: News| news.lock().push(item);
+            match rocket_ha::start(&items, &mut log, found, fresh, Held::Refuse, tell) {
                 Ok(recovered) => Ok((log, recovered)),
                 Err(error) => {
                     let is_cut = matches!(error, StartError::Cut { .. });
@@ -128,6 +137,7 @@ impl<L: GroupLog> World<L> {
             items,
             log,
             recovered,
+            news,
         })
     }
 
@@ -140,6 +150,7 @@ impl<L: GroupLog> World<L> {
             items,
             log,
             recovered,
+            news,
         } = opened;
         let (flush, clock_ms) = (self.machines[n].flush, self.machines[n].clock_ms);
         let starts = self.machines[n].starts;
@@ -149,9 +160,10 @@ impl<L: GroupLog> World<L> {
             net.clone(),
             requests.clone(),
             Arc::clone(&board),
+            Arc::clone(&news),
         );
         dir.freeze_by(move |dir, end| {
-            let (log, net, requests, board) = &seen;
+            let (log, net, requests, board, news) = &seen;
             let (dir, image) = end.left_of(dir, log.left());
             Frozen {
                 end,
@@ -161,9 +173,9 @@ impl<L: GroupLog> World<L> {
                 request: requests.take(),
                 told: log.take_told(),
                 committed: board.committed().0,
+                news: news.lock().clone(),
             }
         });
-        let news = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&news);
         let parts = Parts {
             items,
@@ -180,11 +192,6 @@ impl<L: GroupLog> World<L> {
         ));
         let mut mirror = Mirror::default();
         log.refresh(&mut mirror);
-        let last = &self.machines[n].last;
-        if mirror.min > last.min {
-            // It had begun to start anew, behind retention: what it held is gone, and nobody was told.
-            self.ledger.cut.push((n, 0, last.end()));
-        }
         self.machines[n].process = Some(Process {
             actor: Actor::new(options, recovered, parts, clock_ms),
             log,
@@ -305,6 +312,7 @@ impl<L: GroupLog> World<L> {
         let end = frozen.end;
         self.say(format_args!("{n} ends in the middle of a step: {end:?}"));
         self.committed_by_dying(n, frozen.committed);
+        self.note_cuts(n, &frozen.news);
         for wish in frozen.wishes {
             self.carry(n, wish);
         }
