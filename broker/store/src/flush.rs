@@ -158,7 +158,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::mpsc;
 
-    use rocket_mapped_file::memory::MemoryDirectory;
+    use rocket_mapped_file::memory::{Faults, MemoryDirectory};
     use rocket_protocol::UnixMillis;
 
     use crate::test_support::message;
@@ -203,6 +203,47 @@ mod tests {
         // With the lock this thread would wait for itself, and for ever.
         engine.flush_end(&job, job.run());
         assert_eq!(answers.try_recv(), Ok(PutStatus::Ok));
+    }
+
+    /// A killed process may have had no time to note that a flush failed, and a disk that fails may not take the note.
+    #[test]
+    fn what_a_failed_flush_did_not_bring_to_the_disk_is_not_believed_though_nobody_noted_it() {
+        let open = |dir: &MemoryDirectory| {
+            let config = StoreConfig {
+                segment_bytes: 4096,
+                ..StoreConfig::default()
+            };
+            let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+            let dir = Arc::new(dir.clone());
+            Engine::<Told>::open(config, dir, Arc::new(Never), policy, Arc::new(NoEvents)).unwrap()
+        };
+        let mut has_lost = false;
+        for seed in 0..20 {
+            let dir = MemoryDirectory::default();
+            let (engine, _) = open(&dir);
+            let (told, _answers) = mpsc::channel();
+            let one = message("t", 0, 900);
+            let appended = engine.append(&[one.as_ref()], Promise::Kept, Told(told));
+            assert!(appended.is_ok());
+            engine.write_step();
+            let end = engine.positions().appended;
+            dir.set_faults(Faults {
+                flush_error_at: Some(1),
+                change_error: Some(5),
+                seed,
+                ..Faults::default()
+            });
+            engine.flush_step(0);
+            let left = dir.killed();
+            // What this start believes it flushes, and then may promise.
+            let (next, found) = open(&left);
+            drop(next);
+            let (_, after) = open(&left.crashed(seed));
+            let told = (found.log_end, 0);
+            assert_eq!((after.log_end, after.damaged_ranges), told, "seed {seed}");
+            has_lost |= found.log_end < end;
+        }
+        assert!(has_lost, "no failed flush lost anything");
     }
 
     /// Counterexample found by a seed of the simulation: the bound stayed beyond the log, and at the start after the next one

@@ -324,17 +324,23 @@ fn open_index(
     Ok((Some(index), missing))
 }
 
-/// After a failed flush the page cache shows bytes that the disk does not have. What lies below the floor was flushed by
-/// one that succeeded.
+/// After a failed flush the page cache shows bytes that the disk does not have, and a process that was killed may have had no
+/// time, or no disk, to note one: only an orderly end speaks for the cache. What lies below the floor was flushed by a flush
+/// that succeeded, and nothing was ever written beyond the ceiling.
 fn forget_unflushed(dir: &dyn Directory, log: &CommitLog, floor: u64) -> Result<(), OpenError> {
-    if dir
-        .read(FLUSH_FAILED)
-        .map_err(OpenError::io("read", FLUSH_FAILED))?
-        .is_none()
-    {
+    let is_there = |path| {
+        let found = dir.read(path).map_err(OpenError::io("read", path));
+        found.map(|content| content.is_some())
+    };
+    if !is_there(FLUSH_FAILED)? && !is_there(ABORT)? {
         return Ok(());
     }
-    for file in log.files().iter().filter(|file| file.end() > floor) {
+    let written = floor..log.ceiling();
+    let files = log.files();
+    let doubtful = files
+        .iter()
+        .filter(|file| file.start < written.end && file.end() > written.start);
+    for file in doubtful {
         file.segment
             .forget_cache()
             .map_err(OpenError::io("read anew", &file.path()))?;
