@@ -69,6 +69,34 @@ fn groups_over_the_store_keep_every_invariant_against_all_faults() {
     );
 }
 
+/// Each of them was wrong once: in the store, in what a replica tells, or in this judging.
+#[test]
+fn schedules_that_did_not_pass_do() {
+    use Column::{A, B, C, C1, D};
+    use Weight::{Heavy, Light};
+    let schedules = [
+        (Heavy, A, 1_000_185),
+        (Heavy, A, 1_000_475),
+        (Heavy, A, 1_003_119),
+        (Heavy, A, 1_006_479),
+        (Heavy, A, 1_010_825),
+        (Heavy, C, 1_000_475),
+        (Heavy, C1, 1_005_819),
+        (Heavy, C1, 1_007_545),
+        (Heavy, D, 1_004_849),
+        (Light, B, 1_047_548),
+    ];
+    let verdicts = schedules.map(|(weight, column, seed)| {
+        let verdict = schedule(Plan::of(seed, column, weight), false);
+        verdict
+            .broken
+            .as_ref()
+            .map(|what| format!("{what}\n{}", verdict.replay()))
+    });
+    let broken: Vec<String> = verdicts.into_iter().flatten().collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for (weight, seeds) in [(Weight::Light, 20), (Weight::Heavy, 3)] {

@@ -172,10 +172,10 @@ impl<L: GroupLog> World<L> {
             return;
         };
         let durable = self.held_by(n).durable;
-        let flush = self.process(n).map_or(Flush::Async, |p| p.flush);
+        let flush = self.process(n).map_or(self.machines[n].flush, |p| p.flush);
         match (self.plan.column.answers(), flush) {
             (Answers::Committed, _) => {
-                if !self.is_given_up(n) && !self.is_committed(ticket) {
+                if !self.is_committed(ticket) {
                     self.fail(format!(
                         "I1: message {ticket} is answered and not committed"
                     ));

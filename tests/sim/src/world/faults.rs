@@ -242,7 +242,6 @@ impl<L: GroupLog> World<L> {
                 return;
             };
             dir.set_capacity(space.capacity - space.available + room);
-            self.ledger.is_start_excused = true;
             self.say(format_args!("the disk of {n} has room for {room} bytes"));
         }
     }

@@ -82,7 +82,6 @@ impl<L: GroupLog> World<L> {
                 process.dir.memory().set_capacity(u64::MAX);
             }
         }
-        self.ledger.is_start_excused = false;
         while self.arrive(0) {}
         let m = self.plan.column.min_in_sync();
         if self.state().min_in_sync != m {

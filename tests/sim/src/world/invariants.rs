@@ -1,12 +1,17 @@
 //! The invariants of docs/replication.md §12, judged after every step of a process and every change of the object.
 
-use rocket_ha::News;
+use std::sync::Arc;
+
+use rocket_ha::{Items, News};
+use rocket_replication::Epoch;
 use rocket_replication::effect::{Halt, Report as CutReport};
 use rocket_replication::master::Phase;
 use rocket_replication::messages::Ack;
 use rocket_replication::replica::{Flush, Replica};
+use rocket_replication::state::Unclean;
 
-use super::World;
+use super::{Process, World};
+use crate::fuse::End;
 use crate::log::{GroupLog, Mirror};
 use crate::plan::Fault;
 
@@ -19,9 +24,20 @@ impl<L: GroupLog> World<L> {
         self.note_cuts(n, news);
         for item in news {
             match item {
-                News::Cut { to, report, .. } => self.judge_cut(n, to.0, *report),
+                News::Cut {
+                    to: kept,
+                    epoch,
+                    report,
+                    ..
+                }
+                | News::StartedAnew {
+                    at: kept,
+                    epoch,
+                    report,
+                    ..
+                } => self.judge_cut(n, kept.0, *epoch, *report),
                 News::Halted(why) => self.judge_halt(n, *why),
-                News::StartedAnew { .. } | News::Role { .. } | News::NeedsRestart => {}
+                News::Role { .. } | News::NeedsRestart => {}
             }
         }
         if let Some(process) = self.machines[n].process.as_mut() {
@@ -41,8 +57,11 @@ impl<L: GroupLog> World<L> {
         }
         self.judge_logs(n);
         self.judge_visible(n);
-        if let Some(process) = self.machines[n].process.as_mut() {
-            process.has_led = process.actor.replica().leading().is_some();
+        let machine = &mut self.machines[n];
+        if let Some(process) = machine.process.as_mut() {
+            let replica = process.actor.replica();
+            process.has_led = replica.leading().is_some();
+            machine.knew = (process.known.3, replica.log().epochs.last_epoch());
         }
     }
 
@@ -143,7 +162,7 @@ impl<L: GroupLog> World<L> {
         self.ledger.committed.extend(bytes);
         if is_late {
             self.ledger.reached.committed_late += 1;
-            self.excuse_dead_members();
+            self.count_what_is_left();
         }
     }
 
@@ -200,7 +219,13 @@ impl<L: GroupLog> World<L> {
 
     fn judge_complete(&mut self, n: usize) {
         let member = self.replica(n).and_then(Replica::member);
-        if member.is_some_and(|m| self.state().is_complete(m)) && !self.has_committed(n) {
+        let Some(member) = member.filter(|m| self.state().is_complete(*m)) else {
+            return;
+        };
+        if self.has_committed(n) {
+            self.ledger.hurt.remove(&member.replica_id);
+            self.look_for_the_gone();
+        } else {
             self.fail(format!(
                 "I2: {n} is electable and lacks bytes of the {} committed",
                 self.ledger.committed.len()
@@ -217,24 +242,25 @@ impl<L: GroupLog> World<L> {
             let (Some(a), Some(b)) = (self.process(n), self.process(other)) else {
                 continue;
             };
-            // What a failed write left is looked at by the next start.
-            if a.log.has_failed() || b.log.has_failed() {
-                continue;
-            }
             let (mine, theirs) = (a.actor.replica(), b.actor.replica());
             let mut newest_first = mine.log().epochs.entries().iter().rev();
             let others = theirs.log().epochs.entries();
             let Some(entry) = newest_first.find(|entry| others.contains(entry)) else {
                 continue;
             };
-            let end = |replica: &Replica, mirror: &Mirror| {
-                let entries = replica.log().epochs.entries();
-                let next = entries.iter().find(|e| e.epoch > entry.epoch);
-                // A cut that failed has changed the list and not the log.
-                let known = mirror.end().min(replica.log().end.0);
+            let end = |process: &Process<L>| {
+                let (log, mirror) = (process.actor.replica().log(), &process.mirror);
+                let next = log.epochs.entries().iter().find(|e| e.epoch > entry.epoch);
+                // A cut that failed has changed the list and not the log, and a write that failed may have left anything.
+                let known = mirror.end().min(log.end.0);
+                let known = if process.log.has_failed() {
+                    known.min(mirror.durable)
+                } else {
+                    known
+                };
                 next.map_or(known, |e| e.start.0.min(known))
             };
-            let end = end(mine, &a.mirror).min(end(theirs, &b.mirror));
+            let end = end(a).min(end(b));
             let from = a.mirror.min.max(b.mirror.min).min(end);
             if a.mirror.slice(from, end) != b.mirror.slice(from, end) {
                 let epoch = entry.epoch;
@@ -273,22 +299,24 @@ impl<L: GroupLog> World<L> {
         }
     }
 
-    /// I6, P4.
-    fn judge_cut(&mut self, n: usize, to: u64, report: CutReport) {
+    /// I6, P4. A cut that a start finished is judged by what the process knew that began it.
+    fn judge_cut(&mut self, n: usize, to: u64, epoch: Epoch, report: CutReport) {
         let state = self.state();
+        let (own, last) = self.machines[n].knew;
+        let is_given_up = |unclean: &Unclean| last < unclean.epoch && unclean.epoch <= epoch;
+        let is_given_up = state.unclean.iter().any(is_given_up);
         let Some(process) = self.process(n) else {
             return;
         };
         let held = process.mirror.same_until(&self.ledger.committed);
         let member = process.actor.replica().member();
         let is_complete = member.is_some_and(|m| state.is_complete(m));
-        let own = process.known.3;
         if to < held && is_complete {
             self.fail(format!(
                 "I6: {n}, a member of S or E, cuts to {to}, below {held}, which was committed"
             ));
         }
-        if to < own && state.unclean.is_empty() {
+        if to < own && !is_given_up {
             self.fail(format!(
                 "I6: {n} cuts to {to}, below {own}, which it knew to be committed"
             ));
@@ -301,13 +329,40 @@ impl<L: GroupLog> World<L> {
 
     fn judge_halt(&mut self, n: usize, why: Halt) {
         let is_expected = match why {
-            Halt::DiskFailed | Halt::GroupFull => true,
-            Halt::CoordinatorForgot | Halt::Superseded => self.plan.weather.has(Fault::Forgetting),
-            Halt::CommittedCutRefused { .. } | Halt::BehindRetention => self.ledger.is_loss_allowed,
-            Halt::Disorder => false,
+            Halt::DiskFailed => true,
+            // §8.16.
+            Halt::CoordinatorForgot => self.plan.weather.has(Fault::Forgetting),
+            Halt::CommittedCutRefused { .. }
+            | Halt::BehindRetention
+            | Halt::Superseded
+            | Halt::GroupFull
+            | Halt::Disorder => false,
         };
         if !is_expected {
             self.fail(format!("{n} halts: {why:?}"));
+        }
+    }
+
+    /// What must be left of a process that ended: all of its log, or where power went or the log had failed what was flushed,
+    /// but for what a cut was about to take. `before`: what it had.
+    pub(super) fn judge_end(&mut self, n: usize, end: End, has_failed: bool, before: &Mirror) {
+        let machine = &self.machines[n];
+        let items = Items::new(Arc::new(machine.dir.clone()));
+        let saved = items.load().ok().flatten();
+        if saved.is_some_and(|saved| saved.cut.is_some()) {
+            return;
+        }
+        let promised = if end == End::Kill && !has_failed {
+            before.end()
+        } else {
+            before.durable
+        };
+        let (left, from) = (&machine.last, before.min.max(machine.last.min));
+        if left.slice(from, promised) != before.slice(from, promised) {
+            let left = left.end();
+            self.fail(format!(
+                "{n} had {promised} bytes that nothing may take, and {left} are left"
+            ));
         }
     }
 

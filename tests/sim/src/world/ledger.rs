@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rocket_replication::replica::Flush;
-use rocket_replication::{Epoch, Member, PhysicalOffset};
+use rocket_replication::{Epoch, Member, PhysicalOffset, ReplicaId};
 
 use super::World;
 use super::electors::show;
@@ -93,13 +93,13 @@ pub(super) struct Ledger {
     pub(super) epochs: BTreeMap<Epoch, (Member, PhysicalOffset)>,
     /// Epochs whose master had a write of its own applied (I16).
     pub(super) activated: BTreeSet<Epoch>,
-    /// So many faults came together that the table of §11 names a loss.
-    pub(super) is_loss_allowed: bool,
-    /// A start may fail: its disk is full.
-    pub(super) is_start_excused: bool,
-    /// Where logs were cut, by machine: begin, end.
+    /// What was committed is on no copy that counts from here on, by faults for which §11 names a loss.
+    pub(super) gone: Option<u64>,
+    /// Replicas that lost something by such a fault, and have not been complete since.
+    pub(super) hurt: BTreeSet<ReplicaId>,
+    /// What logs gave up and told (P4), by machine: begin, end.
     pub(super) cut: Vec<(usize, u64, u64)>,
-    /// Machines that lost bytes with a disk or with power, from so far on.
+    /// Machines that lost bytes by such a fault, from so far on.
     pub(super) harmed: Vec<(usize, u64)>,
     /// The first thing that is wrong.
     pub(super) broken: Option<String>,
@@ -128,14 +128,14 @@ impl<L: GroupLog> World<L> {
         if let Some(activated) = state.activated {
             self.ledger.activated.insert(activated.epoch);
         }
+        self.history.push(state.clone());
         if state.epoch > before.epoch {
-            self.excuse_dead_members();
+            self.count_what_is_left();
             self.ledger.reached.epochs += 1;
             if before.handover.is_some() && state.master.map(|m| m.replica_id) == before.handover {
                 self.ledger.reached.handovers += 1;
             }
         }
-        self.history.push(state.clone());
         if state.unclean.len() > before.unclean.len()
             && let Some(unclean) = state.unclean.last()
         {
@@ -144,21 +144,64 @@ impl<L: GroupLog> World<L> {
         self.judge_electable();
     }
 
-    /// What was committed has no copy left that counts, and those that count have ended: an elector chose who ended since it
-    /// reported, or a master that is superseded commits by acknowledgements of one that has lost power since. It is as if
-    /// power had gone where S is one. A member that runs and lacks something is never excused (I2).
-    pub(super) fn excuse_dead_members(&mut self) {
+    /// The copies that count are others now, or a master that is superseded has committed by what they had acknowledged. An
+    /// elector may have named one that has ended since it reported, and lost power: it is as if power had gone a moment later,
+    /// where S is that one alone ("power loss of the master's machine: window"). One that runs and lacks something is no such
+    /// case (I2), nor one that lost nothing.
+    pub(super) fn count_what_is_left(&mut self) {
         let state = self.state();
         let is_alive = state.complete().any(|m| self.machine_of(*m).is_some());
-        let is_held = (0..self.machines.len()).any(|n| {
-            let id = self.id_of(n);
-            id.is_some_and(|id| state.last_complete.contains(&id)) && self.holds_all(n)
-        });
-        if !is_alive && !is_held && self.plan.column.flush() == Flush::Async {
+        let is_hurt = state
+            .last_complete
+            .iter()
+            .any(|id| self.ledger.hurt.contains(id));
+        if !is_alive && is_hurt {
+            self.note_what_is_left();
+        }
+    }
+
+    /// How much of what was committed is on one of the copies that an election may fall back to (§8.14).
+    fn survives(&self) -> u64 {
+        let machines = (0..self.machines.len()).filter(|n| self.is_counted(*n));
+        machines.map(|n| self.holds(n)).max().unwrap_or(0)
+    }
+
+    /// How much of what was committed `n` has.
+    fn holds(&self, n: usize) -> u64 {
+        let (committed, held) = (&self.ledger.committed, self.held_by(n));
+        let same = held.same_until(committed).min(committed.len() as u64);
+        // After a failure the page cache shows what the disk may not have, until the next start looks.
+        let has_failed = self.process(n).is_some_and(|p| p.log.has_failed());
+        if has_failed {
+            same.min(held.durable)
+        } else {
+            same
+        }
+    }
+
+    /// Whether an election may fall back to what `n` has.
+    fn is_counted(&self, n: usize) -> bool {
+        let state = self.state();
+        self.id_of(n)
+            .is_some_and(|id| state.last_complete.contains(&id))
+    }
+
+    fn note_what_is_left(&mut self) {
+        let (left, committed) = (self.survives(), self.ledger.committed.len() as u64);
+        if left < committed {
+            let gone = self.ledger.gone.map_or(left, |gone| gone.min(left));
             self.say(format_args!(
-                "  no copy that counts is left: what the ended ones lost is lost"
+                "  no copy that counts has more than {left} of the {committed} committed: the rest may be lost"
             ));
-            self.ledger.is_loss_allowed = true;
+            self.ledger.gone = Some(gone);
+        }
+    }
+
+    /// What was taken for gone turns up again on a copy that counts.
+    pub(super) fn look_for_the_gone(&mut self) {
+        if self.ledger.gone.is_some() && self.survives() >= self.ledger.committed.len() as u64 {
+            self.say(format_args!("  all that is committed is there again"));
+            self.ledger.gone = None;
         }
     }
 
@@ -173,56 +216,40 @@ impl<L: GroupLog> World<L> {
         let kept = self.held_by(*chosen).same_until(&self.ledger.committed);
         let committed = self.ledger.committed.len() as u64;
         if kept >= committed {
+            self.ledger.gone = None;
             return;
         }
-        if !self.ledger.is_loss_allowed {
+        let left = self.ledger.gone.take().unwrap_or(committed);
+        if kept < left {
             self.fail(format!(
-                "P1: an election outside S and E keeps {kept} of {committed} committed bytes although a copy was left"
+                "P1: an election outside S and E keeps {kept} of {committed} committed bytes, and {left} were left"
             ));
         }
         self.ledger.committed.truncate(kept as usize);
         self.clients_lose_from(kept);
     }
 
-    /// A machine lost power or its disk: may what was committed be lost by that? Not while another replica that an election
-    /// may fall back to (§8.14) holds all of it.
+    /// A machine lost power, its disk, or what a failed flush had not brought there: may what was committed be lost by that?
+    /// Not while another replica that an election may fall back to has it; and where all promises are of flushed bytes, only
+    /// a lost disk takes any.
     pub(super) fn judge_loss(&mut self, n: usize, what: Loss) {
-        let held = self.held_by(n);
-        self.ledger.harmed.push((n, held.end()));
         let promise_is_durable = self.plan.column.flush() == Flush::Sync && !self.plan.is_mixed();
         if promise_is_durable && what == Loss::Unflushed {
             return;
         }
-        if !self.is_spare(n) && !self.holds_all(n) {
-            self.say(format_args!(
-                "  no other copy: what only {n} had may be lost"
-            ));
-            self.ledger.is_loss_allowed = true;
+        self.ledger.harmed.push((n, self.held_by(n).end()));
+        // What it had acknowledged and lost may be committed later, by a master that does not know of it.
+        self.ledger.hurt.extend(self.id_of(n));
+        if self.is_counted(n) && self.holds(n) < self.ledger.committed.len() as u64 {
+            self.note_what_is_left();
         }
-    }
-
-    fn holds_all(&self, n: usize) -> bool {
-        let (committed, held) = (&self.ledger.committed, self.held_by(n));
-        let same = held.same_until(committed);
-        // After a failed write the page cache shows what the disk may not have.
-        let is_failed = self.process(n).is_some_and(|p| p.log.has_failed());
-        let counts = if is_failed {
-            same.min(held.durable)
-        } else {
-            same
-        };
-        counts >= committed.len() as u64
     }
 
     /// Whether another replica holds everything that was committed, and may be elected when nobody else is left.
     pub(super) fn is_spare(&self, n: usize) -> bool {
-        let state = self.state();
-        (0..self.machines.len()).any(|other| {
-            let is_known = self
-                .id_of(other)
-                .is_some_and(|id| state.last_complete.contains(&id));
-            other != n && is_known && self.holds_all(other)
-        })
+        let committed = self.ledger.committed.len() as u64;
+        (0..self.machines.len())
+            .any(|other| other != n && self.is_counted(other) && self.holds(other) >= committed)
     }
 
     /// Whether the log of `n` goes back to before an election that gave something up: what it holds was promised once and

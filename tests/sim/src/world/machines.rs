@@ -9,6 +9,7 @@ use rocket_ha::{
     Actor, Board, Fresh, GroupPolicy, Held, Items, News, Options, Parts, SelfElection, StartError,
     Timing,
 };
+use rocket_mapped_file::Directory;
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_replication::replica::{Flush, Recovered, Settings};
 use rocket_replication::{DiskId, Epoch, Incarnation, Version};
@@ -17,7 +18,7 @@ use super::ledger::Loss;
 use super::{Process, Watcher, World};
 use crate::fuse::{End, Frozen, FusedDirectory};
 use crate::log::{GroupLog, Mirror};
-use crate::plan::{Plan, Weight};
+use crate::plan::Plan;
 
 /// A log that is open, and what its replica begins with.
 struct Opened<L> {
@@ -59,14 +60,20 @@ impl<L: GroupLog> World<L> {
                 self.say(format_args!("{n} starts, and ends in the middle of it"));
                 self.ledger.reached.mid_step += 1;
                 self.note_cuts(n, &frozen.news);
-                self.bury(n, frozen.end, (frozen.dir, frozen.image), None);
+                let Frozen {
+                    end, dir, image, ..
+                } = *frozen;
+                self.bury(n, end, (dir, image), None);
             }
             Err(Unopened::Refused(error)) => {
                 self.say(format_args!("{n} does not start: {error}"));
                 // The lock and what else the attempt held is gone; the disk is as the attempt left it.
                 let machine = &mut self.machines[n];
                 machine.dir = machine.dir.killed();
-                if !self.ledger.is_start_excused {
+                // §8.15: a full disk is waited out.
+                let is_full = machine.dir.space().is_ok_and(|it| it.capacity < u64::MAX);
+                self.machines[n].last = self.survey(n).unwrap_or_default();
+                if !is_full {
                     self.fail(format!("machine {n} does not start: {error}"));
                 }
             }
@@ -222,50 +229,60 @@ impl<L: GroupLog> World<L> {
         self.say(format_args!("{n} ends: {end:?}"));
         process.dir.forget();
         let left = end.left_of(process.dir.memory(), process.log.left());
-        let failed = self.is_lossy(&process);
-        let mut mirror = process.mirror;
-        if failed {
-            mirror.keep_below(mirror.durable);
-        }
-        self.bury(n, end, left, Some(mirror));
-        if failed {
-            self.judge_loss(n, Loss::Unflushed);
-        }
+        let has_failed = process.log.has_failed();
+        let mut before = process.mirror;
+        process.log.refresh(&mut before);
+        self.bury(n, end, left, Some(has_failed));
+        self.judge_end(n, end, has_failed, &before);
     }
 
-    /// After a failed flush the page cache shows what the disk does not have.
-    fn is_lossy(&self, process: &Process<L>) -> bool {
-        self.plan.weight == Weight::Heavy && process.log.has_failed()
-    }
-
+    /// Nothing runs on `n` any more, and this is left of it. `has_failed`: what the process that ended says of its log; `None`
+    /// where none had come to be.
     pub(super) fn bury(
         &mut self,
         n: usize,
         end: End,
         left: (MemoryDirectory, Image),
-        mirror: Option<Mirror>,
+        has_failed: Option<bool>,
     ) {
         let machine = &mut self.machines[n];
-        let mut last = mirror.unwrap_or_else(|| std::mem::take(&mut machine.last));
         machine.process = None;
         (machine.dir, machine.image) = left;
         machine.hinted = Version(0);
-        match (self.plan.weight, end) {
-            (Weight::Light, _) => {
-                let image = &machine.image;
-                (last.min, last.durable) = (image.min, image.durable);
-                last.bytes.clone_from(&image.bytes);
-            }
-            // More may be left; who needs to know starts it.
-            (Weight::Heavy, End::Power(_)) => last.keep_below(last.durable),
-            (Weight::Heavy, End::Kill) => {}
-        }
-        machine.last = last;
+        self.machines[n].last = self.survey(n).unwrap_or_default();
         self.dials.retain(|(from, _, _)| *from != n);
         self.hang_up(n);
-        if let End::Power(_) = end {
+        if end != End::Kill || has_failed == Some(true) {
             self.judge_loss(n, Loss::Unflushed);
         }
+        self.look_for_the_gone();
+    }
+
+    /// What the next start of `n` would find of its log, by a start over a copy of what is left. Nothing if it would not start.
+    fn survey(&self, n: usize) -> Option<Mirror> {
+        let (machine, plan) = (&self.machines[n], &self.plan);
+        let copy = machine.dir.killed();
+        copy.set_capacity(u64::MAX);
+        let dir = FusedDirectory::new(copy, plan.mutations);
+        let items = Items::new(Arc::new(dir.clone()));
+        let flush = flush_of_store(machine.flush);
+        let fresh = Fresh {
+            disk_id: machine.disk,
+            incarnation: Incarnation(0),
+        };
+        // A cut that only a start can finish takes another one.
+        for _ in 0..2 {
+            let board = Arc::new(Board::default());
+            let policy = Arc::new(GroupPolicy::new(board, flush, plan.column.answers()));
+            let (mut log, found) = L::open(&dir, machine.image.clone(), policy, flush).ok()?;
+            let deaf = &mut |_: News| {};
+            if rocket_ha::start(&items, &mut log, found, fresh, Held::Refuse, deaf).is_ok() {
+                let mut mirror = Mirror::default();
+                log.refresh(&mut mirror);
+                return Some(mirror);
+            }
+        }
+        None
     }
 
     /// An orderly stop.
@@ -280,6 +297,8 @@ impl<L: GroupLog> World<L> {
         self.say(format_args!("{n} stops in order"));
         let (dir, log, mut mirror) = (process.dir.memory().clone(), process.log, process.mirror);
         let mark = process.actor.end();
+        log.refresh(&mut mirror);
+        self.machines[n].last = mirror.clone();
         self.hear(n, log.take_told());
         log.flush();
         log.keep_house(3);
@@ -288,8 +307,9 @@ impl<L: GroupLog> World<L> {
             // Without it the next start has no such proof.
             let _unproven = Items::new(Arc::new(dir.clone())).save_clean(&mark);
         }
-        let left = End::Kill.left_of(&dir, log.left());
-        self.bury(n, End::Kill, left, Some(mirror));
+        let (left, has_failed) = (End::Kill.left_of(&dir, log.left()), log.has_failed());
+        self.bury(n, End::Kill, left, Some(has_failed));
+        self.judge_end(n, End::Kill, has_failed, &mirror);
     }
 
     /// Its disk is gone, and another one in its place.
@@ -325,15 +345,8 @@ impl<L: GroupLog> World<L> {
         if let Some(process) = &process {
             process.dir.forget();
         }
-        let failed = process.as_ref().is_some_and(|p| self.is_lossy(p));
-        let mut mirror = process.map(|process| process.mirror);
-        if let Some(mirror) = mirror.as_mut().filter(|_| failed) {
-            mirror.keep_below(mirror.durable);
-        }
-        self.bury(n, end, (frozen.dir, frozen.image), mirror);
-        if failed {
-            self.judge_loss(n, Loss::Unflushed);
-        }
+        let has_failed = process.is_some_and(|process| process.log.has_failed());
+        self.bury(n, end, (frozen.dir, frozen.image), Some(has_failed));
     }
 }
 

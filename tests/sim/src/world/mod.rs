@@ -77,8 +77,10 @@ pub(crate) struct Machine<L> {
     starts: u128,
     /// Of its next process.
     flush: Flush,
-    /// What the log held when the last process ended, as far as nobody has to start to know it.
+    /// While no process runs: what the next one will find in the log.
     last: Mirror,
+    /// What its last process knew when it was looked at: how far the log is committed, and the log's last epoch.
+    knew: (u64, Epoch),
     /// The newest version that a watch showed the process.
     hinted: Version,
     clock_ms: u64,
@@ -117,6 +119,7 @@ impl<L: GroupLog> World<L> {
             starts: 0,
             flush: plan.column.flush(),
             last: Mirror::default(),
+            knew: (0, Epoch(0)),
             hinted: Version(0),
             clock_ms: 1_000,
             is_cut_off: false,
