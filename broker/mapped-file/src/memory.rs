@@ -16,11 +16,13 @@ use parking_lot::Mutex;
 mod dice;
 mod faults;
 mod folder;
+mod fuse;
 mod image;
 mod segment;
 
 pub use dice::Dice;
 pub use faults::{Counts, Faults};
+pub use fuse::{Change, FusedDirectory};
 
 use faults::EIO;
 use image::Image;

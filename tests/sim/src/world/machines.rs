@@ -16,7 +16,7 @@ use rocket_replication::{DiskId, Epoch, Incarnation, Version};
 
 use super::ledger::Loss;
 use super::{Process, Watcher, World};
-use crate::fuse::{End, Frozen, FusedDirectory};
+use crate::fuse::{End, Frozen, FusedDirectory, fused};
 use crate::log::{GroupLog, Mirror};
 use crate::plan::Plan;
 
@@ -83,7 +83,7 @@ impl<L: GroupLog> World<L> {
     fn open(&mut self, n: usize, fuse: Option<(u64, End)>) -> Result<Opened<L>, Unopened> {
         let plan = self.plan;
         let machine = &self.machines[n];
-        let dir = FusedDirectory::new(machine.dir.clone(), plan.mutations);
+        let dir = fused(machine.dir.clone(), plan.mutations);
         let board = Arc::new(Board::default());
         let moved = Arc::new(AtomicBool::new(false));
         let set = Arc::clone(&moved);
@@ -263,7 +263,7 @@ impl<L: GroupLog> World<L> {
         let (machine, plan) = (&self.machines[n], &self.plan);
         let copy = machine.dir.killed();
         copy.set_capacity(u64::MAX);
-        let dir = FusedDirectory::new(copy, plan.mutations);
+        let dir = fused(copy, plan.mutations);
         let items = Items::new(Arc::new(dir.clone()));
         let flush = flush_of_store(machine.flush);
         let fresh = Fresh {
