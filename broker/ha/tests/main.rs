@@ -8,9 +8,7 @@
     reason = "tests"
 )]
 
-mod engine_log;
 mod fuse;
-mod logs;
 mod stories;
 mod walks;
 mod world;

@@ -1,6 +1,5 @@
 //! One story each, told with three replicas, flush SYNC and replication SYNC unless it says otherwise.
 
-use rocket_ha::memory::MemoryLog;
 use rocket_ha::{Answers, Event, Items, News, Then};
 use rocket_mapped_file::memory::Faults;
 use rocket_replication::effect::{Halt, Report};
@@ -9,9 +8,7 @@ use rocket_replication::replica::{Flush, Writes};
 use rocket_store::PutStatus;
 use std::sync::Arc;
 
-use crate::world::{self, End, Plan};
-
-type World = world::World<MemoryLog>;
+use crate::world::{End, Plan, World};
 
 fn slaves_of(world: &World, master: usize) -> Vec<usize> {
     (0..world.machines.len()).filter(|n| *n != master).collect()

@@ -1,15 +1,13 @@
 //! Random walks: a seed decides everything that happens. Afterwards the group is healed, and what was acknowledged is there.
+//! With far more faults, and over the store's engine too, `tests/sim` does this.
 
 use std::ops::Range;
 
-use rocket_ha::memory::MemoryLog;
 use rocket_ha::{Answers, News};
 use rocket_mapped_file::memory::Dice;
 use rocket_replication::memory::Fate;
 use rocket_replication::replica::Flush;
 
-use crate::engine_log::EngineLog;
-use crate::logs::MachineLog;
 use crate::world::{End, Plan, World};
 
 /// What may go wrong.
@@ -26,7 +24,7 @@ fn fate(dice: &mut Dice, wear: Wear) -> Fate {
     *dice.pick(&[Fate::AnswerLost, Fate::Late, Fate::Doubled])
 }
 
-fn act<L: MachineLog>(world: &mut World<L>, dice: &mut Dice, wear: Wear) {
+fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
     let n = usize::try_from(dice.below(world.machines.len() as u64)).unwrap();
     match dice.below(100) {
         0..30 => {
@@ -104,9 +102,9 @@ fn act<L: MachineLog>(world: &mut World<L>, dice: &mut Dice, wear: Wear) {
 }
 
 /// Returns how much was acknowledged, how often an election was won, and how many cuts there were.
-fn walk<L: MachineLog>(seed: u64, plan: Plan, wear: Wear, steps: u32) -> (usize, u64, usize) {
+fn walk(seed: u64, plan: Plan, wear: Wear, steps: u32) -> (usize, u64, usize) {
     let mut dice = Dice::new(seed);
-    let mut world = World::<L>::healthy(plan);
+    let mut world = World::healthy(plan);
     for _ in 0..steps {
         act(&mut world, &mut dice, wear);
     }
@@ -117,11 +115,11 @@ fn walk<L: MachineLog>(seed: u64, plan: Plan, wear: Wear, steps: u32) -> (usize,
     (world.acked.len(), world.state().epoch.0, cuts)
 }
 
-fn walks<L: MachineLog>(seeds: Range<u64>, plan: Plan, wear: Wear) {
+fn walks(seeds: Range<u64>, plan: Plan, wear: Wear) {
     let count = seeds.end - seeds.start;
     let (mut acked, mut epochs, mut cut) = (0, 0, 0);
     for seed in seeds {
-        let done = std::panic::catch_unwind(|| walk::<L>(seed, plan, wear, 3_000));
+        let done = std::panic::catch_unwind(|| walk(seed, plan, wear, 3_000));
         let Ok(done) = done else {
             panic!("seed {seed}");
         };
@@ -143,12 +141,12 @@ const ALL: Wear = Wear {
 
 #[test]
 fn nothing_acknowledged_is_lost_with_flushes_and_replicas() {
-    walks::<MemoryLog>(0..300, Plan::sync(3, 2), ALL);
+    walks(0..300, Plan::sync(3, 2), ALL);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_with_two_replicas() {
-    walks::<MemoryLog>(0..200, Plan::sync(2, 1), ALL);
+    walks(0..200, Plan::sync(2, 1), ALL);
 }
 
 /// Without flushes, as long as no machine loses power.
@@ -162,7 +160,7 @@ fn nothing_acknowledged_is_lost_in_page_caches() {
         power_cuts: false,
         ..ALL
     };
-    walks::<MemoryLog>(0..200, plan, wear);
+    walks(0..200, plan, wear);
 }
 
 #[test]
@@ -173,31 +171,12 @@ fn group_heals_whatever_quick_answers_promised() {
     };
     for seed in 0..20 {
         let mut dice = Dice::new(seed);
-        let mut world = World::<MemoryLog>::healthy(plan);
+        let mut world = World::healthy(plan);
         for _ in 0..3_000 {
             act(&mut world, &mut dice, ALL);
         }
         world.heal();
     }
-}
-
-/// The same over the store itself, on a disk that loses any subset of the sectors that were not flushed.
-#[test]
-fn nothing_acknowledged_is_lost_over_the_store() {
-    walks::<EngineLog>(0..25, Plan::sync(3, 2), ALL);
-}
-
-#[test]
-fn nothing_acknowledged_is_lost_over_two_stores_in_page_caches() {
-    let plan = Plan {
-        flush: Flush::Async,
-        ..Plan::sync(2, 1)
-    };
-    let wear = Wear {
-        power_cuts: false,
-        ..ALL
-    };
-    walks::<EngineLog>(0..25, plan, wear);
 }
 
 /// §13.3: with one of these rules broken some walk fails, or the walks show nothing.
@@ -211,7 +190,7 @@ fn broken_rules_are_seen() {
             ..Plan::sync(3, 2)
         };
         let fails =
-            |seed| std::panic::catch_unwind(|| walk::<MemoryLog>(seed, plan, ALL, 3_000)).is_err();
+            |seed| std::panic::catch_unwind(|| walk(seed, plan, ALL, 3_000)).is_err();
         assert!((0..300).any(fails), "{mutant:?} is not seen");
     }
 }

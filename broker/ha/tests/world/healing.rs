@@ -1,11 +1,12 @@
 //! Letting everything come to rest, and what must be true then and always.
 
+use rocket_ha::Log;
+use rocket_ha::memory::MemoryLog;
 use rocket_replication::memory::Fate;
 
 use super::{End, Process, World};
-use crate::logs::MachineLog;
 
-impl<L: MachineLog> World<L> {
+impl World {
     pub(crate) fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         for n in 0..self.machines.len() {
@@ -29,7 +30,7 @@ impl<L: MachineLog> World<L> {
                 any |= self.request(n, Fate::Answered);
                 any |= self.answer(n);
                 any |= self.show(n);
-                let wants = |process: &Process<L>| process.log.is_flush_wanted();
+                let wants = |process: &Process| process.log.is_flush_wanted();
                 if self.machines[n].process.as_ref().is_some_and(wants) {
                     self.flush(n);
                 }
@@ -107,7 +108,7 @@ impl<L: MachineLog> World<L> {
         };
         state.in_sync.len() == self.machines.len()
             && (0..self.machines.len()).all(has_all)
-            && (0..self.machines.len()).all(|n| is_same(self.process(n).log.bytes(), log.bytes()))
+            && (0..self.machines.len()).all(|n| is_same(bytes(&self.process(n).log), bytes(log)))
     }
 
     /// What must be true at every moment.
@@ -119,7 +120,7 @@ impl<L: MachineLog> World<L> {
         if confirm == process.checked {
             return;
         }
-        let (min, bytes) = process.log.bytes();
+        let (min, bytes) = bytes(&process.log);
         let (min, below) = (min as usize, confirm as usize);
         let common = below.min(self.committed.len()).max(min);
         let known = self.committed.get(min..common).unwrap_or_default();
@@ -145,16 +146,23 @@ impl<L: MachineLog> World<L> {
             for ticket in &self.acked {
                 let (at, payload) = &self.sent[ticket];
                 if *at >= min {
-                    let found = log.payload_at(*at);
+                    let image = log.image();
+                    let found = image.record_at(*at).map(|(_, payload)| payload);
                     assert_eq!(
-                        found.as_ref(),
-                        Some(payload),
+                        found,
+                        Some(&payload[..]),
                         "message {ticket} is lost on {n}"
                     );
                 }
             }
         }
     }
+}
+
+/// First byte, and all bytes from there on.
+fn bytes(log: &MemoryLog) -> (u64, Vec<u8>) {
+    let image = log.image();
+    (image.min, image.bytes)
 }
 
 /// Whether two logs are the same from where both have bytes.

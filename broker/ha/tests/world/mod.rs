@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocket_ha::memory::{Image, MemoryNet, MemoryRequests, Request, Told, Wish};
+use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Request, Told, Wish};
 use rocket_ha::{
-    Actor, Answers, Board, Event, Fresh, GroupPolicy, Held, Items, News, Options, Parts,
+    Actor, Answers, Board, Event, Found, Fresh, GroupPolicy, Held, Items, News, Options, Parts,
     SelfElection, StartError, Timing, start,
 };
 use rocket_mapped_file::memory::MemoryDirectory;
@@ -17,15 +17,19 @@ use rocket_replication::memory::{Fate, Memory};
 use rocket_replication::messages::{LinkId, Report};
 use rocket_replication::mutations::Mutations;
 use rocket_replication::replica::{Flush, Replica, Settings, Writes};
-use rocket_replication::{DiskId, GroupUid, Incarnation, Member, Proposal, State, Version};
+use rocket_replication::{
+    DiskId, GroupUid, Incarnation, Member, PhysicalOffset, Proposal, State, Version,
+};
 
 use crate::fuse::{Frozen, FusedDirectory};
-use crate::logs::MachineLog;
 
 mod healing;
 mod wires;
 
 use wires::Wire;
+
+/// A handful of records.
+const FILE_BYTES: u64 = 160;
 
 type Watcher = Box<dyn FnMut(News)>;
 
@@ -53,9 +57,9 @@ impl Plan {
     }
 }
 
-pub(crate) struct Process<L> {
-    pub(crate) actor: Actor<L, MemoryNet, MemoryRequests, Watcher>,
-    pub(crate) log: L,
+pub(crate) struct Process {
+    pub(crate) actor: Actor<MemoryLog, MemoryNet, MemoryRequests, Watcher>,
+    pub(crate) log: MemoryLog,
     pub(crate) board: Arc<Board>,
     pub(crate) net: MemoryNet,
     pub(crate) requests: MemoryRequests,
@@ -69,21 +73,21 @@ pub(crate) struct Process<L> {
     pub(crate) needs_restart: bool,
 }
 
-pub(crate) struct Machine<L> {
+pub(crate) struct Machine {
     pub(crate) dir: MemoryDirectory,
     pub(crate) image: Image,
-    pub(crate) process: Option<Process<L>>,
+    pub(crate) process: Option<Process>,
     pub(crate) starts: u128,
     /// The newest version that a watch showed the process.
     pub(crate) hinted: Version,
 }
 
-pub(crate) struct World<L> {
+pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) now_ms: u64,
     pub(crate) memory: Memory,
     pub(crate) history: Vec<Arc<State>>,
-    pub(crate) machines: Vec<Machine<L>>,
+    pub(crate) machines: Vec<Machine>,
     pub(crate) wires: Vec<Wire>,
     pub(crate) dials: VecDeque<(usize, LinkId, usize)>,
     pub(crate) elector: Proposals,
@@ -116,7 +120,7 @@ impl End {
     }
 }
 
-impl<L: MachineLog> World<L> {
+impl World {
     /// Nobody runs yet.
     pub(crate) fn new(plan: Plan) -> Self {
         let state = State::new(GroupUid(7), plan.min_in_sync, Proposal(1));
@@ -159,7 +163,7 @@ impl<L: MachineLog> World<L> {
         Arc::clone(self.memory.state().unwrap())
     }
 
-    pub(crate) fn process(&self, n: usize) -> &Process<L> {
+    pub(crate) fn process(&self, n: usize) -> &Process {
         self.machines[n].process.as_ref().expect("it runs")
     }
 
@@ -205,7 +209,12 @@ impl<L: MachineLog> World<L> {
         };
         let news = Arc::new(Mutex::new(Vec::new()));
         let open = || {
-            let (mut log, found) = L::open(&machine.dir, machine.image.clone(), policy.clone());
+            let image = machine.image.clone();
+            let found = Found {
+                damaged: false,
+                confirm: PhysicalOffset(image.confirm),
+            };
+            let mut log = MemoryLog::open(image, policy.clone(), FILE_BYTES);
             let tell = &mut |item: News| news.lock().push(item);
             let started = start(&items, &mut log, found, fresh, Held::Refuse, tell);
             started.map(|recovered| (log, recovered))
@@ -227,7 +236,7 @@ impl<L: MachineLog> World<L> {
             let (log, net, requests, news) = &seen;
             // A request that was sent by then may arrive or not: here it does not.
             requests.take();
-            let (dir, image) = end.left_of(dir, log.left());
+            let (dir, image) = end.left_of(dir, log.image());
             Frozen {
                 dir,
                 image,
@@ -281,7 +290,7 @@ impl<L: MachineLog> World<L> {
         let Some(process) = self.machines[n].process.take() else {
             return;
         };
-        let left = end.left_of(process.dir.memory(), process.log.left());
+        let left = end.left_of(process.dir.memory(), process.log.image());
         self.bury(n, left);
     }
 
@@ -315,7 +324,7 @@ impl<L: MachineLog> World<L> {
         if let Some(mark) = mark {
             Items::new(Arc::new(dir.clone())).save_clean(&mark).unwrap();
         }
-        self.bury(n, End::Kill.left_of(&dir, log.left()));
+        self.bury(n, End::Kill.left_of(&dir, log.image()));
     }
 
     /// The next step of `n` ends with a crash before one of its changes to the small files, if it makes so many.
@@ -485,7 +494,7 @@ impl<L: MachineLog> World<L> {
         let mut payload = ticket.to_be_bytes().to_vec();
         payload.resize(8 + usize::try_from(len).unwrap(), b'.');
         let log = self.machines[n].process.as_ref()?.log.clone();
-        let at = log.send(&payload, ticket).ok()?;
+        let at = log.send(&payload, ticket).ok()?.0;
         self.tickets = ticket;
         self.sent.insert(ticket, (at, payload));
         self.hear(n, log.take_told());

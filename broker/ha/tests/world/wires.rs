@@ -7,7 +7,6 @@ use rocket_ha::memory::Wish;
 use rocket_replication::messages::{LinkId, Message};
 
 use super::World;
-use crate::logs::MachineLog;
 
 pub(crate) struct Wire {
     pub(crate) ends: [(usize, LinkId); 2],
@@ -15,7 +14,7 @@ pub(crate) struct Wire {
     pub(crate) to: [VecDeque<Message>; 2],
 }
 
-impl<L: MachineLog> World<L> {
+impl World {
     pub(crate) fn carry(&mut self, n: usize, wish: Wish) {
         match wish {
             Wish::Connect(link, address) => {
