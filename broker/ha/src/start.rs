@@ -94,6 +94,11 @@ pub fn start<L: Log, O: Observer>(
         // Left on disk, a dropped entry would come back when the log has grown beyond its start with other bytes.
         items.save_epochs(&epochs)?;
     }
+    if found.damaged {
+        tracing::error!(
+            "the log is damaged below what was flushed: this replica acknowledges nothing and counts for nothing. Move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+        );
+    }
     let evidence = Evidence {
         damaged: found.damaged,
         clean: Evidence::clean_run(saved.clean, ends.appended, &epochs),

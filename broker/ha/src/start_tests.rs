@@ -81,7 +81,15 @@ fn empty_folder_is_formatted_once() {
         disk_id: DiskId(7),
         incarnation: Incarnation(8),
     };
-    let second = start(&items, &mut log, FOUND, other, Held::Refuse, &mut |_: News| {}).unwrap();
+    let second = start(
+        &items,
+        &mut log,
+        FOUND,
+        other,
+        Held::Refuse,
+        &mut |_: News| {},
+    )
+    .unwrap();
     assert_eq!(second.disk_id, DiskId(1));
     assert_eq!(second.incarnation, Incarnation(8));
 }
@@ -207,7 +215,15 @@ fn messages_of_no_group_are_the_beginning_of_one_only_when_that_is_said() {
     let refused = run(&items, &mut log);
     assert!(matches!(refused, Err(StartError::Stranger { .. })));
     assert_eq!(items.load().unwrap(), None, "nothing was written");
-    let adopted = start(&items, &mut log, FOUND, FRESH, Held::Adopt, &mut |_: News| {}).unwrap();
+    let adopted = start(
+        &items,
+        &mut log,
+        FOUND,
+        FRESH,
+        Held::Adopt,
+        &mut |_: News| {},
+    )
+    .unwrap();
     assert_eq!(adopted.epochs, epochs(&[(0, 0)]));
     // And from then on without saying it again.
     assert_eq!(run(&items, &mut log).unwrap().epochs, epochs(&[(0, 0)]));

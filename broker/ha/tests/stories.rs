@@ -376,8 +376,7 @@ fn cut_that_only_a_start_can_finish_ends_the_process() {
     world.crash(old, End::Kill);
     world.heal();
     world.check_acked();
-    let is_told =
-        |(n, news): &(usize, News)| *n == old && matches!(news, News::Cut { .. });
+    let is_told = |(n, news): &(usize, News)| *n == old && matches!(news, News::Cut { .. });
     assert!(world.news.iter().any(is_told), "{:?}", world.news);
 }
 
@@ -534,6 +533,35 @@ fn new_group_waits_for_its_replicas_but_not_for_ever() {
         world.pass(100);
     }
     assert!(world.open_master().is_some());
+}
+
+/// §8.15. Counterexample found by a seed of the simulation: it joined again by where its log ended, and was counted for bytes
+/// that it did not have.
+#[test]
+fn replica_whose_log_is_damaged_counts_for_nothing() {
+    let mut world = World::healthy(Plan::sync(3, 2));
+    let master = world.open_master().unwrap();
+    let slave = slaves_of(&world, master)[0];
+    world.send(master, 10).unwrap();
+    world.calm();
+    world.crash(slave, End::Kill);
+    world.machines[slave].is_damaged = true;
+    world.start(slave);
+    for len in 0..30 {
+        world.pass(100);
+        world.calm();
+        world.send(master, len).unwrap();
+    }
+    world.calm();
+    assert_eq!(world.acked.len(), 31, "the others are enough");
+    let member = world.replica(slave).member().unwrap();
+    let state = world.state();
+    assert!(state.is_current(member), "it is registered");
+    assert!(!state.is_complete(member), "and in no set");
+    world.crash(slave, End::Kill);
+    world.machines[slave].is_damaged = false;
+    world.heal();
+    world.check_acked();
 }
 
 /// `BehindRetention` (§8.5), with a crash before each of the changes that it makes.

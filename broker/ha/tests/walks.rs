@@ -189,8 +189,7 @@ fn broken_rules_are_seen() {
             mutations: Mutations::default().with(mutant),
             ..Plan::sync(3, 2)
         };
-        let fails =
-            |seed| std::panic::catch_unwind(|| walk(seed, plan, ALL, 3_000)).is_err();
+        let fails = |seed| std::panic::catch_unwind(|| walk(seed, plan, ALL, 3_000)).is_err();
         assert!((0..300).any(fails), "{mutant:?} is not seen");
     }
 }

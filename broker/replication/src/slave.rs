@@ -219,6 +219,7 @@ impl Slave {
                 core.log.end = at;
                 core.log.durable_end = at;
                 core.log.confirm = at;
+                core.evidence.damaged = false;
                 out.push(Effect::StartAnew {
                     at,
                     epochs: core.log.epochs.clone(),
@@ -303,6 +304,10 @@ impl Slave {
         let Stage::Streaming { link, acked } = &mut self.stage else {
             return;
         };
+        // §8.15: what is damaged is not here, and a master would take it for copied.
+        if core.evidence.damaged {
+            return;
+        }
         let broken = core.mutations.has(Mutant::M10);
         let counts = if broken { core.log.end } else { core.counts() };
         if counts < core.log.end {

@@ -195,9 +195,7 @@ impl Group {
             &mut teller,
         )?;
         let max_epoch = recovered.max_epoch;
-        teller
-            .0
-            .send_modify(|standing| standing.epoch = max_epoch);
+        teller.0.send_modify(|standing| standing.epoch = max_epoch);
         let crew = Crew::default();
         let (links, events) = Links::new(
             rocket_link::Settings::default(),

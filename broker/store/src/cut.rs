@@ -97,12 +97,7 @@ impl<C: Completion> Engine<C> {
     ///
     /// # Errors
     /// See [`CutError`].
-    pub fn start_anew(
-        &self,
-        at: PhysicalOffset,
-        epoch: u64,
-        aside: Aside,
-    ) -> Result<(), CutError> {
+    pub fn start_anew(&self, at: PhysicalOffset, epoch: u64, aside: Aside) -> Result<(), CutError> {
         self.change_log(|appender| {
             let len = self.config.segment_bytes;
             let shown = self.visible().max(self.dispatched());

@@ -54,12 +54,7 @@ pub(crate) struct Frozen {
 
 impl Frozen {
     /// A process that had not begun to talk to anybody.
-    pub(crate) fn of_start(
-        dir: &MemoryDirectory,
-        image: Image,
-        end: End,
-        news: Vec<News>,
-    ) -> Self {
+    pub(crate) fn of_start(dir: &MemoryDirectory, image: Image, end: End, news: Vec<News>) -> Self {
         let (dir, image) = end.left_of(dir, image);
         Self {
             end,

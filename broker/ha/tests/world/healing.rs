@@ -148,11 +148,7 @@ impl World {
                 if *at >= min {
                     let image = log.image();
                     let found = image.record_at(*at).map(|(_, payload)| payload);
-                    assert_eq!(
-                        found,
-                        Some(&payload[..]),
-                        "message {ticket} is lost on {n}"
-                    );
+                    assert_eq!(found, Some(&payload[..]), "message {ticket} is lost on {n}");
                 }
             }
         }

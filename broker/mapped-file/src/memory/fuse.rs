@@ -300,7 +300,10 @@ mod tests {
         }
         let left = fused.take_frozen().unwrap();
         let is_there = |name| left.read(name).unwrap().is_some();
-        assert_eq!(["a", "b", "c", "d"].map(is_there), [true, true, false, false]);
+        assert_eq!(
+            ["a", "b", "c", "d"].map(is_there),
+            [true, true, false, false]
+        );
         assert!(fused.take_frozen().is_none(), "once");
     }
 

@@ -166,7 +166,10 @@ fn an_empty_copy_begins_where_the_master_does_without_a_restart() {
         let begin = begin.unwrap();
         let slave = Node::new(9000);
         slave.engine.checkpoint_step();
-        slave.engine.start_anew(at(begin), 2, Aside::Nothing).unwrap();
+        slave
+            .engine
+            .start_anew(at(begin), 2, Aside::Nothing)
+            .unwrap();
         let positions = slave.engine.positions();
         assert_eq!((positions.min, positions.appended), (at(begin), at(begin)));
         let reopened = Node::open(slave.dir.crashed(7), config(9000), begin)

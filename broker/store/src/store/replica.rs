@@ -79,12 +79,7 @@ impl<C: Completion> Store<C> {
     ///
     /// # Errors
     /// See [`CutError`].
-    pub fn start_anew(
-        &self,
-        at: PhysicalOffset,
-        epoch: u64,
-        aside: Aside,
-    ) -> Result<(), CutError> {
+    pub fn start_anew(&self, at: PhysicalOffset, epoch: u64, aside: Aside) -> Result<(), CutError> {
         self.engine().start_anew(at, epoch, aside)
     }
 }
