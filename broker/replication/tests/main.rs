@@ -17,6 +17,7 @@
     allow(dead_code, reason = "parts of the world serve the search alone")
 )]
 
+mod holes;
 mod scenarios;
 mod walks;
 mod world;

@@ -16,7 +16,7 @@ use rocket_replication::{PhysicalOffset, State};
 
 use crate::world::{Action, Bounds, Crash, World};
 
-const LINK: LinkId = LinkId(900);
+pub(crate) const LINK: LinkId = LinkId(900);
 
 fn calm_world(replicas: usize, m: u8, flush: Flush, values: u8) -> (World, Bounds) {
     let bounds = Bounds {
@@ -24,14 +24,19 @@ fn calm_world(replicas: usize, m: u8, flush: Flush, values: u8) -> (World, Bound
         epochs: 9,
         ..Bounds::quiet(replicas, m, flush)
     };
-    let mut world = World::new(&bounds);
+    (calm_within(&bounds, values), bounds)
+}
+
+/// All replicas in S, and so many values committed.
+pub(crate) fn calm_within(bounds: &Bounds, values: u8) -> World {
+    let mut world = World::new(bounds);
     for _ in 0..values {
         let master = master_of(&world);
-        world.act(&bounds, Action::Send(master));
-        world.calm(&bounds);
+        world.act(bounds, Action::Send(master));
+        world.calm(bounds);
     }
     assert_eq!(world.is_healed(), Ok(()));
-    (world, bounds)
+    world
 }
 
 fn master_of(world: &World) -> usize {
@@ -40,7 +45,7 @@ fn master_of(world: &World) -> usize {
         .expect("alive")
 }
 
-fn replica(world: &mut World, n: usize) -> &mut Replica {
+pub(crate) fn replica(world: &mut World, n: usize) -> &mut Replica {
     world.nodes[n].replica.as_mut().expect("alive")
 }
 
