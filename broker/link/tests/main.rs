@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rocket_link::{DataHead, Event, LinkId, Links, Message, Outgoing, Secret, Settings};
 use rocket_replication::epochs::EpochStart;
-use rocket_replication::messages::Ack;
+use rocket_replication::frame::encode;
+use rocket_replication::messages::{Ack, LINK_VERSION};
 use rocket_replication::{Epoch, PhysicalOffset};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -127,6 +128,30 @@ async fn broker_of_another_cluster_gets_no_link() {
     let id = slave.links.connect(master.address.clone());
     assert!(matches!(slave.next().await, Event::ConnectFailed(failed) if failed == id));
     assert!(master.links.is_empty());
+}
+
+/// Hole 6 of docs/replication.md §13.4: bytes on the port were taken for what a slave acknowledges.
+#[tokio::test]
+async fn bytes_of_a_stranger_are_no_message() {
+    let mut master = Broker::new(SECRET, Settings::default()).await;
+    // A slave of RocketMQ says how far it is in eight bytes, with nothing around them.
+    let bare = 1_000_000_u64.to_be_bytes().repeat(64);
+    let mut frame = BytesMut::new();
+    encode(&ack(1_000_000), &mut frame).unwrap();
+    let version = LINK_VERSION.to_be_bytes();
+    let greeting = [&b"RKTL"[..], &version, &[0, 0], &[7; 32]].concat();
+    let unproved = [&greeting[..], &[7; 32], &frame[..]].concat();
+    for noise in [bare, frame.to_vec(), unproved] {
+        let mut stranger = TcpStream::connect(&master.address).await.unwrap();
+        // Who is sent away may notice it while it still writes.
+        let _ = stranger.write_all(&noise).await;
+        let _ = stranger.shutdown().await;
+        let _ = stranger.read_to_end(&mut Vec::new()).await;
+    }
+    let mut slave = Broker::new(SECRET, Settings::default()).await;
+    let there = slave.connected(&master).await;
+    slave.links.send(there, Outgoing::Message(ack(7)));
+    assert_eq!(master.message().await.1, ack(7), "the first that it hears");
 }
 
 #[tokio::test]
