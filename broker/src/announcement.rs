@@ -1,6 +1,7 @@
 //! What a broker tells name servers: REGISTER_BROKER with all of its topics, and UNREGISTER_BROKER.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use rocket_protocol::body::{RegisterBrokerBody, TopicConfigTable};
 use rocket_protocol::header::{BrokerIdentityHeader, RegisterBrokerHeader};
@@ -18,6 +19,9 @@ pub struct BrokerAnnouncement {
     pub config: Arc<LiveConfig>,
     /// The topics of the moment.
     pub topics: Arc<dyn Fn() -> TopicConfigTable + Send + Sync>,
+    /// The epoch in which a group is served, 0 without a group. Name servers order the masters of a group by it: what an older
+    /// one says does not take a route from its successor.
+    pub epoch: Arc<AtomicI64>,
 }
 
 impl Announcement for BrokerAnnouncement {
@@ -25,6 +29,10 @@ impl Announcement for BrokerAnnouncement {
         // In this order: brokerPermission is changed before the table's version is, so what is told under a new version is the
         // new one.
         let mut table = (self.topics)();
+        let epoch = self.epoch.load(Ordering::Acquire);
+        if epoch > 0 {
+            table.data_version.state_version = epoch;
+        }
         let config = self.config.load();
         if !(config.is_readable() && config.is_writeable()) {
             let allowed = i32::try_from(config.broker_permission).unwrap_or_default();
@@ -77,8 +85,7 @@ mod tests {
     use super::*;
     use crate::config::BrokerConfig;
 
-    #[test]
-    fn a_broker_that_may_not_be_written_announces_topics_that_may_not_be_written() {
+    fn announcement(config: &Arc<LiveConfig>, epoch: i64) -> BrokerAnnouncement {
         let identity = Identity {
             cluster: "C".to_owned(),
             broker_name: "b".to_owned(),
@@ -89,7 +96,6 @@ mod tests {
             region_id: "R".to_owned(),
             started: UnixMillis(0),
         };
-        let config = Arc::new(LiveConfig::new(BrokerConfig::default()));
         let table = || TopicConfigTable {
             topic_config_table: [(
                 "T".to_owned(),
@@ -101,16 +107,25 @@ mod tests {
             .into(),
             ..TopicConfigTable::default()
         };
-        let announcement = BrokerAnnouncement {
+        BrokerAnnouncement {
             identity: Arc::new(identity),
-            config: Arc::clone(&config),
+            config: Arc::clone(config),
             topics: Arc::new(table),
-        };
-        let perm = || {
-            let body =
-                RegisterBrokerBody::parse(&announcement.register().body.contiguous()).unwrap();
-            body.topic_config_serialize_wrapper.topic_config_table["T"].perm
-        };
+            epoch: Arc::new(AtomicI64::new(epoch)),
+        }
+    }
+
+    fn told(announcement: &BrokerAnnouncement) -> TopicConfigTable {
+        let body = announcement.register().body.contiguous();
+        let body = RegisterBrokerBody::parse(&body).unwrap();
+        body.topic_config_serialize_wrapper
+    }
+
+    #[test]
+    fn a_broker_that_may_not_be_written_announces_topics_that_may_not_be_written() {
+        let config = Arc::new(LiveConfig::new(BrokerConfig::default()));
+        let announcement = announcement(&config, 0);
+        let perm = || told(&announcement).topic_config_table["T"].perm;
         assert_eq!(perm(), 6);
         config.update("brokerPermission=4").unwrap();
         assert_eq!(perm(), 4);
@@ -120,5 +135,15 @@ mod tests {
             ("svc:10911", "svc:10912")
         );
         assert_eq!(header.heartbeat_timeout_millis, Some(120_000));
+    }
+
+    #[test]
+    fn a_master_of_a_group_announces_its_epoch() {
+        let config = Arc::new(LiveConfig::new(BrokerConfig::default()));
+        let announcement = announcement(&config, 7);
+        let epoch = || told(&announcement).data_version.state_version;
+        assert_eq!(epoch(), 7);
+        announcement.epoch.store(9, Ordering::Release);
+        assert_eq!(epoch(), 9);
     }
 }

@@ -37,18 +37,12 @@ impl Stage {
     /// Nobody is served yet.
     pub(crate) fn new(deps: Deps, gate: Arc<Gate>, registration: Registration, plan: Plan) -> Self {
         let epoch = Arc::new(AtomicI64::new(0));
-        let (metadata, version) = (Arc::clone(&deps.metadata), Arc::clone(&epoch));
+        let metadata = Arc::clone(&deps.metadata);
         let announcement = BrokerAnnouncement {
             identity: Arc::clone(&deps.identity),
             config: Arc::clone(&deps.config),
-            topics: Arc::new(move || {
-                let mut table = metadata.topics.to_body();
-                let epoch = version.load(Ordering::Acquire);
-                if epoch > 0 {
-                    table.data_version.state_version = epoch;
-                }
-                table
-            }),
+            topics: Arc::new(move || metadata.topics.to_body()),
+            epoch: Arc::clone(&epoch),
         };
         Self {
             deps,

@@ -229,6 +229,42 @@ fn a_slave_is_told_its_master() {
     assert_eq!(header.ha_server_addr.as_deref(), Some("127.0.0.1:10912"));
 }
 
+/// Hole 13 of docs/replication.md §13.4: for a while two brokers take themselves for the master of a group.
+#[test]
+fn routes_lead_to_the_master_of_the_latest_epoch_however_often_another_registers() {
+    let server = server(settings());
+    let register_as = |channel, addr: &str, epoch| {
+        let mut body = body(&["T", "U"]);
+        let table = &mut body.topic_config_serialize_wrapper;
+        table.data_version.state_version = epoch;
+        let request = register(&[("brokerAddr", addr)], body.to_json());
+        let Outcome::Answer(answer) = server.namesrv.handle(channel, &request) else {
+            panic!("a registration waits for no disk");
+        };
+        assert_eq!(answer.response_code(), ResponseCode::SUCCESS);
+    };
+    let masters = || {
+        let route = server.ask_of(RequestCode::GET_ROUTEINFO_BY_TOPIC, &[("topic", "T")]);
+        let route = RouteData::parse(&route.body.contiguous()).unwrap();
+        let groups = route.broker_datas.into_iter();
+        groups
+            .flat_map(|group| group.broker_addrs)
+            .collect::<Vec<_>>()
+    };
+    let (old, new) = ("127.0.0.1:1", "127.0.0.1:2");
+    register_as(1, old, 4);
+    assert_eq!(masters(), [(0, old.to_owned())]);
+    register_as(2, new, 5);
+    // Over the connection that it has, and over a new one.
+    for channel in [1, 1, 3] {
+        register_as(channel, old, 4);
+        assert_eq!(masters(), [(0, new.to_owned())]);
+    }
+    server.namesrv.closed(1);
+    server.namesrv.closed(3);
+    assert_eq!(masters(), [(0, new.to_owned())]);
+}
+
 #[test]
 fn data_versions_are_compared() {
     let server = registered(&["T", "U"]);

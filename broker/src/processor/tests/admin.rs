@@ -243,6 +243,7 @@ fn told(world: &World) -> Registration {
         identity: Arc::clone(&deps.identity),
         config: Arc::clone(&deps.config),
         topics: Arc::new(move || metadata.topics.to_body()),
+        epoch: Arc::default(),
     };
     let body = announcement.register().body.contiguous();
     let table = RegisterBrokerBody::parse(&body)
