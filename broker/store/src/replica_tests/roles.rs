@@ -1,6 +1,7 @@
 //! What a change of roles leaves: who becomes master, who steps down, and a log whose end is cut off.
 
 use super::*;
+use crate::mutant::{self, Mutant};
 use crate::{Aside, CutError};
 
 #[test]
@@ -34,6 +35,19 @@ fn who_becomes_master_gives_places_behind_all_records_and_times_that_do_not_fall
     let (_, last) = slave.records().pop().unwrap();
     let (view, _) = RecordView::parse(&last).unwrap();
     assert_eq!(view.store_timestamp(), UnixMillis(NOON));
+}
+
+#[test]
+fn a_master_that_gives_places_behind_what_is_visible_alone_is_seen() {
+    let test = who_becomes_master_gives_places_behind_all_records_and_times_that_do_not_fall;
+    assert!(fails_with(Mutant::OffsetsOfVisible, test));
+}
+
+/// Whether a test would see this fault.
+fn fails_with(mutant: Mutant, test: fn()) -> bool {
+    let failed = std::panic::catch_unwind(|| mutant::with(Some(mutant), test)).is_err();
+    mutant::with(None, || ());
+    failed
 }
 
 #[test]
@@ -242,6 +256,41 @@ fn a_log_is_cut_between_records_only() {
     assert_eq!(slave.records(), master.records());
     slave.engine.cut(at(second), 2, Aside::Nothing).unwrap();
     assert_eq!(slave.records(), master.records()[..1]);
+}
+
+/// What is cut off is whole records of these very places, so only zeros keep them from being found again: here a new record
+/// ends where an old one began.
+#[test]
+fn records_that_were_cut_off_are_not_found_again_behind_a_new_one() {
+    let master = Node::new(4096);
+    master.lead();
+    for number in 0..6 {
+        master.send(number, 0, 200);
+    }
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1 << 20);
+    slave.flush();
+    let old = master.records();
+    let to = old[2].0;
+    let other = Node::new(4096);
+    other.copy(&master, to, 1 << 20);
+    other.lead();
+    other.send(100, 0, 200);
+    slave.engine.cut(at(to), 2, Aside::Nothing).unwrap();
+    slave.copy(&other, other.end(), 1 << 20);
+    assert_eq!(slave.end(), old[3].0);
+    for dir in [slave.dir.killed(), slave.dir.crashed(7)] {
+        let (again, _) = Node::open(dir, config(4096), 0).unwrap();
+        let found = again.records();
+        assert!((2..=3).contains(&found.len()), "{}", found.len());
+        assert_eq!(found, other.records()[..found.len()]);
+    }
+}
+
+#[test]
+fn a_cut_that_leaves_old_records_in_the_file_is_seen() {
+    let test = records_that_were_cut_off_are_not_found_again_behind_a_new_one;
+    assert!(fails_with(Mutant::CutNotZeroed, test));
 }
 
 #[test]
