@@ -16,6 +16,8 @@ use super::next_version;
 #[derive(Debug)]
 struct State {
     table: DelayOffsetTable,
+    /// In a group, what the changes that were applied come to: the table of a master runs ahead of it.
+    folded: BTreeMap<i32, i64>,
     is_changed: bool,
     /// Levels that moved since the log was told.
     moved: BTreeSet<i32>,
@@ -36,6 +38,7 @@ impl DelayOffsets {
         Ok(Self {
             file,
             state: Mutex::new(State {
+                folded: table.offset_table.clone(),
                 table,
                 is_changed: false,
                 moved: BTreeSet::new(),
@@ -77,12 +80,24 @@ impl DelayOffsets {
     pub(super) fn follow(&self, levels: &BTreeMap<i32, i64>) {
         let mut state = self.state.lock();
         state.table.offset_table.extend(levels);
+        state.folded.extend(levels);
         state.is_changed = true;
+    }
+
+    /// Positions from the log that this master told it: what is in memory is newer.
+    pub(super) fn follow_own(&self, levels: &BTreeMap<i32, i64>) {
+        self.state.lock().folded.extend(levels);
+    }
+
+    /// What the changes that were applied come to, without what moved since.
+    pub(super) fn folded(&self) -> BTreeMap<i32, i64> {
+        self.state.lock().folded.clone()
     }
 
     /// Positions that were folded elsewhere, and no others.
     pub(super) fn replace(&self, levels: BTreeMap<i32, i64>) {
         let mut state = self.state.lock();
+        state.folded.clone_from(&levels);
         state.table.offset_table = levels;
         state.is_changed = true;
         state.moved.clear();

@@ -86,6 +86,8 @@ enum Ordered {
     ForgetTopic(String),
     ForgetGroup(String),
     Move(Moved),
+    /// What this master told itself, which is older than what it has in memory.
+    MoveOwn(Moved),
 }
 
 impl Replica {
@@ -220,8 +222,7 @@ impl Metadata {
                     }
                     groups.push((record.stamp, change));
                 }
-                // What this master told itself is older than what it has in memory.
-                Change::Positions(_) if is_own => {}
+                Change::Positions(moved) if is_own => ordered.push(Ordered::MoveOwn(moved)),
                 Change::Positions(moved) => ordered.push(Ordered::Move(moved)),
             }
         }
@@ -238,6 +239,10 @@ impl Metadata {
                 Ordered::Move(Moved { rows, delay }) => {
                     self.offsets.follow(&rows);
                     self.delay.follow(&delay);
+                }
+                Ordered::MoveOwn(Moved { rows, delay }) => {
+                    self.offsets.follow_own(&rows);
+                    self.delay.follow_own(&delay);
                 }
             }
         }
@@ -384,7 +389,13 @@ impl Metadata {
                 return Ok(());
             };
             follower.is_changed = false;
-            let mut parts = self.capture(replica, positions.min.0).split(usize::MAX);
+            let state = State {
+                // Without what a master has in memory alone: a cut would not take that along, and nobody else has it.
+                positions: self.offsets.folded(),
+                delay: self.delay.folded(),
+                ..self.capture(replica, positions.min.0)
+            };
+            let mut parts = state.split(usize::MAX);
             Cached {
                 v: VERSION,
                 next: follower.next,

@@ -27,6 +27,8 @@ const NONE: i64 = -1;
 struct Cell {
     committed: AtomicI64,
     pulled: AtomicI64,
+    /// In a group, what the changes that were applied come to: `committed` of a master runs ahead of it.
+    folded: AtomicI64,
     /// Noted as moved.
     is_noted: AtomicBool,
 }
@@ -36,6 +38,7 @@ impl Cell {
         Self {
             committed: AtomicI64::new(committed),
             pulled: AtomicI64::new(pulled),
+            folded: AtomicI64::new(committed),
             is_noted: AtomicBool::new(false),
         }
     }
@@ -148,11 +151,32 @@ impl Offsets {
                 } else {
                     self.set(&topic, &group, queue, |cell| {
                         cell.committed.store(*offset, Ordering::Relaxed);
+                        cell.folded.store(*offset, Ordering::Relaxed);
                     });
                 }
             }
         }
         self.is_changed.store(true, Ordering::Relaxed);
+    }
+
+    /// Positions from the log that this master told it: what is in memory is newer.
+    pub(super) fn follow_own(&self, rows: &Positions) {
+        let table = self.table.read();
+        for (topic, group, queues) in names(rows) {
+            for (queue, offset) in queues {
+                let queue = QueueId::from_wire(*queue);
+                let cell =
+                    queue.and_then(|queue| find(&table, topic.as_str(), group.as_str(), queue));
+                if let Some(cell) = cell {
+                    cell.folded.store((*offset).max(NONE), Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// What the changes that were applied come to, without what moved since.
+    pub(super) fn folded(&self) -> Positions {
+        self.rows(|cell| &cell.folded)
     }
 
     /// Positions that were folded elsewhere, and no others.
@@ -348,13 +372,21 @@ impl Offsets {
 
     /// All positions: the file's text and the answer to GET_ALL_CONSUMER_OFFSET.
     pub fn to_body(&self) -> ConsumerOffsetTable {
+        ConsumerOffsetTable {
+            group_topic_map: BTreeMap::new(),
+            data_version: *self.version.lock(),
+            offset_table: self.rows(|cell| &cell.committed),
+        }
+    }
+
+    fn rows(&self, pick: fn(&Cell) -> &AtomicI64) -> Positions {
         let table = self.table.read();
-        let mut rows = BTreeMap::new();
+        let mut rows = Positions::new();
         for (topic, groups) in table.iter() {
             for (group, queues) in groups {
                 let offsets: BTreeMap<i32, i64> = queues
                     .iter()
-                    .map(|(queue, cell)| (queue.to_wire(), cell.committed.load(Ordering::Relaxed)))
+                    .map(|(queue, cell)| (queue.to_wire(), pick(cell).load(Ordering::Relaxed)))
                     .filter(|(_, offset)| *offset >= 0)
                     .collect();
                 if !offsets.is_empty() {
@@ -362,11 +394,7 @@ impl Offsets {
                 }
             }
         }
-        ConsumerOffsetTable {
-            group_topic_map: BTreeMap::new(),
-            data_version: *self.version.lock(),
-            offset_table: rows,
-        }
+        rows
     }
 
     /// Writes the file if a position changed since the last time.

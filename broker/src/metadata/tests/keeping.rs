@@ -16,6 +16,7 @@ fn fill(world: &World, master: &Master) {
     commit(&master.metadata, "a", "g", 7);
     master.metadata.delay.set(3, 9);
     world.tell(&master.metadata);
+    master.applied();
 }
 
 #[test]
@@ -82,6 +83,11 @@ fn cut_behind_what_was_kept() -> World {
     let end = PhysicalOffset(world.end());
     master.put("goes").unwrap();
     master.stop();
+    cut(world, end)
+}
+
+/// What lies behind `end` is cut off, though it was visible.
+fn cut(world: World, end: PhysicalOffset) -> World {
     let cut = world.store.cut(end, 2, Aside::Nothing);
     assert!(matches!(cut, Err(CutError::NeedsRestart)));
     // Left as it is: the next start cuts.
@@ -91,6 +97,60 @@ fn cut_behind_what_was_kept() -> World {
     let world = World::on(dir, config());
     assert_eq!(world.end(), end.0);
     world
+}
+
+/// Hole 7 of docs/replication.md §13.4: positions that stayed behind those of the messages that were cut off made consumers
+/// pass over the ones that came in their place.
+#[test]
+fn positions_behind_messages_that_were_cut_off_go_with_them() {
+    for is_told in [true, false] {
+        let world = World::new();
+        let master = world.master();
+        master.put("t").unwrap();
+        world.send("t", b"stays");
+        commit(&master.metadata, "t", "g", 1);
+        world.tell(&master.metadata);
+        master.applied();
+        let end = PhysicalOffset(world.end());
+        for _ in 0..2 {
+            world.send("t", b"goes");
+        }
+        commit(&master.metadata, "t", "g", 3);
+        if is_told {
+            world.tell(&master.metadata);
+        }
+        master.keep();
+        drop(master);
+        let world = cut(world, end);
+        assert_eq!(world.range("t"), (0, 1));
+        // Of whoever kept something beside the log, and of whoever has the log alone.
+        for name in ["master", "late"] {
+            let replica = world.slave(name);
+            assert_eq!(replica.offsets.committed("t", "g", Q), Some(1), "{name}");
+        }
+    }
+}
+
+/// A killed master comes back with what the group knows, and not with what it never told the log.
+#[test]
+fn what_a_master_never_told_the_log_is_not_kept_beside_it() {
+    let world = World::new();
+    let master = world.master();
+    commit(&master.metadata, "t", "g", 5);
+    master.metadata.delay.set(2, 6);
+    world.tell(&master.metadata);
+    master.applied();
+    commit(&master.metadata, "t", "g", 9);
+    commit(&master.metadata, "t", "h", 9);
+    master.metadata.delay.set(2, 9);
+    master.keep();
+    drop(master);
+    let world = world.again();
+    let again = world.replica("master");
+    assert_eq!(again.offsets.committed("t", "g", Q), Some(5));
+    assert_eq!(again.offsets.committed("t", "h", Q), None);
+    assert_eq!(again.delay.get(2), 6);
+    assert_eq!(state(&again), state(&world.slave("late")));
 }
 
 #[test]

@@ -218,6 +218,18 @@ impl Master {
         self.metadata.groups.update([(name, config)], NOW).unwrap();
     }
 
+    /// Waits until it has applied all that is in the log.
+    fn applied(&self) {
+        let replica = self.metadata.replica.as_ref().unwrap();
+        until(|| replica.is_at_end());
+    }
+
+    /// Writes what it has beside the log, as it does now and then.
+    fn keep(&self) {
+        let replica = self.metadata.replica.as_ref().unwrap();
+        self.metadata.save_cache(replica, NOW).unwrap();
+    }
+
     /// All ends as at an orderly stop.
     fn stop(self) {
         drop(self.following);

@@ -75,7 +75,7 @@ impl Row {
 }
 
 fn rows() -> Vec<Row> {
-    let unit = "`commit_tests` of rocket-replication";
+    let unit = "`commit::tests` of rocket-replication";
     vec![
         row("M1 + M7", "acknowledgements count by replica id", Rules(&[M1, M7]), &[C], true).with(&[Fault::Power]),
         row("M2", "a restarted master keeps its epoch", Rules(&[M2]), ALL, true).with(&[Fault::Kill]),
@@ -109,7 +109,7 @@ fn rows() -> Vec<Row> {
         row("M20", "queue offsets from visible entries", Store("offsets-of-visible", &[]), SYNC, false)
             .note("masked by the barrier: writes open when everything below is committed, and so visible"),
         row("M21", "consumer offsets not lowered by a cut", NoSwitch, SYNC, false)
-            .note("no switch: this version keeps no consumer offsets in the log"),
+            .note("no switch: offsets are records of the log; `metadata::tests::keeping` of rocket-broker"),
         row("M22", "a flush is tried again", Store("flush-retried", &[]), &[B, D], false).with(&[Fault::DiskError, Fault::Power]),
         row("M23", "damage below the floor taken for a torn tail", NoSwitch, SYNC, false)
             .note("no switch: nothing flips bits here; `damage` of rocket-store"),
@@ -123,7 +123,7 @@ fn rows() -> Vec<Row> {
             .note("masked by the run that the mark names"),
         row("M29 + M37", "and its run is not compared", Rules(&[M29, M37]), &[C1, C], false).with(&[Fault::Stop, Fault::Power]),
         row("M30", "an acknowledgement beyond what was sent", Rules(&[M30]), SYNC, false)
-            .note("nothing here sends one; its unit test: `commit_tests` of rocket-replication"),
+            .note("nothing here sends one; its unit test: `commit::tests` of rocket-replication"),
         row("M31", "electors write without a compare", Rules(&[M31]), SYNC, false),
         row("M32", "the old link still counts", Rules(&[M32]), SYNC, false)
             .with(&[Fault::LinkCut])
