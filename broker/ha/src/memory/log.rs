@@ -1,0 +1,347 @@
+//! The log. Its files end at the multiples of one length.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rocket_replication::{Epoch, PhysicalOffset};
+use rocket_store::{CommitPolicy, LocalEnds, PutStatus};
+
+use super::image::{FILLER, Image, RECORD_HEAD_BYTES, push_record, record};
+use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending};
+
+/// What a sender was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Its promise is kept.
+    Ok,
+    /// The outcome is unknown.
+    Unknown,
+}
+
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault or a wish of its own"
+)]
+struct State {
+    image: Image,
+    /// From a step down to the next mastership.
+    is_stopped: bool,
+    committed: u64,
+    visible: u64,
+    waiting: VecDeque<(u64, u64)>,
+    told: Vec<(u64, Told)>,
+    is_flush_wanted: bool,
+    fails: bool,
+    needs_restart: bool,
+}
+
+/// A log in memory. Clones are the same one: senders and tests have theirs beside the actor's.
+#[derive(Clone)]
+pub struct MemoryLog {
+    state: Arc<Mutex<State>>,
+    policy: Arc<dyn CommitPolicy>,
+    file_bytes: u64,
+}
+
+impl MemoryLog {
+    /// Opens what `image` left, with files of `file_bytes`. Appends are stopped.
+    pub fn open(image: Image, policy: Arc<dyn CommitPolicy>, file_bytes: u64) -> Self {
+        let state = State {
+            image,
+            is_stopped: true,
+            committed: 0,
+            visible: 0,
+            waiting: VecDeque::new(),
+            told: Vec::new(),
+            is_flush_wanted: false,
+            fails: false,
+            needs_restart: false,
+        };
+        let log = Self {
+            state: Arc::new(Mutex::new(state)),
+            policy,
+            file_bytes,
+        };
+        log.settle(&mut log.state.lock());
+        log
+    }
+
+    /// Appends a message for the sender `ticket`, who is told later. Returns where it lies.
+    ///
+    /// # Errors
+    /// What the sender is answered; nothing was appended.
+    pub fn send(&self, payload: &[u8], ticket: u64) -> Result<PhysicalOffset, PutStatus> {
+        let mut state = self.state.lock();
+        // Asked under the lock: see the trait.
+        self.policy.may_append()?;
+        if state.is_stopped || state.fails {
+            return Err(PutStatus::ServiceNotAvailable("stopped".into()));
+        }
+        let len = RECORD_HEAD_BYTES + payload.len() as u64;
+        let room = self.file_end(state.image.end()) - state.image.end();
+        // A filler needs its head; what would leave less room than that goes to the next file too.
+        if room < len || (room > len && room - len < RECORD_HEAD_BYTES) {
+            let filler = usize::try_from(room - RECORD_HEAD_BYTES).unwrap_or(0);
+            push_record(&mut state.image.bytes, FILLER, &vec![0; filler]);
+        }
+        let at = PhysicalOffset(state.image.end());
+        push_record(&mut state.image.bytes, 0, payload);
+        let end = state.image.end();
+        state.waiting.push_back((end, ticket));
+        state.is_flush_wanted = true;
+        self.settle(&mut state);
+        Ok(at)
+    }
+
+    /// A flush of everything ends well.
+    pub fn flush(&self) {
+        let mut state = self.state.lock();
+        if !state.fails {
+            state.image.durable = state.image.end();
+            state.is_flush_wanted = false;
+            self.settle(&mut state);
+        }
+    }
+
+    /// The checkpoint is written.
+    pub fn checkpoint(&self) {
+        let mut state = self.state.lock();
+        state.image.confirm = state.committed;
+    }
+
+    /// Retention removes what lies below `min`, which is the end of a record.
+    pub fn retain_from(&self, min: u64) {
+        let mut state = self.state.lock();
+        let gone = usize::try_from(min.saturating_sub(state.image.min)).unwrap_or(0);
+        state.image.bytes.drain(..gone);
+        state.image.min = min;
+    }
+
+    /// From now on every write fails.
+    pub fn fail(&self) {
+        self.state.lock().fails = true;
+    }
+
+    /// From now on a cut is left to the next start.
+    pub fn demand_restart(&self) {
+        self.state.lock().needs_restart = true;
+    }
+
+    /// What senders were told since the last call.
+    pub fn take_told(&self) -> Vec<(u64, Told)> {
+        std::mem::take(&mut self.state.lock().told)
+    }
+
+    /// What is on the disk or in the page cache now.
+    pub fn image(&self) -> Image {
+        self.state.lock().image.clone()
+    }
+
+    /// Shows what is on the disk or in the page cache now.
+    pub fn look<T>(&self, look: impl FnOnce(&Image) -> T) -> T {
+        look(&self.state.lock().image)
+    }
+
+    /// Whether every write fails.
+    pub fn fails(&self) -> bool {
+        self.state.lock().fails
+    }
+
+    /// End of what consumers may see.
+    pub fn visible(&self) -> u64 {
+        self.state.lock().visible
+    }
+
+    /// Whether the actor asked for a flush that has not ended.
+    pub fn is_flush_wanted(&self) -> bool {
+        self.state.lock().is_flush_wanted
+    }
+
+    /// Whether a send could be appended.
+    pub fn takes_sends(&self) -> bool {
+        self.policy.may_append().is_ok() && !self.state.lock().is_stopped
+    }
+
+    fn file_end(&self, at: u64) -> u64 {
+        (at / self.file_bytes + 1) * self.file_bytes
+    }
+
+    fn settle(&self, state: &mut State) {
+        let local = LocalEnds {
+            appended: PhysicalOffset(state.image.end()),
+            durable: PhysicalOffset(state.image.durable),
+        };
+        let ends = self.policy.ends(local);
+        if state.fails {
+            return;
+        }
+        assert!(
+            ends.committed.0 >= state.committed,
+            "the committed end fell from {} to {}",
+            state.committed,
+            ends.committed
+        );
+        assert!(
+            ends.committed.0.max(ends.answered.0).max(ends.visible.0) <= local.appended.0,
+            "ends beyond the log"
+        );
+        state.committed = ends.committed.0;
+        state.visible = state.visible.max(ends.visible.0);
+        while let Some((end, ticket)) = state.waiting.front().copied()
+            && end <= ends.answered.0
+        {
+            state.waiting.pop_front();
+            state.told.push((ticket, Told::Ok));
+        }
+    }
+
+    fn working(&self) -> io::Result<parking_lot::MutexGuard<'_, State>> {
+        let state = self.state.lock();
+        if state.fails {
+            return Err(io::Error::other("EIO"));
+        }
+        Ok(state)
+    }
+}
+
+impl Log for MemoryLog {
+    fn ends(&self) -> Ends {
+        let state = self.state.lock();
+        Ends {
+            min: PhysicalOffset(state.image.min),
+            appended: PhysicalOffset(state.image.end()),
+            durable: PhysicalOffset(state.image.durable),
+        }
+    }
+
+    fn append_copied(
+        &mut self,
+        at: PhysicalOffset,
+        file_end: PhysicalOffset,
+        bytes: &Bytes,
+    ) -> Result<(), AppendError> {
+        let mut state = self.working()?;
+        let refused = |why: &str| Err(AppendError::Refused(why.to_owned()));
+        assert!(
+            self.policy.may_append().is_err(),
+            "copied into a log that takes sends"
+        );
+        if at.0 != state.image.end() {
+            return refused("not at the end of the log");
+        }
+        if file_end.0 != self.file_end(at.0) || at.0 + bytes.len() as u64 > file_end.0 {
+            return refused("not in one file");
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let Some((len, _)) = record(rest) else {
+                return refused("no whole record");
+            };
+            rest = rest.get(len..).unwrap_or_default();
+        }
+        state.image.bytes.extend_from_slice(bytes);
+        self.settle(&mut state);
+        Ok(())
+    }
+
+    fn read_records(
+        &mut self,
+        from: PhysicalOffset,
+        to: PhysicalOffset,
+        bytes_target: u64,
+    ) -> io::Result<Chunk> {
+        let state = self.working()?;
+        let limit = to.0.min(self.file_end(from.0));
+        let mut end = from.0;
+        while let Some((next, _)) = state.image.record_at(end)
+            && next <= limit
+            && (end == from.0 || next - from.0 <= bytes_target)
+        {
+            end = next;
+        }
+        let at = |offset: u64| usize::try_from(offset.saturating_sub(state.image.min)).unwrap_or(0);
+        let bytes = state.image.bytes.get(at(from.0)..at(end));
+        let bytes = bytes.filter(|bytes| !bytes.is_empty());
+        let bytes = bytes.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Chunk {
+            pieces: vec![Bytes::copy_from_slice(bytes)],
+            to: PhysicalOffset(end),
+            file_end: PhysicalOffset(self.file_end(from.0)),
+        })
+    }
+
+    fn flush_soon(&mut self) {
+        self.state.lock().is_flush_wanted = true;
+    }
+
+    fn cut(&mut self, to: PhysicalOffset, _epoch: Epoch) -> Result<(), CutError> {
+        let mut state = self.working()?;
+        if state.needs_restart {
+            return Err(CutError::NeedsRestart);
+        }
+        if to.0 >= state.image.end() {
+            return Ok(());
+        }
+        assert!(state.waiting.is_empty(), "cut with sends not answered");
+        let at = usize::try_from(to.0.saturating_sub(state.image.min)).unwrap_or(0);
+        let gone = state.image.bytes.get(at..).unwrap_or_default().to_vec();
+        state.image.quarantine.push((to.0, gone));
+        state.image.keep_below(to.0);
+        // All of it is flushed on return.
+        state.image.durable = state.image.end();
+        state.committed = state.committed.min(to.0);
+        state.visible = state.visible.min(to.0);
+        self.settle(&mut state);
+        Ok(())
+    }
+
+    fn start_anew(&mut self, at: PhysicalOffset, _epoch: Epoch) -> Result<(), CutError> {
+        let mut state = self.working()?;
+        let from = state.committed.max(state.image.min);
+        let kept = usize::try_from(from - state.image.min).unwrap_or(usize::MAX);
+        let gone = state.image.bytes.get(kept..).unwrap_or_default().to_vec();
+        let mut quarantine = std::mem::take(&mut state.image.quarantine);
+        if !gone.is_empty() {
+            quarantine.push((from, gone));
+        }
+        state.image = Image {
+            min: at.0,
+            durable: at.0,
+            quarantine,
+            ..Image::default()
+        };
+        (state.committed, state.visible) = (0, 0);
+        self.settle(&mut state);
+        Ok(())
+    }
+
+    fn stop_appends(&mut self, pending: Pending) -> io::Result<()> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        assert!(
+            self.policy.may_append().is_err(),
+            "stopped, and the policy takes sends"
+        );
+        if pending == Pending::Unknown {
+            state.is_stopped = true;
+            let unknown = state.waiting.drain(..).map(|(_, t)| (t, Told::Unknown));
+            state.told.extend(unknown);
+        }
+        if state.fails {
+            return Err(io::Error::other("EIO"));
+        }
+        Ok(())
+    }
+
+    fn become_writer(&mut self, _epoch: Epoch) -> io::Result<()> {
+        self.working()?.is_stopped = false;
+        Ok(())
+    }
+
+    fn re_evaluate(&mut self) {
+        self.settle(&mut self.state.lock());
+    }
+}
