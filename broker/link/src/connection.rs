@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rocket_replication::frame::{self, FrameError};
 use rocket_replication::messages::{LinkId, Message};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use crate::links::{Event, Settings};
+use crate::links::{Deliver, Event, Settings};
 use crate::outgoing::Outbox;
 
 /// How much is asked of the socket at once.
@@ -46,12 +46,12 @@ pub struct Share {
 /// Carries frames both ways until the link ends.
 pub(crate) async fn run(
     id: LinkId,
-    stream: (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    stream: TcpStream,
     outbox: &Outbox,
-    events: &mpsc::UnboundedSender<Event>,
+    deliver: &Deliver,
     settings: &Settings,
 ) -> End {
-    let (mut read_half, mut write_half) = stream;
+    let stream = Arc::new(stream);
     let inbound_bytes_max = settings.inbound_bytes_max;
     let room = Arc::new(Semaphore::new(inbound_bytes_max as usize));
     let reading = async {
@@ -69,13 +69,18 @@ pub(crate) async fn run(
                     message,
                     share,
                 };
-                events.send(event).map_err(|_| End::Deaf)?;
+                if !deliver.0(event) {
+                    return Err(End::Deaf);
+                }
             }
             buffer.reserve(READ_BYTES);
             // Only while this side listens: what it does not read says nothing of the peer.
-            let read = timeout(settings.silence_max, read_half.read_buf(&mut buffer)).await;
-            if read.map_err(|_| End::Silent)?? == 0 {
-                return Err::<(), End>(End::Closed);
+            let readable = timeout(settings.silence_max, stream.readable()).await;
+            readable.map_err(|_| End::Silent)??;
+            match stream.try_read_buf(&mut buffer) {
+                Ok(0) => return Err::<(), End>(End::Closed),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error.into()),
+                _ => {}
             }
         }
     };
@@ -85,7 +90,7 @@ pub(crate) async fn run(
     };
     tokio::select! {
         ended = reading => ended.err().unwrap_or(End::Closed),
-        written = outbox.write_all(&mut write_half) => written.map_or_else(End::Io, |()| End::Finished),
+        written = outbox.write_all(&stream) => written.map_or_else(End::Io, |()| End::Finished),
         () = too_late => End::Finished,
     }
 }

@@ -1,6 +1,7 @@
 //! All links of one broker: those that it opens and those that it accepts.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -72,6 +73,15 @@ pub enum Event {
     Disconnected(LinkId),
 }
 
+/// Takes what happens on links; `false` when nobody wants to know it any more.
+pub(crate) struct Deliver(pub(crate) Box<dyn Fn(Event) -> bool + Send + Sync>);
+
+impl fmt::Debug for Deliver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deliver")
+    }
+}
+
 /// See the module. Clones are the same links.
 #[derive(Debug, Clone)]
 pub struct Links(Arc<Inner>);
@@ -82,7 +92,7 @@ struct Inner {
     secret: Secret,
     tasks: TaskTracker,
     stop: CancellationToken,
-    events: mpsc::UnboundedSender<Event>,
+    deliver: Deliver,
     next: AtomicU64,
     open: Mutex<HashMap<LinkId, Handle>>,
     strangers: Arc<Semaphore>,
@@ -105,17 +115,33 @@ impl Links {
         stop: CancellationToken,
     ) -> (Self, mpsc::UnboundedReceiver<Event>) {
         let (sender, events) = mpsc::unbounded_channel();
+        let deliver = move |event| sender.send(event).is_ok();
+        (
+            Self::delivering(settings, secret, tasks, stop, deliver),
+            events,
+        )
+    }
+
+    /// As [`Links::new`], and each event goes to `deliver` at once, on the task of its link, which must not wait there. It says whether
+    /// anybody wants to know such things still.
+    pub fn delivering(
+        settings: Settings,
+        secret: Secret,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        deliver: impl Fn(Event) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let inner = Inner {
             strangers: Arc::new(Semaphore::new(settings.strangers_max)),
             settings,
             secret,
             tasks,
             stop,
-            events: sender,
+            deliver: Deliver(Box::new(deliver)),
             next: AtomicU64::new(1),
             open: Mutex::default(),
         };
-        (Self(Arc::new(inner)), events)
+        Self(Arc::new(inner))
     }
 
     /// Accepts links on `listener` from now on.
@@ -205,7 +231,7 @@ impl Links {
 
     fn tell(&self, event: Event) {
         // Nobody listens any more: the broker stops.
-        let _ = self.0.events.send(event);
+        let _ = self.0.deliver.0(event);
     }
 
     async fn accept(&self, listener: &TcpListener) {
@@ -262,10 +288,10 @@ impl Links {
         Ok(stream)
     }
 
-    async fn carry(&self, id: LinkId, mut stream: TcpStream, handle: &Handle) {
+    async fn carry(&self, id: LinkId, stream: TcpStream, handle: &Handle) {
         let settings = &self.0.settings;
-        let (events, outbox) = (&self.0.events, &handle.outbox);
-        let end = connection::run(id, stream.split(), outbox, events, settings).await;
+        let (deliver, outbox) = (&self.0.deliver, &handle.outbox);
+        let end = connection::run(id, stream, outbox, deliver, settings).await;
         if self.0.open.lock().remove(&id).is_some() {
             tracing::info!(link = id.0, %end, "a replication link ended");
             self.tell(Event::Disconnected(id));

@@ -1,15 +1,20 @@
 //! What waits to be written to a link: control frames as bytes side by side, data frames as a head and the pieces of the log
 //! that they carry, which stay where they are. Everything that waits leaves in one vectored write.
+//!
+//! Whoever adds something writes it, on his own thread, as long as the socket takes it: nobody has to be woken for that. What the
+//! socket does not take is written by the link's task.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 pub use rocket_replication::frame::DataHead;
 use rocket_replication::frame::{self, FrameError};
 use rocket_replication::messages::Message;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use rustix::net::Shutdown;
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +48,8 @@ pub(crate) enum Refused {
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    /// There once the link is open.
+    socket: OnceLock<Arc<TcpStream>>,
     wake: Notify,
     bytes_max: usize,
     /// Nothing is added any more.
@@ -55,12 +62,15 @@ struct State {
     /// Control frames and heads that are not a piece yet.
     tail: BytesMut,
     bytes: usize,
+    /// The socket takes no more for now, or is broken: the rest is the task's.
+    is_blocked: bool,
 }
 
 impl Outbox {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             state: Mutex::default(),
+            socket: OnceLock::new(),
             wake: Notify::new(),
             bytes_max,
             is_finished: CancellationToken::new(),
@@ -85,9 +95,15 @@ impl Outbox {
                 state.pieces.extend(pieces);
             }
         }
+        if let Some(socket) = self.socket.get()
+            && !state.is_blocked
+            && !matches!(state.write(socket), Ok(true))
+        {
+            state.is_blocked = true;
+            self.wake.notify_one();
+        }
         let is_full = state.bytes > self.bytes_max;
         drop(state);
-        self.wake.notify_one();
         if is_full {
             return Err(Refused::Full {
                 max: self.bytes_max,
@@ -106,71 +122,64 @@ impl Outbox {
         self.is_finished.cancelled().await;
     }
 
-    /// Writes whatever comes, until the socket fails or all is written after [`Outbox::finish`].
-    pub(crate) async fn write_all(&self, socket: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-        let mut pieces = VecDeque::new();
-        loop {
-            self.next(&mut pieces).await;
-            if pieces.is_empty() {
-                return socket.shutdown().await;
-            }
-            while !pieces.is_empty() {
-                self.write_some(&mut pieces, socket).await?;
-            }
-        }
-    }
-
-    /// What waits, as soon as there is something; nothing when it never comes.
-    async fn next(&self, pieces: &mut VecDeque<Bytes>) {
+    /// Writes to `socket` what waits and what nobody else writes, until the socket fails or all is written after [`Outbox::finish`].
+    pub(crate) async fn write_all(&self, socket: &Arc<TcpStream>) -> io::Result<()> {
+        let _ = self.socket.set(Arc::clone(socket));
         loop {
             let is_finished = self.is_finished.is_cancelled();
-            {
+            let is_blocked = {
                 let mut state = self.state.lock();
-                if !state.tail.is_empty() {
-                    let tail = state.tail.split().freeze();
-                    state.pieces.push_back(tail);
-                }
-                if !state.pieces.is_empty() {
-                    std::mem::swap(&mut state.pieces, pieces);
-                    return;
+                state.is_blocked = !state.write(socket)?;
+                state.is_blocked
+            };
+            if is_blocked {
+                socket.writable().await?;
+            } else if is_finished {
+                return Ok(rustix::net::shutdown(socket, Shutdown::Write)?);
+            } else {
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = self.is_finished.cancelled() => {}
                 }
             }
-            if is_finished {
-                return;
+        }
+    }
+}
+
+impl State {
+    /// Writes what waits. Says whether that was all; else the socket takes no more for now.
+    fn write(&mut self, socket: &TcpStream) -> io::Result<bool> {
+        loop {
+            if !self.tail.is_empty() {
+                let tail = self.tail.split().freeze();
+                self.pieces.push_back(tail);
             }
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = self.is_finished.cancelled() => {}
+            if self.pieces.is_empty() {
+                return Ok(true);
+            }
+            let pieces = self.pieces.iter().take(PIECES_MAX);
+            let slices: Vec<IoSlice<'_>> = pieces.map(|piece| IoSlice::new(piece)).collect();
+            match socket.try_write_vectored(&slices) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => self.written(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
             }
         }
     }
 
-    async fn write_some(
-        &self,
-        pieces: &mut VecDeque<Bytes>,
-        socket: &mut (impl AsyncWrite + Unpin),
-    ) -> io::Result<()> {
-        let slices: Vec<IoSlice<'_>> = pieces
-            .iter()
-            .take(PIECES_MAX)
-            .map(|piece| IoSlice::new(piece))
-            .collect();
-        let mut written = socket.write_vectored(&slices).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        self.state.lock().bytes -= written;
-        while written > 0
-            && let Some(first) = pieces.front_mut()
+    fn written(&mut self, mut bytes: usize) {
+        self.bytes -= bytes;
+        while bytes > 0
+            && let Some(first) = self.pieces.front_mut()
         {
-            let len = first.len().min(written);
+            let len = first.len().min(bytes);
             bytes::Buf::advance(first, len);
-            written -= len;
+            bytes -= len;
             if first.is_empty() {
-                pieces.pop_front();
+                self.pieces.pop_front();
             }
         }
-        Ok(())
     }
 }
 
@@ -179,7 +188,9 @@ mod tests {
     use rocket_replication::epochs::EpochStart;
     use rocket_replication::messages::{Ack, Data};
     use rocket_replication::{Epoch, PhysicalOffset};
-    use tokio::io::{AsyncReadExt as _, duplex};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -196,6 +207,13 @@ mod tests {
         }
     }
 
+    async fn sockets() -> (Arc<TcpStream>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (one, other) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (Arc::new(one.unwrap()), other.unwrap().0)
+    }
+
     #[tokio::test]
     async fn data_in_pieces_is_the_message_that_it_would_be_whole() {
         let outbox = Outbox::new(1 << 20);
@@ -208,8 +226,8 @@ mod tests {
         outbox.push(Outgoing::Message(ack.clone())).unwrap();
         outbox.push(Outgoing::Data { head, pieces }).unwrap();
         outbox.push(Outgoing::Message(ack.clone())).unwrap();
-        let (mut one, mut other) = duplex(64);
-        let writing = async { outbox.write_all(&mut one).await };
+        let (one, mut other) = sockets().await;
+        let writing = async { outbox.write_all(&one).await };
         let reading = async {
             let mut heard = BytesMut::new();
             let mut messages = Vec::new();
@@ -246,11 +264,56 @@ mod tests {
         });
         outbox.push(Outgoing::Message(ack.clone())).unwrap();
         outbox.finish();
-        let (mut one, mut other) = duplex(4096);
-        outbox.write_all(&mut one).await.unwrap();
+        let (one, mut other) = sockets().await;
+        outbox.write_all(&one).await.unwrap();
         let mut heard = BytesMut::new();
         while other.read_buf(&mut heard).await.unwrap() > 0 {}
         assert_eq!(frame::decode(&mut heard).unwrap(), Some(ack));
+    }
+
+    #[tokio::test]
+    async fn whoever_adds_writes_until_the_socket_is_full_and_the_task_writes_the_rest() {
+        let outbox = Arc::new(Outbox::new(256 << 20));
+        let (one, mut other) = sockets().await;
+        let piece = Bytes::from(vec![7; 1 << 20]);
+        let data = || Outgoing::Data {
+            head: head(),
+            pieces: vec![piece.clone()],
+        };
+        let mut count = 0;
+        let (waiting, socket) = (Arc::clone(&outbox), Arc::clone(&one));
+        let tasks = TaskTracker::new();
+        let task = tasks.spawn(async move { waiting.write_all(&socket).await });
+        while outbox.socket.get().is_none() {
+            tokio::task::yield_now().await;
+        }
+        // A socket that was just made may say that it takes nothing until the system has told of it.
+        one.writable().await.unwrap();
+        outbox.push(data()).unwrap();
+        count += 1;
+        assert!(!outbox.state.lock().is_blocked, "nobody was woken for it");
+        while !outbox.state.lock().is_blocked {
+            outbox.push(data()).unwrap();
+            count += 1;
+        }
+        outbox.push(data()).unwrap();
+        count += 1;
+        let mut heard = BytesMut::new();
+        for _ in 0..count {
+            let message = loop {
+                if let Some(message) = frame::decode(&mut heard).unwrap() {
+                    break message;
+                }
+                other.read_buf(&mut heard).await.unwrap();
+            };
+            let Message::Data(data) = message else {
+                unreachable!("{message:?}")
+            };
+            assert_eq!(data.bytes, piece);
+        }
+        assert_eq!(outbox.state.lock().bytes, 0);
+        outbox.finish();
+        task.await.unwrap().unwrap();
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use bytes::Bytes;
 use rocket_ha::{Event, Net};
 use rocket_link::{DataHead, LinkId, Links, Message, Outgoing};
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{Mail, Post};
+use super::Mail;
 
 /// See the module. Its methods are called inside a runtime.
 pub(super) struct LinkNet(Links);
@@ -34,19 +33,17 @@ impl Net for LinkNet {
     }
 }
 
-/// Brings what happens on the links to the replica.
-pub(super) async fn forward(mut events: UnboundedReceiver<rocket_link::Event>, post: Post) {
+/// What happened on a link, as the replica is told.
+pub(super) fn mail(event: rocket_link::Event) -> Mail {
     use rocket_link::Event as Happened;
-    while let Some(event) = events.recv().await {
-        post.mail(match event {
-            Happened::Connected(link) => Mail::Happened(Event::Connected(link)),
-            Happened::ConnectFailed(link) => Mail::Happened(Event::ConnectFailed(link)),
-            Happened::Disconnected(link) => Mail::Happened(Event::Disconnected(link)),
-            Happened::Received {
-                link,
-                message,
-                share,
-            } => Mail::Served(Event::Received(link, message), share),
-        });
+    match event {
+        Happened::Connected(link) => Mail::Happened(Event::Connected(link)),
+        Happened::ConnectFailed(link) => Mail::Happened(Event::ConnectFailed(link)),
+        Happened::Disconnected(link) => Mail::Happened(Event::Disconnected(link)),
+        Happened::Received {
+            link,
+            message,
+            share,
+        } => Mail::Served(Event::Received(link, message), share),
     }
 }

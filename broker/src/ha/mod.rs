@@ -85,9 +85,9 @@ impl Post {
         self.mail(Mail::Happened(event));
     }
 
-    fn mail(&self, mail: Mail) {
-        // The replica has ended: nobody is interested.
-        let _ = self.0.send(mail);
+    /// `false`: the replica has ended, and nobody is interested.
+    fn mail(&self, mail: Mail) -> bool {
+        self.0.send(mail).is_ok()
     }
 }
 
@@ -197,17 +197,16 @@ impl Group {
         let max_epoch = recovered.max_epoch;
         teller.0.send_modify(|standing| standing.epoch = max_epoch);
         let crew = Crew::default();
-        let (links, events) = Links::new(
+        let told = post.clone();
+        let links = Links::delivering(
             rocket_link::Settings::default(),
             setup.secret,
             crew.tasks.clone(),
             crew.stop.clone(),
+            move |event| told.mail(links::mail(event)),
         );
         links.listen(setup.listener);
         let stop = crew.stop.clone();
-        let forwarding = links::forward(events, post.clone());
-        crew.tasks
-            .spawn(stop.clone().run_until_cancelled_owned(forwarding));
         let watching = requests::watch(setup.coordinator.watch(), post.clone());
         crew.tasks.spawn(stop.run_until_cancelled_owned(watching));
         let waker = post.clone();
