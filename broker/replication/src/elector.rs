@@ -158,25 +158,21 @@ fn outside(
             Decision::Wait
         };
     }
-    let mut candidates = reports
-        .iter()
-        .copied()
-        .filter(|r| state.last_complete.contains(&r.member.replica_id))
-        .peekable();
-    if candidates.peek().is_none() {
+    let was_complete = |r: &&Report| state.last_complete.contains(&r.member.replica_id);
+    if !reports.iter().any(was_complete) {
         return Decision::NeedsHuman {
             missing: state.last_complete.clone(),
         };
     }
-    match best(candidates, seen.preference) {
-        Some(r) => {
-            let reason = "no complete member was left; this replica held the most of those that had been complete";
-            Decision::Elect(Box::new(
-                state.elected_unclean(proposal, r.member, r.log_end, reason),
-            ))
-        }
-        None => Decision::Wait,
-    }
+    // Of all, since an election may have named one that lost power after its report and left out one that lost nothing. Who is
+    // the greatest has no less of what was promised than any other.
+    let reason = "no complete member was left; this replica held the most of all that answered";
+    Decision::Elect(Box::new(state.elected_unclean(
+        proposal,
+        chosen.member,
+        chosen.log_end,
+        reason,
+    )))
 }
 
 /// §8.10.3: the greatest (last epoch, log end); among equals by preference, then the lowest id.

@@ -254,13 +254,22 @@ fn cut_after_an_unclean_election_whose_master_never_opened_is_made_and_told() {
     world.crash(0, Crash::Power);
     world.start(&bounds, 0, Flush::Async);
     world.cas(0, Fate::Answered);
+    // A human does not want the learner, which has the most.
+    let wanted = |world: &mut World, is_cordoned| {
+        let state = world.state();
+        let new = state.cordoned(Proposal(7), slave.replica_id, is_cordoned);
+        world.memory.replace(Some(new));
+    };
+    wanted(&mut world, true);
     world.act(&bounds, Action::Decide);
     assert_eq!(world.state().unclean.len(), 1);
     let chosen = world.state().master.expect("chosen");
+    assert_ne!(chosen.replica_id, slave.replica_id);
     world.act(
         &bounds,
         Action::Elect(chosen, std::collections::BTreeSet::new()),
     );
+    wanted(&mut world, false);
     world.calm(&bounds);
     assert_eq!(world.is_healed(), Ok(()));
     assert_eq!(world.nodes[1].disk.log.len(), 1);
