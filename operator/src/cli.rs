@@ -28,6 +28,8 @@ pub enum Command {
         #[arg(long)]
         out_dir: Option<PathBuf>,
     },
+    /// Print the table of metrics, as docs/operator-metrics.md
+    Metrics,
     /// Check that the API server is reachable and the definitions are installed; exits 0 or 1
     Check {
         /// Namespaces that must be readable; empty means all

@@ -162,6 +162,11 @@ impl Elections {
             secret: names.replication_secret(),
             wanted: receiver,
             finding: Arc::clone(&finding),
+            counted: context.metrics.count_group(
+                &names.namespace,
+                &names.cluster,
+                &names.group(index),
+            ),
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };

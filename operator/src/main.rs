@@ -29,6 +29,7 @@ fn main() -> anyhow::Result<()> {
             out_dir: Some(folder),
         }) => crd::write(&folder),
         Some(Command::Crd { out_dir: None }) => print(&crd::stream()?),
+        Some(Command::Metrics) => print(&Metrics::new(&Registry::new())?.page()),
         Some(Command::Check { watch_namespaces }) => runtime()?.block_on(async {
             let namespaces: Vec<String> = watch_namespaces
                 .into_iter()

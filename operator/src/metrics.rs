@@ -1,17 +1,24 @@
 //! The operator's own metrics, and what it knows of each cluster. Registries are passed in; labels come from closed sets.
 
+mod groups;
+mod page;
 mod requests;
 
+pub use groups::{CountedGroup, ElectionKind};
 pub use requests::CountRequests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    IntGaugeVec, Registry,
 };
 use rocket_api::{Phase, RocketClusterStatus, Truth};
+
+use groups::Elections;
+use page::{Register, Row};
 
 /// Counters and gauges of one process.
 pub struct Metrics {
@@ -29,15 +36,16 @@ pub struct Metrics {
     pub applies_skipped: IntCounter,
     /// Watches that ended with an error and were begun again.
     pub watch_restarts: IntCounter,
-    /// Elections by kind: `first` of a new group, `clean`, `unclean`.
-    pub failovers: IntCounterVec,
     /// Seconds from the first sign that a master is gone until the elected one opened for writes.
     pub failover_seconds: Histogram,
     /// Seconds since 1970 when the process started.
     pub start: Gauge,
+    elections: Arc<Elections>,
     clusters: IntGaugeVec,
     condition: IntGaugeVec,
+    copies: IntGaugeVec,
     phases: Mutex<BTreeMap<(String, String), Phase>>,
+    rows: Vec<Row>,
 }
 
 impl Metrics {
@@ -46,87 +54,101 @@ impl Metrics {
     /// # Errors
     /// When the registry already has one of them.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let gauge = |name: &str, help: &str, labels: &[&str]| {
-            let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let plain = |name: &str, help: &str| {
-            let metric = IntCounter::new(name, help)?;
-            registry.register(Box::new(metric.clone())).map(|()| metric)
-        };
-        let buckets = vec![
-            0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-        ];
-        let seconds = HistogramOpts::new(
-            "rocket_operator_reconcile_duration_seconds",
-            "Time of a reconcile.",
-        )
-        .buckets(buckets);
-        let reconcile_seconds = HistogramVec::new(seconds, &["kind"])?;
-        registry.register(Box::new(reconcile_seconds.clone()))?;
-        let leader = IntGauge::new(
-            "rocket_operator_leader",
-            "1 while this process is the leader.",
-        )?;
-        registry.register(Box::new(leader.clone()))?;
-        let start = Gauge::new(
-            "process_start_time_seconds",
-            "Start time of the process in seconds since 1970.",
-        )?;
-        registry.register(Box::new(start.clone()))?;
-        let metrics = Self {
-            reconciles: counter(
+        let mut register = Register::new(registry);
+        let all = &mut register;
+        let mut metrics = Self {
+            reconciles: all.counters(
                 "rocket_operator_reconcile_total",
-                "Reconciles by result.",
+                "Reconciles by result: ok, error.",
                 &["kind", "result"],
             )?,
-            reconcile_seconds,
-            reconcile_errors: counter(
+            reconcile_seconds: all.add("histogram", reconcile_seconds()?)?,
+            reconcile_errors: all.counters(
                 "rocket_operator_reconcile_errors_total",
                 "Failed reconciles by reason.",
                 &["reason"],
             )?,
-            leader,
-            api_requests: counter(
+            leader: all.add(
+                "gauge",
+                IntGauge::new(
+                    "rocket_operator_leader",
+                    "1 while this process is the leader.",
+                )?,
+            )?,
+            api_requests: all.counters(
                 "rocket_operator_api_requests_total",
                 "Requests to the API server by verb and code.",
                 &["verb", "code"],
             )?,
-            applies_skipped: plain(
-                "rocket_operator_applies_skipped_total",
-                "Objects that were already as they should be.",
+            applies_skipped: all.add(
+                "counter",
+                IntCounter::new(
+                    "rocket_operator_applies_skipped_total",
+                    "Objects that were already as they should be.",
+                )?,
             )?,
-            watch_restarts: plain(
-                "rocket_operator_watch_restarts_total",
-                "Watches that ended with an error and were begun again.",
+            watch_restarts: all.add(
+                "counter",
+                IntCounter::new(
+                    "rocket_operator_watch_restarts_total",
+                    "Watches that ended with an error and were begun again.",
+                )?,
             )?,
-            failovers: counter(
+            elections: Elections::new(all.counters(
                 "rocket_operator_failover_total",
-                "Elections by kind: first (of a new group), clean, unclean.",
-                &["kind"],
+                "Elections of each group that elects its master, by kind: first (of a new group), clean, unclean (acknowledged messages may be lost). A planned handover is none.",
+                &Elections::LABELS,
+            )?),
+            failover_seconds: all.add("histogram", failover_seconds()?)?,
+            start: all.add(
+                "gauge",
+                Gauge::new(
+                    "process_start_time_seconds",
+                    "Start time of the process in seconds since 1970.",
+                )?,
             )?,
-            failover_seconds: failover_seconds(registry)?,
-            start,
-            clusters: gauge("rocket_operator_clusters", "Clusters by phase.", &["phase"])?,
-            condition: gauge(
+            clusters: all.gauges("rocket_operator_clusters", "Clusters by phase.", &["phase"])?,
+            condition: all.gauges(
                 "rocket_operator_cluster_condition",
                 "Conditions of each cluster: 1 true, 0 false, -1 unknown.",
                 &["namespace", "cluster", "type"],
             )?,
+            copies: all.gauges(
+                "rocket_operator_cluster_copies",
+                "Copies of each message that a cluster is to have: the replicas of a group where groups elect their masters, else 1.",
+                &["namespace", "cluster"],
+            )?,
             phases: Mutex::default(),
+            rows: Vec::new(),
         };
+        metrics.rows = register.rows;
         for phase in Phase::ALL {
             metrics.clusters.with_label_values(&[phase.as_str()]).set(0);
         }
         Ok(metrics)
     }
 
-    /// Takes over what a status says.
-    pub fn tell(&self, namespace: &str, name: &str, status: &RocketClusterStatus) {
+    /// `docs/operator-metrics.md`.
+    pub fn page(&self) -> String {
+        page::markdown(&self.rows)
+    }
+
+    /// Counts the elections of a group from now on, as long as what comes back lives.
+    pub fn count_group(&self, namespace: &str, cluster: &str, group: &str) -> CountedGroup {
+        self.elections
+            .count([namespace, cluster, group].map(str::to_owned))
+    }
+
+    /// How many elections of a kind the groups had that are counted now.
+    pub fn elections(&self, kind: ElectionKind) -> u64 {
+        self.elections.sum(kind)
+    }
+
+    /// Takes over what a status says. `copies`: how many each message is to have.
+    pub fn tell(&self, namespace: &str, name: &str, status: &RocketClusterStatus, copies: i32) {
+        self.copies
+            .with_label_values(&[namespace, name])
+            .set(i64::from(copies));
         for condition in &status.conditions {
             let value = match condition.status {
                 Truth::True => 1,
@@ -149,6 +171,7 @@ impl Metrics {
                 .condition
                 .remove_label_values(&[namespace, name, type_.as_str()]);
         }
+        let _ = self.copies.remove_label_values(&[namespace, name]);
         let mut phases = self.phases.lock();
         phases.remove(&(namespace.to_owned(), name.to_owned()));
         self.count_phases(&phases);
@@ -164,7 +187,18 @@ impl Metrics {
     }
 }
 
-fn failover_seconds(registry: &Registry) -> prometheus::Result<Histogram> {
+fn reconcile_seconds() -> prometheus::Result<HistogramVec> {
+    let seconds = HistogramOpts::new(
+        "rocket_operator_reconcile_duration_seconds",
+        "Time of a reconcile.",
+    )
+    .buckets(vec![
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+    ]);
+    HistogramVec::new(seconds, &["kind"])
+}
+
+fn failover_seconds() -> prometheus::Result<Histogram> {
     let seconds = HistogramOpts::new(
         "rocket_operator_failover_duration_seconds",
         "Time from the first sign that a master is gone until the elected one opened for writes.",
@@ -172,6 +206,5 @@ fn failover_seconds(registry: &Registry) -> prometheus::Result<Histogram> {
     .buckets(vec![
         0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
     ]);
-    let metric = Histogram::with_opts(seconds)?;
-    registry.register(Box::new(metric.clone())).map(|()| metric)
+    Histogram::with_opts(seconds)
 }

@@ -29,6 +29,7 @@ use super::probes::Probes;
 use super::{Finding, Wanted};
 use crate::context::{self, Context};
 use crate::elected::Life;
+use crate::metrics::{CountedGroup, ElectionKind};
 use crate::roles::{self, Change};
 use crate::secret;
 
@@ -53,6 +54,7 @@ pub(super) struct Post {
     pub(super) secret: String,
     pub(super) wanted: watch::Receiver<Wanted>,
     pub(super) finding: Finding,
+    pub(super) counted: CountedGroup,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -282,17 +284,16 @@ impl Elector {
     async fn tell(&self, former: &State, new: &State) {
         let is_unclean = new.unclean.len() > former.unclean.len();
         let kind = match former.epoch {
-            Epoch(0) => "first",
-            _ if is_unclean => "unclean",
-            _ => "clean",
+            Epoch(0) => ElectionKind::First,
+            _ if is_unclean => ElectionKind::Unclean,
+            _ => ElectionKind::Clean,
         };
-        let metrics = &self.post.context.metrics;
-        metrics.failovers.with_label_values(&[kind]).inc();
+        self.post.counted.elected(kind);
         let (index, epoch) = (self.post.index, new.epoch);
         let master = master_pod(new).unwrap_or_default();
         let why = match (kind, master_pod(former)) {
-            ("first", _) => "nobody was master before".to_owned(),
-            ("unclean", _) => new
+            (ElectionKind::First, _) => "nobody was master before".to_owned(),
+            (ElectionKind::Unclean, _) => new
                 .unclean
                 .last()
                 .map(|unclean| {
@@ -302,8 +303,8 @@ impl Elector {
                     )
                 })
                 .unwrap_or_default(),
-            (_, Some(pod)) => format!("{pod} did not answer"),
-            (_, None) => "the former master had ended".to_owned(),
+            (ElectionKind::Clean, Some(pod)) => format!("{pod} did not answer"),
+            (ElectionKind::Clean, None) => "the former master had ended".to_owned(),
         };
         let decision = context::Decision {
             warning: is_unclean,

@@ -65,8 +65,10 @@ impl Stage {
         });
         let memory = Arc::new(MemoryCoordinator::new(state));
         let front = Arc::new(Faulty::new(Arc::clone(&memory)));
+        let context = Arc::new(context);
         let post = Post {
-            context: Arc::new(context),
+            counted: context.metrics.count_group("mq", "orders", "orders-0"),
+            context,
             namespace: "mq".into(),
             group: "orders-0".into(),
             index: 0,
@@ -102,7 +104,7 @@ impl Stage {
 
     fn elected(&self) -> u64 {
         let metrics = &self.elector.post.context.metrics;
-        metrics.failovers.with_label_values(&["clean"]).get()
+        metrics.elections(ElectionKind::Clean)
     }
 
     async fn end(self) {

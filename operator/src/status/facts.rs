@@ -201,6 +201,11 @@ impl Facts {
         self.groups.iter().any(|group| group.copies.is_some())
     }
 
+    /// How many copies of each message there are to be.
+    pub fn copies_wanted(&self) -> i32 {
+        if self.is_elected() { self.replicas } else { 1 }
+    }
+
     /// The copies of each elected group, by its index.
     pub fn copies(&self) -> impl Iterator<Item = (i32, Copies)> {
         let copies = |group: &Group| Some((group.summary.index, group.copies?));

@@ -15,6 +15,7 @@ use rocket_api::{ConditionType, GroupRule, RocketBrokerGroup, RocketCluster, Tru
 use rocket_coordinator::kubernetes::{KubernetesCoordinator, state_of};
 use rocket_coordinator::{Cas, CasAnswer, Coordinator as _, ReadAnswer};
 use rocket_link::{Event, Links, Message, Outgoing, Settings};
+use rocket_operator::metrics::ElectionKind;
 use rocket_operator::secret;
 use rocket_replication::changes::{Registering, Registration};
 use rocket_replication::identity::{DiskId, Epoch, Incarnation, Member, Proposal};
@@ -296,18 +297,17 @@ fn first_record_is_nobodys_until_brokers_register_and_a_dead_master_is_replaced(
         assert_eq!(settled.epoch, Epoch(2), "two electors, one election");
         assert!(settled.unclean.is_empty());
 
-        let elected = |kind: &str| {
+        let elected = |kind| {
             let operators = lab.operators();
-            let counts = operators.iter().map(|metrics| {
-                let counter = metrics.failovers.with_label_values(&[kind]);
-                counter.get()
-            });
+            let counts = operators.iter().map(|metrics| metrics.elections(kind));
             counts.sum::<u64>()
         };
-        assert_eq!(
-            (elected("first"), elected("clean"), elected("unclean")),
-            (1, 1, 0)
-        );
+        let kinds = [
+            ElectionKind::First,
+            ElectionKind::Clean,
+            ElectionKind::Unclean,
+        ];
+        assert_eq!(kinds.map(elected), [1, 1, 0]);
         let told = until_told(&lab, "elected el-0-1 in epoch 2; el-0-0 did not answer").await;
         assert!(told, "no event tells of the election");
         for replica in &replicas {
