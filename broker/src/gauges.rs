@@ -1,6 +1,7 @@
 //! Reads the broker's gauges when they are scraped.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rocket_ha::Board;
 use rocket_protocol::{RecordView, UnixMillis};
@@ -12,6 +13,7 @@ use crate::clock;
 use crate::config::LiveConfig;
 use crate::ha::Standing;
 use crate::health::{BrokerHealth, Failure};
+use crate::memory;
 use crate::metrics::{Metrics, Scrape, Series};
 use crate::processor::BrokerStore;
 use crate::registration::Registration;
@@ -57,6 +59,10 @@ impl Sources {
         let series = &self.metrics.series;
         self.refresh_store(series);
         self.refresh_remoting(series);
+        if let Some(taken) = memory::taken() {
+            series.process_resident_memory.set(signed(taken.resident));
+            series.process_anonymous_memory.set(signed(taken.anonymous));
+        }
         let config = self.config.load();
         series
             .broker_permission
@@ -147,6 +153,8 @@ impl Group {
         series.in_sync_replicas.set(i64::from(view.in_sync));
         series.min_in_sync_replicas.set(i64::from(view.min_in_sync));
         series.replication_lag_bytes.set(signed(view.lag_bytes));
+        let lag = Duration::from_millis(view.lag_ms);
+        series.replication_lag_seconds.set(lag.as_secs_f64());
         series.epoch.set(signed(self.standing.borrow().epoch.0));
     }
 }

@@ -132,7 +132,7 @@ impl BrokerHealth {
             (_, Some((Health::Closing, _))) => not_ready("the store is closing".to_owned()),
             (Phase::Joining(why), _) => not_ready(why.to_owned()),
             (_, Some((Health::Writable, disk))) if disk.refused => not_ready(format!(
-                "the disk is {:.0} % full; writes are refused",
+                "writes are refused for want of room; the disk is {:.0} % full",
                 disk.ratio * 100.0
             )),
             (Phase::Serving | Phase::Following, Some((Health::Writable, _))) => {
@@ -176,7 +176,7 @@ mod tests {
         };
         assert_eq!(
             reason(&serving(), Some((Health::Writable, full))).as_deref(),
-            Some("the disk is 91 % full; writes are refused")
+            Some("writes are refused for want of room; the disk is 91 % full")
         );
         let read_only = Health::ReadOnly {
             reason: "commitlog/0: EIO".into(),

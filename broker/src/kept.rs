@@ -131,6 +131,7 @@ impl Kept {
         let waiting_max = usize::try_from(config.max_pop_polling_size).unwrap_or(usize::MAX);
         let long_polling = Arc::new(PullPolling::new(waiting_max));
         let wake = hearers.wake.clone();
+        let metrics = Arc::clone(&hearers.metrics);
         let events = Events {
             hearers,
             long_polling: Arc::clone(&long_polling),
@@ -146,6 +147,11 @@ impl Kept {
             source,
         })?;
         recovered::tell(dir, &report, store_settings::flush(config));
+        let after_failure = i64::from(report.after_failure);
+        metrics
+            .series
+            .store_recovered_from_failure
+            .set(after_failure);
         fill_queues(&store);
         let (store, now) = (Arc::new(store), clock::now());
         let metadata = match wake {

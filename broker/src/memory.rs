@@ -1,5 +1,5 @@
 //! How much memory this process may use: the smallest limit of its cgroup and of those above it, else what the machine
-//! has. In a container the machine's memory is somebody else's.
+//! has. In a container the machine's memory is somebody else's. And how much it has taken.
 
 use std::fs;
 use std::path::Path;
@@ -13,11 +13,35 @@ pub(crate) fn bytes() -> Option<u64> {
     [machine, limit].into_iter().flatten().min()
 }
 
+/// What a process has in RAM, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// All of it.
+    pub(crate) resident: u64,
+    /// What is no file's.
+    pub(crate) anonymous: u64,
+}
+
+/// What this process has; `None` where the system does not say.
+pub(crate) fn taken() -> Option<Taken> {
+    taken_of(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn taken_of(status: &str) -> Option<Taken> {
+    Some(Taken {
+        resident: bytes_of(status, "VmRSS:")?,
+        anonymous: bytes_of(status, "RssAnon:")?,
+    })
+}
+
 /// `MemTotal` of `/proc/meminfo`, in bytes.
 fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    bytes_of(meminfo, "MemTotal:")
+}
+
+/// The line of `text` that begins with `name`, which counts KiB, in bytes.
+fn bytes_of(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }
@@ -86,6 +110,19 @@ mod tests {
             ("/sys/fs/cgroup/cpu/memory.limit_in_bytes", "1"),
         ];
         assert_eq!(limit_of(groups, &files), Some(512 << 20));
+    }
+
+    #[test]
+    fn what_is_taken_is_told_with_and_without_files() {
+        let status = "VmRSS:\t    3584 kB\nRssAnon:\t     512 kB\nRssFile:\t    3072 kB\n";
+        let taken = Taken {
+            resident: 3584 << 10,
+            anonymous: 512 << 10,
+        };
+        assert_eq!(taken_of(status), Some(taken));
+        assert_eq!(taken_of("VmRSS:\t1 kB\n"), None);
+        let own = super::taken().expect("this machine says so");
+        assert!(own.anonymous > 0 && own.anonymous <= own.resident);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::desk::Desk;
 use crate::disk::Items;
 use crate::election::{Election, SelfElection, is_led};
 use crate::handover::Handover;
+use crate::lag::Lag;
 use crate::surroundings::{Coordinator, Event, Log, Net, News, Observer, Pending};
 use crate::timers::{Due, Timers, Timing};
 
@@ -80,6 +81,7 @@ pub struct Actor<L, N, C, O> {
     own: VecDeque<Input>,
     timers: Timers,
     lag: LagWatch,
+    behind: Lag,
     told: (RoleName, Epoch, Writes, Option<Member>),
     version: Version,
 }
@@ -104,6 +106,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             handover: Handover::new(known.1),
             timers: Timers::new(options.timing, now_ms),
             lag: LagWatch::new(options.timing.limits),
+            behind: Lag::new(now_ms),
             told: (replica.role(), replica.seen().0, Writes::NotMaster, None),
             version: Version(0),
             replica,
@@ -128,6 +131,9 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
     pub fn step(&mut self, now_ms: u64, event: Option<Event>) -> u64 {
         if self.needs_restart {
             return u64::MAX;
+        }
+        if let Some(event) = &event {
+            self.behind.hears(now_ms, event, &self.replica);
         }
         self.settle();
         self.look_at_log();
@@ -266,7 +272,8 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         let seen = self.replica.tracker().seen();
         let master = seen.and_then(|state| state.master);
         let now = (self.replica.role(), self.replica.seen().0, writes, master);
-        self.board.set_group(self.view());
+        let view = self.view(now_ms);
+        self.board.set_group(view);
         if version != self.version || now != self.told {
             self.timers.hope(now_ms);
             self.version = version;
@@ -289,22 +296,15 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         Some(replica.address.as_str().into())
     }
 
-    fn view(&self) -> GroupView {
-        let Some(state) = self.replica.tracker().seen() else {
-            return GroupView::default();
-        };
-        let log = self.replica.log();
-        let lag_bytes = self.replica.leading().map_or(0, |master| {
-            let others = state.in_sync.iter().filter(|m| **m != master.member);
-            let needed = others.map(|m| master.commit().acked_by(*m).unwrap_or(log.confirm));
-            let linked = master.commit().links().filter_map(|(_, _, acked)| acked);
-            let behind = needed.chain(linked).map(|acked| log.end.since(acked));
-            behind.max().unwrap_or(0)
-        });
+    fn view(&mut self, now_ms: u64) -> GroupView {
+        let behind = self.behind.look(now_ms, &self.replica);
+        let state = self.replica.tracker().seen();
+        let in_sync = state.map_or(0, |state| state.in_sync.len());
         GroupView {
-            in_sync: u32::try_from(state.in_sync.len()).unwrap_or(u32::MAX),
-            min_in_sync: u32::from(state.min_in_sync),
-            lag_bytes,
+            in_sync: u32::try_from(in_sync).unwrap_or(u32::MAX),
+            min_in_sync: state.map_or(0, |state| u32::from(state.min_in_sync)),
+            lag_bytes: behind.bytes,
+            lag_ms: behind.ms,
         }
     }
 

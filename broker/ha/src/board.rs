@@ -29,6 +29,7 @@ pub struct Board {
     in_sync: AtomicU32,
     min_in_sync: AtomicU32,
     lag_bytes: AtomicU64,
+    lag_ms: AtomicU64,
 }
 
 /// What people want to know of a group. Nothing is decided by it.
@@ -38,8 +39,12 @@ pub struct GroupView {
     pub in_sync: u32,
     /// m, as last known.
     pub min_in_sync: u32,
-    /// Bytes of the log that the slowest replica with a link, or in S, has not acknowledged. Known to a master; else 0.
+    /// Of a master: bytes of its log that the slowest replica has not acknowledged, of those that were in S or had a link since
+    /// it became master and did not stop in order. Of every other: bytes that it knows to be committed and lacks.
     pub lag_bytes: u64,
+    /// Milliseconds for which that replica has lacked something. Of a replica that is no master: since it last heard from one
+    /// while it had all that was committed.
+    pub lag_ms: u64,
 }
 
 impl Board {
@@ -76,6 +81,7 @@ impl Board {
             in_sync: self.in_sync.load(Ordering::Relaxed),
             min_in_sync: self.min_in_sync.load(Ordering::Relaxed),
             lag_bytes: self.lag_bytes.load(Ordering::Relaxed),
+            lag_ms: self.lag_ms.load(Ordering::Relaxed),
         }
     }
 
@@ -83,6 +89,7 @@ impl Board {
         self.in_sync.store(view.in_sync, Ordering::Relaxed);
         self.min_in_sync.store(view.min_in_sync, Ordering::Relaxed);
         self.lag_bytes.store(view.lag_bytes, Ordering::Relaxed);
+        self.lag_ms.store(view.lag_ms, Ordering::Relaxed);
     }
 
     pub(crate) fn set_committed(&self, offset: PhysicalOffset) {

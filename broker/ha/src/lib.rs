@@ -24,6 +24,7 @@ mod election;
 pub mod fuzzing;
 mod handover;
 mod intent;
+mod lag;
 pub mod memory;
 mod perform;
 mod start;

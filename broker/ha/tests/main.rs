@@ -9,6 +9,7 @@
 )]
 
 mod fuse;
+mod lag;
 mod stories;
 mod walks;
 mod world;

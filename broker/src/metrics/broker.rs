@@ -62,20 +62,24 @@ metrics! {
         retention_held_bytes: IntGauge = "rocket_retention_held_bytes" [] [];
         /// 1 when this replica is the master of its group and serves, else 0.
         role: IntGauge = "rocket_role" [] [];
-        /// Members of the in-sync set, the master included.
+        /// Members of the in-sync set, the master included, as far as this replica knows. The master's word counts.
         in_sync_replicas: IntGauge = "rocket_in_sync_replicas" [] [];
-        /// Members that the in-sync set must have for writes.
+        /// Members that the in-sync set must have for writes, as far as this replica knows.
         min_in_sync_replicas: IntGauge = "rocket_min_in_sync_replicas" [] [];
         /// Number of the mastership in this replica's group, as far as it knows; 0 without a coordinator.
         epoch: IntGauge = "rocket_epoch" [] [];
-        /// Bytes of the master's commit log that the slowest replica has not acknowledged; 0 on every other replica.
+        /// On the master: bytes of its commit log that the slowest replica has not acknowledged, one that left the in-sync set or was cut off included; not one that stopped in order, nor one that has not been there since this master began. On every other replica: bytes that it knows to be committed and lacks.
         replication_lag_bytes: IntGauge = "rocket_replication_lag_bytes" [] [];
+        /// Seconds for which that replica has lacked something. On every replica but the master: since it last heard from a master while it had all that was committed, so it grows while it is cut off or there is no master. 0 without a coordinator.
+        replication_lag_seconds: Gauge = "rocket_replication_lag_seconds" [] [];
         /// Bytes that were cut off the end of this replica's commit log because its group went on without them. They are kept in quarantine.
         divergent_bytes: IntCounter = "rocket_divergent_bytes_total" [] [];
-        /// 1 when the store takes writes, else 0.
+        /// 1 when the store takes writes, else 0: while it is opened, after a failure, and when there is no room.
         store_writable: IntGauge = "rocket_store_writable" [] [];
-        /// 1 after a flush failed. The process then ends by itself with status 3.
+        /// 1 after a write or flush failed. The process then ends by itself with status 3, so it is seldom scraped.
         store_failed: IntGauge = "rocket_store_failed" [] [];
+        /// 1 when the process before this one ended so, as far as the disk still took a note of it.
+        store_recovered_from_failure: IntGauge = "rocket_store_recovered_from_failure" [] [];
         /// Bytes of the commit log that are known to be damaged and are not served. Above 0 a human should look.
         log_damaged_bytes: IntGauge = "rocket_log_damaged_bytes" [] [];
         /// Bytes of the commit log that were read again and compared with their checksums since start.
@@ -86,6 +90,10 @@ metrics! {
         log_durable_bytes: IntGauge = "rocket_log_durable_bytes" [] [];
         /// Position up to which the commit log is committed.
         log_committed_bytes: IntGauge = "rocket_log_committed_bytes" [] [];
+        /// Memory of the process that is in RAM, files that it has mapped included, bytes. The system may take mapped files back at any time.
+        process_resident_memory: IntGauge = "process_resident_memory_bytes" [] [];
+        /// Memory of the process that only it has, bytes.
+        process_anonymous_memory: IntGauge = "rocket_process_anonymous_memory_bytes" [] [];
         /// Time that a flush of the commit log took, seconds.
         flush_latency_seconds: Histogram = "rocket_flush_latency_seconds" [] [0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
         /// Open connections of clients.

@@ -455,7 +455,7 @@ pub struct DiskUsage {
     pub capacity: u64,
     /// `used / capacity`, 0 when the capacity is not known.
     pub ratio: f64,
-    /// Whether appends are refused for it.
+    /// Whether appends are refused for it, or because the log, the queues or the index cannot get room although it is not full.
     pub refused: bool,
 }
 

@@ -237,7 +237,11 @@ impl<C: Completion> Engine<C> {
 
     /// How full the file system is, as last looked at.
     pub fn disk_usage(&self) -> DiskUsage {
-        *self.disk.read()
+        let usage = *self.disk.read();
+        DiskUsage {
+            refused: usage.refused || self.no_room.is_any(),
+            ..usage
+        }
     }
 
     pub(crate) fn visible(&self) -> u64 {

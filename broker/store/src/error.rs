@@ -83,6 +83,8 @@ impl OpenError {
 pub struct RecoveryReport {
     /// The last process closed the store in order.
     pub clean: bool,
+    /// The last process ended because a write or flush failed, as far as the disk still took a note of that.
+    pub after_failure: bool,
     /// First byte of the log.
     pub min: PhysicalOffset,
     /// All below this was known to be flushed.

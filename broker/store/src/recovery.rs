@@ -113,11 +113,12 @@ pub(crate) fn recover(
         sealed: log.sound().sealed(),
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
-    begin_run(&**dir, config, &mut checkpoint, bounds)?;
+    let after_failure = begin_run(&**dir, config, &mut checkpoint, bounds)?;
     import::remove(&**dir)?;
     log.set_ceiling(bounds.ceiling);
     let report = RecoveryReport {
         clean,
+        after_failure,
         min: PhysicalOffset(log.min()),
         floor: PhysicalOffset(start.floor),
         confirm: PhysicalOffset(confirm),
@@ -237,13 +238,14 @@ fn remove_unfinished(dir: &dyn Directory) -> Result<(), OpenError> {
     })
 }
 
-/// Notes durably where this run begins, and leaves the file that only an orderly stop removes.
+/// Notes durably where this run begins, and leaves the file that only an orderly stop removes. Returns whether the run before
+/// left a note that it failed.
 fn begin_run(
     dir: &dyn Directory,
     config: &StoreConfig,
     checkpoint: &mut Checkpoint,
     bounds: Bounds,
-) -> Result<(), OpenError> {
+) -> Result<bool, OpenError> {
     checkpoint.set(bounds);
     checkpoint
         .flush()
@@ -253,9 +255,21 @@ fn begin_run(
     let pid = std::process::id().to_string();
     dir.replace(ABORT, pid.as_bytes())
         .map_err(OpenError::io("create", ABORT))?;
+    let has_failed = has_failed(dir)?;
     dir.remove(FLUSH_FAILED)
         .and_then(|()| dir.sync(checkpoint::FOLDER))
-        .map_err(OpenError::io("remove", FLUSH_FAILED))
+        .map_err(OpenError::io("remove", FLUSH_FAILED))?;
+    Ok(has_failed)
+}
+
+/// Whether a write or flush of the run before failed.
+fn has_failed(dir: &dyn Directory) -> Result<bool, OpenError> {
+    is_there(dir, FLUSH_FAILED)
+}
+
+fn is_there(dir: &dyn Directory, path: &str) -> Result<bool, OpenError> {
+    let found = dir.read(path).map_err(OpenError::io("read", path))?;
+    Ok(found.is_some())
 }
 
 /// Remembers the damage that was found, cuts the tail behind it, and publishes what is left. Returns whether anything was
@@ -328,11 +342,7 @@ fn open_index(
 /// time, or no disk, to note one: only an orderly end speaks for the cache. What lies below the floor was flushed by a flush
 /// that succeeded, and nothing was ever written beyond the ceiling.
 fn forget_unflushed(dir: &dyn Directory, log: &CommitLog, floor: u64) -> Result<(), OpenError> {
-    let is_there = |path| {
-        let found = dir.read(path).map_err(OpenError::io("read", path));
-        found.map(|content| content.is_some())
-    };
-    if !is_there(FLUSH_FAILED)? && !is_there(ABORT)? {
+    if !has_failed(dir)? && !is_there(dir, ABORT)? {
         return Ok(());
     }
     let written = floor..log.ceiling();

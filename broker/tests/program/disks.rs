@@ -62,12 +62,13 @@ fn limit(broker: &Running, resource: Resource, current: Option<u64>) {
 }
 
 /// All that was acknowledged is there after a start: `expected` messages in one queue, in order.
-async fn all_are_there(data: &Path, expected: u64) {
+async fn all_are_there(data: &Path, expected: u64) -> Running {
     let broker = Running::standalone(data, &SMALL);
     for number in 0..expected {
         let body = pulled_body(broker.address("broker"), i64::try_from(number).unwrap()).await;
         assert_eq!(body[..8], number.to_be_bytes());
     }
+    broker
 }
 
 #[tokio::test]
@@ -88,7 +89,12 @@ async fn a_write_beyond_the_largest_file_is_final_and_loses_nothing_acknowledged
         assert!(acknowledged < 9, "the limit has no effect");
     }
     assert_eq!(broker.exit_status(), STORE_FAILED);
-    all_are_there(folder.path(), acknowledged).await;
+    let next = all_are_there(folder.path(), acknowledged).await;
+    let metrics = next.http("/metrics").1;
+    let told = |line: &str| {
+        line.starts_with("rocket_store_recovered_from_failure{") && line.ends_with("} 1")
+    };
+    assert!(metrics.lines().any(told), "{metrics}");
 }
 
 #[tokio::test]

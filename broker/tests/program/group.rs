@@ -444,8 +444,18 @@ async fn what_is_acknowledged_survives_a_killed_master_which_comes_back_as_a_sla
     }
     group.same_everywhere().await;
     check(&group, &producer).await;
-    // With two of three gone, nothing is promised any more.
+    // What one that is gone lacks is told, also when it is not waited for any more.
     group.kill(first);
+    until("it is out of the in-sync set", || {
+        (group.gauge(second, "rocket_in_sync_replicas") == 2).then_some(())
+    })
+    .await;
+    for _ in 0..20 {
+        producer.send().await;
+    }
+    let lag = group.gauge(second, "rocket_replication_lag_bytes");
+    assert!(lag > 20 * 2_000, "{lag}");
+    // With two of three gone, nothing is promised any more.
     group.kill(3 - first - second);
     let address = group.replica(second).address("broker").to_owned();
     until_refused(&mut producer, &address).await;

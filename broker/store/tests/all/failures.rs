@@ -55,6 +55,7 @@ fn is_final(dir: &MemoryDirectory, engine: Engine<Tell>, told: &Receiver<PutOutc
     drop(engine);
     let (engine, report) = open(&dir.crashed(7));
     assert!(!report.clean && report.damaged_ranges == 0, "{report:?}");
+    assert!(report.after_failure, "it left a note: {report:?}");
     assert_eq!(engine.health(), Health::Writable);
     let end = engine.queue_range(&topic("t"), QueueId(0)).unwrap().max.0;
     assert!(end >= 10, "what was answered is there: {end}");
@@ -135,8 +136,10 @@ fn a_disk_without_room_for_another_file_refuses_before_it_is_full_and_recovers_b
         "{refused:?}"
     );
     assert_eq!(engine.health(), Health::Writable, "no failure");
+    assert!(engine.disk_usage().refused, "whoever asks is told");
     dir.set_capacity(u64::MAX);
     engine.prepare_step();
+    assert!(!engine.disk_usage().refused);
     assert_eq!(
         send(&engine).unwrap().try_recv().unwrap().status,
         PutStatus::Ok
