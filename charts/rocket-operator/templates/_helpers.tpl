@@ -75,6 +75,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [services, configmaps, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
+{{- /* Of clusters that elect: one Secret each, made once and read by its name. None is listed, watched, changed or deleted. No
+    name can be demanded, since clusters are named by people; a pod that the operator may make reads any Secret beside it as well. */}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create]
 {{- /* The role label is a patch, an orderly restart a deletion. No exec, no logs. */}}
 - apiGroups: [""]
   resources: [pods]
