@@ -16,11 +16,15 @@ api_ready() {
 }
 
 start_api() {
-  local pki=$RUN/pki
   mkdir -m 700 "$DISKS/etcd"
   beside_api etcd "$BIN/kubes" etcd --data-dir "$DISKS/etcd" --unsafe-no-fsync --log-level warn \
     --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
     --listen-peer-urls http://127.0.0.1:2380
+  start_api_server
+}
+
+start_api_server() {
+  local pki=$RUN/pki
   # InternalIP: else exec and logs look up the node's name, which no DNS knows.
   beside_api apiserver "$BIN/kubes" kube-apiserver \
     --etcd-servers=http://127.0.0.1:2379 --advertise-address=$CONTROL_PLANE_IP --secure-port=6443 \
@@ -36,6 +40,20 @@ start_api() {
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true
   wait_for 60 "$RUN/log/apiserver.log" "the API server" api_ready
   say "API server: ready"
+}
+
+api_off() { # SIGKILL: whoever asks it is refused from now on
+  local pid
+  pid=$(pid_of apiserver) || die "the API server does not run"
+  kill -9 "$pid"
+  wait_for 20 "$RUN/log/apiserver.log" "the end of the API server" gone apiserver
+  say "API server: off"
+}
+
+api_on() {
+  gone apiserver || die "the API server already runs"
+  locate_cache
+  start_api_server
 }
 
 start_controllers() {

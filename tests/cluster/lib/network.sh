@@ -52,10 +52,17 @@ cable() { # N up|down
   say "node $1: cable $2"
 }
 
-run_inside() { # CMD...: in the control plane's network, with a resolv.conf for the cluster's names
+run_inside() { # CMD...: in the control plane's network, or with --on in a node's, with a resolv.conf for the cluster's names
   [ $# -gt 0 ] || usage_error "run what?"
+  local place=cp names=$RUN/resolv.conf
+  if [ -n "$ON" ]; then
+    place=n$(node_argument "$ON")
+    [ -e "/run/netns/$NETNS-$place" ] || die "node $ON has no power, so it has no network"
+    names=$RUN/$place/run-resolv.conf
+    sed "s/^nameserver .*/nameserver $DNS_SERVICE_IP/" "$RUN/resolv.conf" >"$names"
+  fi
   export KUBECONFIG=$RUN/admin.kubeconfig # the host's 127.0.0.1 is not here
   # shellcheck disable=SC2016
-  exec nsenter --net="/run/netns/$NETNS-cp" unshare --mount \
-    sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$RUN/resolv.conf" "$@"
+  exec nsenter --net="/run/netns/$NETNS-$place" unshare --mount \
+    sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$names" "$@"
 }
