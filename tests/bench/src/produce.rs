@@ -1,7 +1,9 @@
 //! A closed loop of sends: `connections` × `in_flight` lanes, each of which waits for its answer before it sends again.
 //!
 //! A lane is what a checker needs: within one lane and one queue the order of sending is the order of storing. A lane
-//! whose connection breaks notes the open outcome, connects again and goes on, so a broker may be killed beneath it.
+//! whose connection breaks notes the open outcome, connects again and goes on, so a broker may be killed beneath it. A
+//! connection on which an answer did not come in time is left too, as RocketMQ's clients do (`clientCloseSocketIfTimeout`):
+//! it may lead to a machine that is gone, of which TCP alone would tell after a quarter of an hour.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -21,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::history::{self, Event};
 use crate::request::Request;
-use crate::route::{self, Queue, TIMEOUT};
+use crate::route::{self, Queue};
 
 /// A lane that is refused waits so long before it goes on.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -47,6 +49,8 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Prefix of the messages' keys; two runs on one topic need two.
     pub run: String,
+    /// How long an answer is waited for.
+    pub patience: Duration,
     /// Set by the caller to end the run early.
     pub stop: Arc<AtomicBool>,
 }
@@ -205,7 +209,10 @@ impl Lane {
             }
             let begin = Instant::now();
             match client
-                .call(request.command(&shared.options.topic), TIMEOUT)
+                .call(
+                    request.command(&shared.options.topic),
+                    shared.options.patience,
+                )
                 .await
             {
                 Ok(answer) => {
@@ -226,9 +233,8 @@ impl Lane {
                     for event in request.unknown(&error.to_string()) {
                         shared.note(&event)?;
                     }
-                    if !client.is_open() {
-                        break;
-                    }
+                    client.connection().close();
+                    break;
                 }
             }
         }

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use anyhow::Context;
 use bench::history::{self, Event};
 use bench::produce::{self, Options, Summary};
+use bench::route::TIMEOUT;
 
 /// Form of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,7 @@ impl Load {
             count: None,
             duration: None,
             run,
+            patience: TIMEOUT,
             stop: Arc::clone(&stop),
         };
         let path = history.clone();

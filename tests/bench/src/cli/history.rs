@@ -5,11 +5,13 @@ use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
 use bench::{check, history, produce, verify as contents};
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::target::async_run;
 
@@ -48,10 +50,10 @@ pub(super) fn produce(
             .transpose()
             .context("--seconds")?,
         run: args.run.clone(),
+        patience: Duration::try_from_secs_f64(args.timeout).context("--timeout")?,
         stop: Arc::default(),
     };
-    let progress = |acked| eprintln!("{acked} acknowledged");
-    let summary = async_run(produce::run(options, Some(path), progress))?;
+    let summary = async_run(until_told(options, path))?;
     if args.output.json {
         super::output::json(&summary)?;
     } else {
@@ -63,6 +65,22 @@ pub(super) fn produce(
         println!("latency in µs: p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs to the end, or until SIGTERM and all answers that are still waited for.
+async fn until_told(
+    options: produce::Options,
+    path: &std::path::Path,
+) -> anyhow::Result<produce::Summary> {
+    let mut told = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let stop = Arc::clone(&options.stop);
+    let progress = |acked| eprintln!("{acked} acknowledged");
+    let mut running = Box::pin(produce::run(options, Some(path), progress));
+    tokio::select! {
+        summary = &mut running => return summary,
+        _ = told.recv() => stop.store(true, Ordering::Relaxed),
+    }
+    running.await
 }
 
 pub(super) fn verify(args: &Verify) -> anyhow::Result<ExitCode> {

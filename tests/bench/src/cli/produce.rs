@@ -25,7 +25,9 @@ Examples:
   rocket-bench produce --topic t --rate 20000 --seconds 180
   rocket-bench produce --topic t --batch 128
   rocket-bench produce --broker 127.0.0.1:10911 --topic t --topics 50 --create-topic 1000 --random
-  rocket-bench produce --topic t --history h.jsonl --count 10000     each message is written down for `verify`")]
+  rocket-bench produce --topic t --history h.jsonl --count 10000     each message is written down for `verify`
+
+With a history SIGTERM ends it in order: no further request leaves, and the history is whole.")]
 pub(super) struct Produce {
     #[command(flatten)]
     pub(super) target: Target,
@@ -68,6 +70,9 @@ pub(super) struct Produce {
     /// Write what was sent and what was answered to this file
     #[arg(long, conflicts_with = "broker")]
     history: Option<PathBuf>,
+    /// With a history: seconds that an answer is waited for; then its connection is left, as RocketMQ's clients do
+    #[arg(long, default_value_t = 5.0, requires = "history")]
+    pub(super) timeout: f64,
     /// Prefix of message keys in a history; two runs on one topic need two
     #[arg(long, default_value = "run")]
     pub(super) run: String,
