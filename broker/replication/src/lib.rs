@@ -16,6 +16,7 @@ pub mod frame;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod identity;
+mod local;
 pub mod master;
 pub mod memory;
 pub mod messages;
@@ -25,6 +26,7 @@ pub mod replica;
 pub mod slave;
 pub mod state;
 pub mod timers;
+mod view;
 
 pub use identity::{
     DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, Proposals, ReplicaId, Version,

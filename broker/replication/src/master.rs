@@ -9,9 +9,10 @@ use crate::commit::Commit;
 use crate::effect::{Effect, Input};
 use crate::epochs::{Alignment, EpochStart, Extent, align};
 use crate::identity::{Epoch, Member};
+use crate::local::{Core, Flush};
 use crate::messages::{Ack, Beat, Hello, LINK_VERSION, LinkId, Message, Reason, Refuse, Welcome};
 use crate::mutations::Mutant;
-use crate::replica::{Core, Flush, Writes};
+use crate::replica::Writes;
 use crate::state::{Activation, State};
 
 /// How far a mastership has come (§8.11, §8.12).

@@ -3,11 +3,11 @@
 use crate::effect::{Effect, Halt, Input, Report};
 use crate::epochs::{Alignment, Extent, align};
 use crate::identity::{Epoch, Member};
+use crate::local::{Core, Flush};
 use crate::messages::{
     Ack, Beat, Data, Hello, LINK_VERSION, LinkId, Message, Reason, Refuse, Welcome,
 };
 use crate::mutations::Mutant;
-use crate::replica::{Core, Flush};
 use rocket_protocol::ids::PhysicalOffset;
 
 /// Where the link to the master stands.

@@ -1,0 +1,154 @@
+//! What a replica has and knows whatever its role (§4.2): its settings, what its recovery found, its log, the newest state seen.
+
+use rocket_protocol::ids::PhysicalOffset;
+
+use crate::coordinator::Tracker;
+use crate::effect::Effect;
+use crate::epochs::{Epochs, Extent};
+use crate::identity::{
+    DiskId, Epoch, GroupUid, Incarnation, Member, Proposals, ReplicaId, Version,
+};
+use crate::mutations::Mutations;
+use crate::recovery::Evidence;
+use crate::state::State;
+
+/// When an append counts (§5).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Flush {
+    /// When a flush that covers it has returned success.
+    Sync,
+    /// When it is in the page cache.
+    Async,
+}
+
+/// What does not change while a process runs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// When an append counts.
+    pub flush: Flush,
+    /// Where the replication listener is found, as `host:port`.
+    pub address: String,
+    /// Bytes sent on one link and not yet acknowledged from which on nothing more is sent.
+    pub window_bytes_max: u64,
+}
+
+/// What local recovery found (§8.2).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Recovered {
+    /// From `replica.meta`.
+    pub disk_id: DiskId,
+    /// From `replica.meta`; `None` before the replica first registered.
+    pub meta: Option<(GroupUid, ReplicaId)>,
+    /// New 128 random bits.
+    pub incarnation: Incarnation,
+    /// Highest epoch durably seen.
+    pub max_epoch: Epoch,
+    /// Highest version durably seen.
+    pub max_version: Version,
+    /// Entries that start at or before the log's end.
+    pub epochs: Epochs,
+    /// First byte that retention left.
+    pub log_min: PhysicalOffset,
+    /// End of the valid records.
+    pub log_end: PhysicalOffset,
+    /// What is flushed.
+    pub durable_end: PhysicalOffset,
+    /// From the checkpoint: a lower bound of what is committed.
+    pub confirm: PhysicalOffset,
+    /// What speaks for the bytes that were acknowledged.
+    pub evidence: Evidence,
+}
+
+/// The log as the state machine knows it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Log {
+    /// First byte.
+    pub min: PhysicalOffset,
+    /// End.
+    pub end: PhysicalOffset,
+    /// What is flushed.
+    pub durable_end: PhysicalOffset,
+    /// What is known to be committed.
+    pub confirm: PhysicalOffset,
+    /// Epoch list.
+    pub epochs: Epochs,
+}
+
+impl Log {
+    pub(crate) fn extent(&self) -> Extent<'_> {
+        Extent {
+            epochs: &self.epochs,
+            log_min: self.min,
+            log_end: self.end,
+        }
+    }
+}
+
+/// What every role needs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) disk_id: DiskId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) meta: Option<(GroupUid, ReplicaId)>,
+    pub(crate) evidence: Evidence,
+    pub(crate) log: Log,
+    /// The highest epoch and version durably seen (I9).
+    pub(crate) max_epoch: Epoch,
+    pub(crate) max_version: Version,
+    pub(crate) tracker: Tracker,
+    pub(crate) proposals: Proposals,
+    pub(crate) mutations: Mutations,
+}
+
+impl Core {
+    /// This process as a member, once it is registered.
+    pub(crate) fn me(&self) -> Option<Member> {
+        self.meta.map(|(_, replica_id)| Member {
+            replica_id,
+            incarnation: self.incarnation,
+        })
+    }
+
+    /// §8.7, `counts(self)`.
+    pub(crate) fn counts(&self) -> PhysicalOffset {
+        match self.settings.flush {
+            Flush::Sync => self.log.durable_end.min(self.log.end),
+            Flush::Async => self.log.end,
+        }
+    }
+
+    /// Makes an epoch and a version durable before anything is done about them (§4.1).
+    pub(crate) fn saw(&mut self, epoch: Epoch, version: Version, out: &mut Vec<Effect>) {
+        if epoch > self.max_epoch || version > self.max_version {
+            self.max_epoch = self.max_epoch.max(epoch);
+            self.max_version = self.max_version.max(version);
+            out.push(Effect::SaveSeen {
+                epoch: self.max_epoch,
+                version: self.max_version,
+            });
+        }
+    }
+
+    /// Sends a write of the object. One that is not well-formed is our own broken rule and is dropped (W1–W7).
+    pub(crate) fn propose(&mut self, new: State, out: &mut Vec<Effect>) -> bool {
+        match self.tracker.propose(new) {
+            Ok(cas) => {
+                out.push(Effect::Cas(cas));
+                true
+            }
+            Err(violation) => {
+                debug_assert!(false, "{violation}");
+                false
+            }
+        }
+    }
+
+    pub(crate) fn confirm(&mut self, offset: PhysicalOffset, out: &mut Vec<Effect>) {
+        let offset = offset.min(self.log.end);
+        if offset > self.log.confirm {
+            self.log.confirm = offset;
+            out.push(Effect::Confirmed(offset));
+        }
+    }
+}

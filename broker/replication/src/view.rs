@@ -1,0 +1,94 @@
+//! What others see of a replica: its report to electors, its role, whether it takes sends, and what its shell may look at.
+
+use crate::coordinator::Tracker;
+use crate::identity::{Epoch, Member, Version};
+use crate::local::Log;
+use crate::master::Master;
+use crate::messages::{Report, RoleName};
+use crate::replica::{Replica, Role, Writes};
+use crate::slave::Slave;
+
+impl Replica {
+    /// What this replica tells an elector; `None` before it is registered.
+    pub fn report(&self) -> Option<Report> {
+        let core = &self.core;
+        Some(Report {
+            member: core.me()?,
+            role: self.role(),
+            max_epoch: core.max_epoch,
+            last: core.log.epochs.last(),
+            log_end: core.log.end,
+            durable_end: core.log.durable_end,
+            confirm: core.log.confirm,
+            version: core.max_version,
+            master_linked: matches!(&self.role, Role::Following(s) if s.is_streaming()),
+        })
+    }
+
+    /// Its role, as it is reported.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Booting => RoleName::Booting,
+            Role::Idle => RoleName::Idle,
+            Role::Following(_) => {
+                let in_sync = self
+                    .core
+                    .me()
+                    .zip(self.core.tracker.seen())
+                    .is_some_and(|(me, s)| s.in_sync.contains(&me));
+                if in_sync {
+                    RoleName::InSync
+                } else {
+                    RoleName::CatchUp
+                }
+            }
+            Role::Leading(master) if master.is_serving() => RoleName::Master,
+            Role::Leading(_) => RoleName::Activating,
+            Role::Halted(_) => RoleName::Halted,
+        }
+    }
+
+    /// Whether a send may be appended now.
+    pub fn writes(&self) -> Writes {
+        match &self.role {
+            Role::Leading(master) => master.writes(),
+            _ => Writes::NotMaster,
+        }
+    }
+
+    /// This process as a member of its group, once registered.
+    pub fn member(&self) -> Option<Member> {
+        self.core.me()
+    }
+
+    /// The log as this machine knows it.
+    pub fn log(&self) -> &Log {
+        &self.core.log
+    }
+
+    /// The newest state that it acted on, and its own write that may still land.
+    pub fn tracker(&self) -> &Tracker {
+        &self.core.tracker
+    }
+
+    /// The highest epoch and version that it durably saw.
+    pub fn seen(&self) -> (Epoch, Version) {
+        (self.core.max_epoch, self.core.max_version)
+    }
+
+    /// The mastership, if this replica leads.
+    pub fn leading(&self) -> Option<&Master> {
+        match &self.role {
+            Role::Leading(master) => Some(master),
+            _ => None,
+        }
+    }
+
+    /// The following, if this replica follows.
+    pub fn following(&self) -> Option<&Slave> {
+        match &self.role {
+            Role::Following(slave) => Some(slave),
+            _ => None,
+        }
+    }
+}
