@@ -21,7 +21,7 @@ impl<C: Completion> Engine<C> {
             };
             loop {
                 let mut waiters = self.waiters.lock();
-                waiters.take_due(ends.appended, ends.answered, ANSWERS_MAX, due);
+                waiters.take_due(ends.appended, &ends.on, ANSWERS_MAX, due);
                 drop(waiters);
                 if due.is_empty() {
                     return;

@@ -26,6 +26,43 @@ pub trait CommitPolicy: Send + Sync + 'static {
     fn ends(&self, local: LocalEnds) -> Ends;
     /// Whether a message may be appended at all right now; the status is the answer when it may not.
     fn may_append(&self) -> Result<(), PutStatus>;
+    /// The terms on which a send is taken that is appended now. Asked under the lock that gives it its place.
+    fn terms(&self) -> Terms {
+        Terms::default()
+    }
+    /// How far those are to be answered who were taken on `terms`, be they the present ones or not; `ends` is what
+    /// [`CommitPolicy::ends`] said just before. [`Ends::answered`] binds everybody besides.
+    fn answered_on(&self, _terms: Terms, _local: LocalEnds, ends: Ends) -> PhysicalOffset {
+        ends.answered
+    }
+}
+
+/// What the answer to a send waits for at least: what the modes promised when it was appended. A change to weaker modes takes
+/// nothing away from those who wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Terms {
+    /// Whatever [`Ends::answered`] says: of a policy whose modes never change.
+    #[default]
+    Standing,
+    /// The message is in the page cache here.
+    Appended,
+    /// It is flushed here.
+    Durable,
+    /// Every copy that counts has it.
+    Committed,
+    /// Every copy that counts has it flushed.
+    CommittedDurable,
+}
+
+impl Terms {
+    /// All of them, each at the place that its number names.
+    pub const ALL: [Self; 5] = [
+        Self::Standing,
+        Self::Appended,
+        Self::Durable,
+        Self::Committed,
+        Self::CommittedDurable,
+    ];
 }
 
 /// How far the local log reaches.

@@ -49,6 +49,7 @@ impl<C: Completion> Engine<C> {
         if let Err(status) = may.and_then(|()| appender.may_place()) {
             return Err(Refused::Status(completion, status));
         }
+        let terms = self.policy.terms();
         // By a clock that nobody sets: a jump must not answer everybody "unknown".
         let elapsed = appender.elapsed_at(now, || self.clock.elapsed());
         let deadline = elapsed.saturating_add(self.config.promise_timeout);
@@ -85,7 +86,7 @@ impl<C: Completion> Engine<C> {
             completion,
             appended,
         };
-        waiters.push(promise, waiter);
+        waiters.push(promise, terms, waiter);
         Ok(())
     }
 

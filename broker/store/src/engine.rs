@@ -34,6 +34,7 @@ use crate::config::StoreConfig;
 use crate::deleted::Deleted;
 use crate::dispatcher::Dispatcher;
 use crate::error::{OpenError, RecoveryReport};
+use crate::flush_mode::FlushMode;
 use crate::heat::Heat;
 use crate::index::Index;
 use crate::mutant::{self, Mutant};
@@ -95,6 +96,7 @@ pub struct Engine<C: Completion> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) policy: Arc<dyn CommitPolicy>,
     pub(crate) events: Arc<dyn StoreEvents>,
+    pub(crate) flush_mode: FlushMode,
     pub(crate) heat: Heat,
     pub(crate) log: CommitLog,
     pub(crate) queues: Queues,
@@ -146,6 +148,7 @@ impl<C: Completion> Engine<C> {
         let (parts, report) = recovery::recover(&config, &dir, &*clock)?;
         let position = parts.dispatcher.position;
         let engine = Self {
+            flush_mode: FlushMode::new(config.flush),
             heat: Heat::new(parts.appender.end(), config.catch_up_bytes),
             log: parts.log,
             queues: parts.queues,

@@ -48,6 +48,7 @@ mod error;
 pub mod export;
 mod export_index;
 mod flush;
+mod flush_mode;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod gather;

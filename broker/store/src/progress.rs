@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rocket_protocol::PhysicalOffset;
 
-use crate::api::{CommitPolicy, Ends, LocalEnds};
+use crate::api::{CommitPolicy, Ends, LocalEnds, Terms};
 use crate::cohort::{Cohort, Expected};
 
 /// See [`Progress::is_flush_due`].
@@ -44,8 +44,10 @@ pub(crate) struct Flight {
 pub(crate) struct Due {
     /// Everything to here is written.
     pub(crate) appended: u64,
-    /// To here the promise of the modes is kept.
+    /// To here the promise of the present modes is kept.
     pub(crate) answered: u64,
+    /// And to here what was promised besides to those who were taken on each of [`Terms::ALL`].
+    pub(crate) on: [u64; Terms::ALL.len()],
 }
 
 /// See the module.
@@ -209,7 +211,8 @@ impl Progress {
         if self.failed.is_some() {
             return None;
         }
-        let ends = policy.ends(self.local());
+        let local = self.local();
+        let ends = policy.ends(local);
         assert!(
             ends.committed >= self.ends.committed,
             "the committed end fell"
@@ -222,9 +225,15 @@ impl Progress {
             visible: ends.visible.max(self.ends.visible),
             ..ends
         };
+        // Modes that became stronger bind those too who were taken on weaker terms.
+        let on = Terms::ALL.map(|terms| {
+            let theirs = policy.answered_on(terms, local, ends);
+            theirs.min(ends.answered).0
+        });
         Some(Due {
             appended: self.appended,
             answered: ends.answered.0,
+            on,
         })
     }
 

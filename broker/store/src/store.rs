@@ -37,6 +37,8 @@ mod threads;
 pub struct Store<C: Completion> {
     shared: Arc<Shared<C>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Flush lanes that have a thread.
+    lanes: Mutex<usize>,
     /// What [`Store::is_in_memory`] takes for the part of the log that the page cache holds.
     memory_bytes: u64,
 }
@@ -63,27 +65,36 @@ impl<C: Completion> Store<C> {
         policy: Arc<dyn CommitPolicy>,
         events: Arc<dyn StoreEvents>,
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        let lanes = if config.flush == Flush::Sync {
-            config.flush_flights
-        } else {
-            1
-        };
         let memory_bytes = config.memory_bytes;
         let (engine, report) = Engine::open(config, dir, clock, policy, events)?;
         let store = Self {
             shared: Arc::new(Shared::new(engine)),
             threads: Mutex::new(Vec::new()),
+            lanes: Mutex::new(0),
             memory_bytes,
         };
-        for lane in 0..lanes {
-            store.start("store-flush", move |shared| shared.flush_loop(lane))?;
-        }
+        store.start_lanes()?;
         store.start("store-dispatch", Shared::dispatch_loop)?;
         store.start("store-house", Shared::house_loop)?;
         store.start("store-expire", Shared::expire_loop)?;
         store.start("store-scrub", Shared::scrub_loop)?;
         store.start("store-prepare", Shared::prepare_loop)?;
         Ok((store, report))
+    }
+
+    /// Starts those lanes that the flush mode has use for and that have no thread yet.
+    fn start_lanes(&self) -> Result<(), OpenError> {
+        let wanted = match self.engine().flush_mode.now() {
+            Flush::Sync => self.engine().config.flush_flights,
+            Flush::Async => 1,
+        };
+        let mut lanes = self.lanes.lock();
+        while *lanes < wanted {
+            let lane = *lanes;
+            self.start("store-flush", move |shared| shared.flush_loop(lane))?;
+            *lanes += 1;
+        }
+        Ok(())
     }
 
     fn start(
@@ -130,6 +141,18 @@ impl<C: Completion> Store<C> {
     /// gives the answers, so that those of its own connections need no wake-up.
     pub fn write_out(&self) {
         self.shared.write_out();
+    }
+
+    /// Writes and flushes as `flush` says from here on. What answers wait for is the commit policy's affair. To be called by
+    /// one thread at a time, and not after [`Store::close`] has begun.
+    pub fn set_flush(&self, flush: Flush) {
+        if !self.engine().flush_mode.set(flush) {
+            return;
+        }
+        if let Err(error) = self.start_lanes() {
+            tracing::warn!(%error, "fewer flushes overlap than they could");
+        }
+        self.shared.change_lanes();
     }
 
     /// Reads visible messages of a queue from `from` on, with RocketMQ's answers for every kind of offset.

@@ -2,12 +2,13 @@
 //!
 //! An append enters together with its record and leaves once: with `Ok` when the end it waits for is reached, or with
 //! "unknown" when that takes too long, fails, or the store stops. Nobody enters after the store was closed or failed.
+//! Each waits on the terms on which it was taken, beside the others who were taken on the same.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::api::{Appended, Completion, Promise, PutOutcome, PutStatus};
+use crate::api::{Appended, Completion, Promise, PutOutcome, PutStatus, Terms};
 
 /// Someone who waits for the promise to be kept.
 pub(crate) struct Waiter<C> {
@@ -52,8 +53,8 @@ pub(crate) enum Closed {
 
 /// See the module.
 pub(crate) struct Waiters<C> {
-    /// They wait for what the modes promise.
-    kept: VecDeque<Waiter<C>>,
+    /// They wait for what the modes promised when they came, by [`Terms::ALL`].
+    kept: [VecDeque<Waiter<C>>; Terms::ALL.len()],
     /// They only wait for the write.
     written: VecDeque<Waiter<C>>,
     closed: Option<Closed>,
@@ -62,7 +63,7 @@ pub(crate) struct Waiters<C> {
 impl<C> Waiters<C> {
     pub(crate) fn new() -> Self {
         Self {
-            kept: VecDeque::new(),
+            kept: std::array::from_fn(|_| VecDeque::new()),
             written: VecDeque::new(),
             closed: None,
         }
@@ -70,7 +71,8 @@ impl<C> Waiters<C> {
 
     /// How many wait.
     pub(crate) fn len(&self) -> usize {
-        self.kept.len() + self.written.len()
+        let kept: usize = self.kept.iter().map(VecDeque::len).sum();
+        kept + self.written.len()
     }
 
     pub(crate) fn closed(&self) -> Option<&Closed> {
@@ -85,22 +87,29 @@ impl<C> Waiters<C> {
     }
 
     /// Enters; the ends of those who enter never fall.
-    pub(crate) fn push(&mut self, promise: Promise, waiter: Waiter<C>) {
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "each of the terms has its place among all of them"
+    )]
+    pub(crate) fn push(&mut self, promise: Promise, terms: Terms, waiter: Waiter<C>) {
         match promise {
-            Promise::Kept => self.kept.push_back(waiter),
+            Promise::Kept => self.kept[terms as usize].push_back(waiter),
             Promise::AppendOnly => self.written.push_back(waiter),
         }
     }
 
-    /// Moves at most `max` of those to `out` whose time has come: all is written to `appended` and answered to `answered`.
+    /// Moves at most `max` of those to `out` whose time has come: all is written to `appended`, and answered on each of
+    /// [`Terms::ALL`] to `answered`.
     pub(crate) fn take_due(
         &mut self,
         appended: u64,
-        answered: u64,
+        answered: &[u64; Terms::ALL.len()],
         max: usize,
         out: &mut Vec<Waiter<C>>,
     ) {
-        for (queue, end) in [(&mut self.written, appended), (&mut self.kept, answered)] {
+        let kept = self.kept.iter_mut().zip(answered);
+        let all = std::iter::once((&mut self.written, &appended)).chain(kept);
+        for (queue, &end) in all {
             while out.len() < max
                 && let Some(waiter) = queue.pop_front_if(|waiter| waiter.end <= end)
             {
@@ -112,7 +121,7 @@ impl<C> Waiters<C> {
     /// Takes out those whose deadline is before `now`.
     pub(crate) fn take_expired(&mut self, now: Duration) -> Vec<Waiter<C>> {
         let mut out = Vec::new();
-        for queue in [&mut self.written, &mut self.kept] {
+        for queue in std::iter::once(&mut self.written).chain(&mut self.kept) {
             while let Some(waiter) = queue.pop_front_if(|waiter| waiter.deadline < now) {
                 out.push(waiter);
             }
@@ -122,7 +131,8 @@ impl<C> Waiters<C> {
 
     /// Takes out everyone.
     pub(crate) fn take_all(&mut self) -> Vec<Waiter<C>> {
-        self.written.drain(..).chain(self.kept.drain(..)).collect()
+        let all = std::iter::once(&mut self.written).chain(&mut self.kept);
+        all.flat_map(|queue| queue.drain(..)).collect()
     }
 }
 
@@ -151,7 +161,7 @@ mod tests {
     fn waiters(ends: &[u64]) -> Waiters<u64> {
         let mut waiters = Waiters::new();
         for &end in ends {
-            waiters.push(Promise::Kept, waiter(end));
+            waiters.push(Promise::Kept, Terms::Standing, waiter(end));
         }
         waiters
     }
@@ -164,21 +174,33 @@ mod tests {
     fn who_waits_leaves_in_log_order_when_its_end_is_reached_and_no_more_at_once_than_asked() {
         let mut waiters = waiters(&[10, 20, 30]);
         let mut due = Vec::new();
-        waiters.take_due(30, 9, 9, &mut due);
+        waiters.take_due(30, &[9; 5], 9, &mut due);
         assert!(due.is_empty());
-        waiters.take_due(30, 25, 1, &mut due);
+        waiters.take_due(30, &[25; 5], 1, &mut due);
         assert_eq!(ends(&due), [10]);
-        waiters.take_due(30, 25, 9, &mut due);
+        waiters.take_due(30, &[25; 5], 9, &mut due);
         assert_eq!((ends(&due), waiters.len()), (vec![10, 20], 1));
     }
 
     #[test]
     fn who_waits_only_for_the_write_does_not_wait_behind_those_who_wait_for_the_flush() {
         let mut waiters = waiters(&[10]);
-        waiters.push(Promise::AppendOnly, waiter(20));
+        waiters.push(Promise::AppendOnly, Terms::Standing, waiter(20));
         let mut due = Vec::new();
-        waiters.take_due(20, 0, 9, &mut due);
+        waiters.take_due(20, &[0; 5], 9, &mut due);
         assert_eq!(ends(&due), [20]);
+    }
+
+    #[test]
+    fn who_was_promised_more_does_not_hold_up_those_who_were_promised_less() {
+        let mut waiters = waiters(&[]);
+        waiters.push(Promise::Kept, Terms::CommittedDurable, waiter(10));
+        waiters.push(Promise::Kept, Terms::Appended, waiter(20));
+        let mut due = Vec::new();
+        waiters.take_due(20, &[0, 20, 0, 0, 9], 9, &mut due);
+        assert_eq!((ends(&due), waiters.len()), (vec![20], 1));
+        waiters.take_due(20, &[0, 20, 0, 0, 10], 9, &mut due);
+        assert_eq!(ends(&due), [20, 10]);
     }
 
     #[test]

@@ -40,6 +40,27 @@ impl Signal {
         *is_set = false;
     }
 
+    /// As [`Signal::wait`], at most so long; ends also when `is_over` holds, which is looked at again after [`Signal::look`].
+    fn wait_while(&self, at_most: Option<Duration>, is_over: impl Fn() -> bool) {
+        let mut is_set = self.is_set.lock();
+        while !*is_set && !is_over() {
+            match at_most {
+                None => self.woken.wait(&mut is_set),
+                Some(time) => {
+                    let _timed_out = self.woken.wait_for(&mut is_set, time);
+                    break;
+                }
+            }
+        }
+        *is_set = false;
+    }
+
+    /// Has everybody who waits look whether it is over.
+    pub(super) fn look(&self) {
+        let _held = self.is_set.lock();
+        self.woken.notify_all();
+    }
+
     /// Waits at most so long. For what is to be done at intervals.
     fn wait_for(&self, time: Duration) {
         let mut is_set = self.is_set.lock();
@@ -103,34 +124,49 @@ impl<C: Completion> Shared<C> {
 
     /// See [`super::Store::write_out`].
     pub(super) fn write_out(&self) {
-        match self.engine.config.flush {
+        match self.engine.flush_mode.now() {
             // Without this look a lane would be woken only to find that it is not worth it.
             Flush::Sync if self.engine.is_flush_due() => self.flush.set(),
             Flush::Sync => {}
-            Flush::Async => {
-                if self.engine.write_step() == Step::Worked {
-                    self.announce();
-                }
-            }
+            Flush::Async => self.write_all(),
         }
     }
 
+    /// Writes all that was appended, on this thread.
+    fn write_all(&self) {
+        if self.engine.write_step() == Step::Worked {
+            self.announce();
+        }
+    }
+
+    /// The flush mode has changed: what was left to the lanes is written, and all of them look again.
+    pub(super) fn change_lanes(&self) {
+        self.write_all();
+        self.flush.set();
+        self.flush.look();
+    }
+
     pub(super) fn flush_loop(&self, lane: usize) {
+        let mode = &self.engine.flush_mode;
         while !self.is_stopping() {
-            match self.engine.config.flush {
+            let changes = mode.changes();
+            let has_changed = || mode.changes() != changes;
+            match mode.after(changes) {
                 Flush::Sync => {
                     self.flush_all(lane);
                     match self.engine.expected() {
-                        None => self.flush.wait(),
+                        None => self.flush.wait_while(None, has_changed),
                         Some(expected) => {
-                            self.flush.wait_for(expected.patience);
+                            self.flush.wait_while(Some(expected.patience), has_changed);
                             self.engine.give_up(expected);
                         }
                     }
                 }
+                // One lane flushes at intervals; the others only when they are told to.
                 Flush::Async => {
                     self.engine.flush_step(lane);
-                    self.flush.wait_for(self.engine.config.flush_interval);
+                    let interval = (lane == 0).then_some(self.engine.config.flush_interval);
+                    self.flush.wait_while(interval, has_changed);
                 }
             }
         }

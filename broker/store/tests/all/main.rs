@@ -15,6 +15,7 @@ mod damage;
 mod disk;
 mod dispatching;
 mod failures;
+mod flushing;
 mod following;
 mod opening;
 mod preparing;
