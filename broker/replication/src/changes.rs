@@ -1,6 +1,6 @@
 //! Every change that anyone ever writes to the coordinator object, as a pure function from the state read to the state to
 //! write: registering (§8.3), growing (§8.8), shrinking (§8.9), electing (§8.10, §8.14), activating (§8.11), handing over
-//! (§8.12), leaving (§8.15), changing m and the replicas (§8.17).
+//! (§8.12), leaving (§8.15), changing m and the replicas (§8.17), the modes (§5.1).
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use rocket_protocol::ids::PhysicalOffset;
 
 use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, ReplicaId, Version};
 use crate::mutations::{Mutant, Mutations};
+use crate::policy::{Flush, InForce, Policy};
 use crate::recovery::Evidence;
 use crate::state::{Activation, REPLICAS_MAX, Replica, State, Unclean};
 
@@ -219,6 +220,10 @@ impl State {
         new.eligible.clear();
         new.activated = None;
         new.handover = None;
+        // W8: what this one acknowledged may be unflushed; it says otherwise when it is not.
+        if let Some(said) = new.in_force.as_mut().filter(|_| !self.is_durable(chosen)) {
+            said.flush = Flush::Async;
+        }
         new.complete_now()
     }
 
@@ -292,6 +297,41 @@ impl State {
             new.eligible.clear();
         }
         new.min_in_sync = min_in_sync;
+        new
+    }
+
+    /// §5.1: other modes are asked for. They are in force when the master says so.
+    #[must_use]
+    pub fn with_policy(&self, proposal: Proposal, policy: Policy) -> Self {
+        Self {
+            policy: Some(policy),
+            ..self.following(proposal)
+        }
+    }
+
+    /// §5.1: the master says what is in force.
+    #[must_use]
+    pub fn with_in_force(&self, proposal: Proposal, in_force: InForce) -> Self {
+        Self {
+            in_force: Some(in_force),
+            ..self.following(proposal)
+        }
+    }
+
+    /// §5: what the acknowledgements of these replicas mean from here on.
+    #[must_use]
+    pub fn with_durable(
+        &self,
+        proposal: Proposal,
+        replicas: &BTreeSet<ReplicaId>,
+        durable: bool,
+    ) -> Self {
+        let mut new = self.following(proposal);
+        for (id, replica) in &mut new.replicas {
+            if replicas.contains(id) {
+                replica.durable = durable;
+            }
+        }
         new
     }
 

@@ -76,6 +76,10 @@ pub struct Commit {
     me: Member,
     confirm: PhysicalOffset,
     possible: Vec<Quorum>,
+    /// Every acknowledgement that counts means flushed bytes.
+    counts_flushed: bool,
+    /// What was committed while that was so.
+    durable: PhysicalOffset,
     links: BTreeMap<LinkId, LinkAck>,
     mutations: Mutations,
 }
@@ -88,6 +92,8 @@ impl Commit {
             me,
             confirm,
             possible: Vec::new(),
+            counts_flushed: false,
+            durable: PhysicalOffset(0),
             links: BTreeMap::new(),
             mutations: Mutations::default(),
         }
@@ -113,6 +119,17 @@ impl Commit {
     /// The largest committed offset known; never falls.
     pub fn confirm(&self) -> PhysicalOffset {
         self.confirm
+    }
+
+    /// What is known to be committed and flushed by every member that counted (§5.1); never falls. Known only while the object
+    /// asks for modes.
+    pub fn durable(&self) -> PhysicalOffset {
+        self.durable
+    }
+
+    /// Says whether every acknowledgement that counts means flushed bytes, those of this replica included.
+    pub fn set_counts_flushed(&mut self, counts_flushed: bool) {
+        self.counts_flushed = counts_flushed;
     }
 
     /// Replaces `Possible`. Every set that the object may now contain must be among them.
@@ -227,6 +244,9 @@ impl Commit {
             for member in &quorum.members {
                 committed = committed.min(self.held_by(*member, counts)?);
             }
+        }
+        if self.counts_flushed {
+            self.durable = self.durable.max(committed);
         }
         if committed <= self.confirm {
             return None;

@@ -123,6 +123,19 @@ impl Tracker {
         }
     }
 
+    /// Whether every acknowledgement that the commit rule counts means flushed bytes, whichever of the possible states the object
+    /// is in. Only of a group whose object asks for modes (§5.1).
+    pub fn counts_flushed(&self) -> bool {
+        let seen = self.seen.as_deref();
+        let are_durable = |state: &State| {
+            let mut members = state.in_sync.iter();
+            members.all(|member| state.is_durable(*member))
+        };
+        seen.is_some_and(|state| state.policy.is_some())
+            && (seen.into_iter().chain(self.open()).all(are_durable)
+                || self.mutations.has(Mutant::M42))
+    }
+
     /// Opens a write over the state last seen and returns the request. It binds from now on.
     ///
     /// # Errors
@@ -140,7 +153,7 @@ impl Tracker {
             .seen
             .as_ref()
             .expect("a state was read before one is written");
-        let broken_on_purpose = [Mutant::M2, Mutant::M8, Mutant::M9]
+        let broken_on_purpose = [Mutant::M2, Mutant::M8, Mutant::M9, Mutant::M39]
             .iter()
             .any(|m| self.mutations.has(*m));
         if !broken_on_purpose {

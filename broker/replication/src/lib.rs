@@ -20,7 +20,9 @@ mod local;
 pub mod master;
 pub mod memory;
 pub mod messages;
+mod modes;
 pub mod mutations;
+pub mod policy;
 pub mod recovery;
 pub mod replica;
 pub mod slave;
@@ -31,5 +33,6 @@ mod view;
 pub use identity::{
     DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, Proposals, ReplicaId, Version,
 };
+pub use policy::{InForce, Policy, Replication};
 pub use rocket_protocol::ids::PhysicalOffset;
 pub use state::State;

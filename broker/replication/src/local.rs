@@ -8,23 +8,16 @@ use crate::epochs::{Epochs, Extent};
 use crate::identity::{
     DiskId, Epoch, GroupUid, Incarnation, Member, Proposals, ReplicaId, Version,
 };
-use crate::mutations::Mutations;
+use crate::mutations::{Mutant, Mutations};
+pub use crate::policy::Flush;
+use crate::policy::Replication;
 use crate::recovery::Evidence;
 use crate::state::State;
-
-/// When an append counts (§5).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Flush {
-    /// When a flush that covers it has returned success.
-    Sync,
-    /// When it is in the page cache.
-    Async,
-}
 
 /// What does not change while a process runs.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Settings {
-    /// When an append counts.
+    /// When an append counts, as long as the object asks for no modes (§5.1).
     pub flush: Flush,
     /// Where the replication listener is found, as `host:port`.
     pub address: String,
@@ -93,6 +86,10 @@ pub(crate) struct Core {
     pub(crate) meta: Option<(GroupUid, ReplicaId)>,
     pub(crate) evidence: Evidence,
     pub(crate) log: Log,
+    /// What counts here now (§5.1).
+    pub(crate) flush: Flush,
+    /// Everything that was acknowledged unflushed lies below this.
+    pub(crate) unflushed_to: PhysicalOffset,
     /// The highest epoch and version durably seen (I9).
     pub(crate) max_epoch: Epoch,
     pub(crate) max_version: Version,
@@ -112,10 +109,65 @@ impl Core {
 
     /// §8.7, `counts(self)`.
     pub(crate) fn counts(&self) -> PhysicalOffset {
-        match self.settings.flush {
+        match self.flush {
             Flush::Sync => self.log.durable_end.min(self.log.end),
             Flush::Async => self.log.end,
         }
+    }
+
+    /// §5.1: what shall count here by the newest state that is known. Unflushed bytes only while nobody was promised others: the
+    /// object asks for none, its master says so, and what it records of this replica says so too.
+    fn flush_due(&self) -> Flush {
+        let own = self.settings.flush;
+        let Some(state) = self.tracker.seen() else {
+            return own;
+        };
+        let Some(policy) = state.policy else {
+            return own;
+        };
+        let in_force = state.in_force.map_or(own, |said| said.flush);
+        let is_durable = self.me().is_some_and(|me| state.is_durable(me));
+        if is_durable && !self.mutations.has(Mutant::M40) {
+            return Flush::Sync;
+        }
+        policy.flush.max(in_force)
+    }
+
+    /// Counts as the newest state says. From flushed to unflushed that follows a write that says so; the other way at once, and
+    /// the write comes when it is true of everything acknowledged before.
+    /// Returns whether that is new.
+    pub(crate) fn obey_policy(&mut self, out: &mut Vec<Effect>) -> bool {
+        let due = self.flush_due();
+        if (self.flush, due) == (Flush::Async, Flush::Sync) {
+            self.unflushed_to = self.log.end;
+            if self.log.durable_end < self.log.end {
+                out.push(Effect::Flush);
+            }
+        }
+        std::mem::replace(&mut self.flush, due) != due
+    }
+
+    /// The write that records this replica as durable, once it is and that is asked for.
+    pub(crate) fn wants_durable(&mut self) -> Option<State> {
+        let me = self.me()?;
+        let state = self.tracker.seen()?;
+        let is_due = state.policy.is_some() && state.is_current(me) && !state.is_durable(me);
+        let is_true = self.log.durable_end >= self.unflushed_to.min(self.log.end);
+        if !(is_due && is_true && self.flush == Flush::Sync) {
+            return None;
+        }
+        let proposal = self.proposals.fresh();
+        Some(state.with_durable(proposal, &[me.replica_id].into(), true))
+    }
+
+    /// Whether the bytes from `from` on, which are to be cut off here, may have been answered although they were not committed.
+    /// Without modes in the object its shell knows that.
+    pub(crate) fn may_have_promised(&self, from: PhysicalOffset) -> bool {
+        let Some(said) = self.tracker.seen().and_then(|state| state.in_force) else {
+            return false;
+        };
+        let epoch = self.log.epochs.at(from).map(|(entry, _)| entry.epoch);
+        said.replication == Replication::Async || epoch.is_none_or(|epoch| epoch <= said.since)
     }
 
     /// Makes an epoch and a version durable before anything is done about them (§4.1).

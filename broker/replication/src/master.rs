@@ -57,6 +57,8 @@ pub struct Master {
     /// The store has no append under way that could still move the end (§8.12).
     paused: bool,
     handover_over: bool,
+    /// Who appended below this may have been promised flushed bytes (§5.1).
+    pub(crate) loosened: Option<PhysicalOffset>,
 }
 
 impl Master {
@@ -78,7 +80,7 @@ impl Master {
             core.log.epochs.push(entry).ok()?;
         }
         out.push(Effect::SaveEpochs(core.log.epochs.clone()));
-        if core.settings.flush == Flush::Sync && core.log.durable_end < start {
+        if core.flush == Flush::Sync && core.log.durable_end < start {
             out.push(Effect::Flush);
         }
         let commit = Commit::new(me, core.log.confirm).with_mutations(core.mutations);
@@ -98,6 +100,7 @@ impl Master {
             lagging,
             paused: false,
             handover_over: false,
+            loosened: None,
         })
     }
 
@@ -147,6 +150,7 @@ impl Master {
                     self.links()
                         .map(|link| Effect::Send(link, Message::Beat(beat))),
                 );
+                self.loosen(core, out);
             }
             Input::Paused => {
                 self.paused = self.phase == Phase::HandingOver;
@@ -192,14 +196,20 @@ impl Master {
         if core.tracker.seen().is_none_or(|s| s.epoch != self.epoch) {
             return;
         }
-        self.commit.set_possible(core.tracker.possible());
+        self.bind(core);
         self.opened(core);
         self.advance(core, out);
         self.handover(core, out);
         self.pursue(core, out);
         // A write that was just sent binds already.
-        self.commit.set_possible(core.tracker.possible());
+        self.bind(core);
         self.send(core, out);
+    }
+
+    fn bind(&mut self, core: &Core) {
+        self.commit.set_possible(core.tracker.possible());
+        self.commit
+            .set_counts_flushed(core.tracker.counts_flushed());
     }
 
     /// §8.11.3: a write of our own in this epoch is known to be applied.
@@ -269,6 +279,8 @@ impl Master {
         };
         let new = new
             .or_else(|| self.wants_shrink(core, &state))
+            .or_else(|| core.wants_durable())
+            .or_else(|| self.wants_policy(core, &state))
             .or_else(|| self.wants_growth(core, &state));
         if let Some(new) = new {
             core.propose(new, out);
@@ -276,7 +288,7 @@ impl Master {
     }
 
     fn wants_activation(&self, core: &mut Core, state: &State) -> Option<State> {
-        let flushed = core.settings.flush == Flush::Async || core.log.durable_end >= self.start;
+        let flushed = core.flush == Flush::Async || core.log.durable_end >= self.start;
         let activation = Activation {
             epoch: self.epoch,
             start_offset: self.start,
@@ -329,7 +341,9 @@ impl Master {
         let learner = self.commit.links().find_map(|(_, member, acked)| {
             let replica = state.replicas.get(&member.replica_id)?;
             let has_all = acked? >= self.commit.confirm() && acked? >= start;
-            let may = state.is_current(member) && !replica.cordoned && !replica.lost;
+            // W8: it declares itself durable first.
+            let keeps = replica.durable || !state.promises_flushed();
+            let may = state.is_current(member) && !replica.cordoned && !replica.lost && keeps;
             (may && has_all && !state.in_sync.contains(&member)).then_some(member)
         })?;
         Some(state.grown(core.proposals.fresh(), learner, core.mutations))

@@ -129,7 +129,7 @@ impl Memory {
         let Some(state) = self.state.as_ref().filter(|s| s.version == cas.expected) else {
             return Ok(CasAnswer::Conflict);
         };
-        let broken_on_purpose = [Mutant::M2, Mutant::M8, Mutant::M9]
+        let broken_on_purpose = [Mutant::M2, Mutant::M8, Mutant::M9, Mutant::M39]
             .iter()
             .any(|m| self.mutations.has(*m));
         if !broken_on_purpose {

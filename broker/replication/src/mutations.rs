@@ -74,6 +74,14 @@ pub enum Mutant {
     M37,
     /// `Data` may end within a record.
     M38,
+    /// Flush `Sync` is said to be in force before every member is durable.
+    M39,
+    /// A durable replica acknowledges unflushed bytes as soon as weaker modes are in force.
+    M40,
+    /// Weaker modes bind when they are sent.
+    M41,
+    /// What is committed counts as flushed everywhere although a member may not be durable.
+    M42,
 }
 
 /// The broken rules of one run.

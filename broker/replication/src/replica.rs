@@ -69,6 +69,8 @@ impl Replica {
             epochs: recovered.epochs,
         };
         let core = Core {
+            flush: settings.flush,
+            unflushed_to: PhysicalOffset(0),
             settings,
             disk_id: recovered.disk_id,
             incarnation: recovered.incarnation,
@@ -124,6 +126,7 @@ impl Replica {
                     self.settle(out);
                 }
                 self.work(out);
+                self.declare(out);
             }
             Input::Retained(min) => {
                 self.core.log.min = min.max(self.core.log.min).min(self.core.log.end);
@@ -181,6 +184,7 @@ impl Replica {
     }
 
     fn conclude(&mut self, conclusion: Conclusion, out: &mut Vec<Effect>) {
+        let counts_otherwise = self.core.obey_policy(out);
         match conclusion {
             Conclusion::Nothing | Conclusion::Open => {}
             Conclusion::Read => out.push(Effect::Read),
@@ -192,7 +196,20 @@ impl Replica {
         match &mut self.role {
             Role::Leading(master) => master.look(&mut self.core, out),
             Role::Halted(Halt::DiskFailed) => self.leave(out),
+            Role::Following(slave) if counts_otherwise => slave.acknowledge(&mut self.core, out),
             _ => {}
+        }
+        self.declare(out);
+    }
+
+    /// §5.1: a replica that leads nobody says itself what its acknowledgements mean; a master among its other writes.
+    fn declare(&mut self, out: &mut Vec<Effect>) {
+        let leads_nobody = matches!(self.role, Role::Idle | Role::Following(_));
+        if leads_nobody
+            && self.core.tracker.is_free()
+            && let Some(new) = self.core.wants_durable()
+        {
+            self.core.propose(new, out);
         }
     }
 
@@ -252,7 +269,7 @@ impl Replica {
     fn register(&mut self, state: &State, out: &mut Vec<Effect>) -> bool {
         // §5: a durable promise begins after a flush that covers everything the log holds, inherited bytes too.
         let unflushed = self.core.log.durable_end < self.core.log.end;
-        let durable = self.core.settings.flush == Flush::Sync;
+        let durable = self.core.flush == Flush::Sync;
         if durable && unflushed && !self.core.mutations.has(Mutant::M35) {
             out.push(Effect::Flush);
             return false;
@@ -377,6 +394,7 @@ impl Replica {
                 _ => out.push(Effect::Read),
             },
         }
+        self.declare(out);
     }
 
     fn work(&mut self, out: &mut Vec<Effect>) {

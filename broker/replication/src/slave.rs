@@ -124,7 +124,7 @@ impl Slave {
             log_end: core.log.end,
             epochs: core.log.epochs.clone(),
             confirm: core.log.confirm,
-            durable: core.settings.flush == Flush::Sync,
+            durable: core.flush == Flush::Sync,
         };
         out.push(Effect::Send(link, Message::Hello(hello)));
     }
@@ -238,7 +238,11 @@ impl Slave {
         out: &mut Vec<Effect>,
     ) -> Option<Report> {
         if to >= core.log.confirm {
-            return Some(Report::Quiet);
+            return Some(if core.may_have_promised(to) {
+                Report::Event
+            } else {
+                Report::Quiet
+            });
         }
         let Some(state) = core.tracker.seen().filter(|s| s.epoch >= self.epoch) else {
             // The list of unclean elections that we know may be too old for this master: look again first.

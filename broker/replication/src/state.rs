@@ -9,6 +9,7 @@ use rocket_protocol::ids::PhysicalOffset;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, ReplicaId, Version};
+use crate::policy::{Flush, InForce, Policy};
 
 /// The format number that this code reads and writes.
 pub const FORMAT: u32 = 1;
@@ -41,6 +42,12 @@ pub struct State {
     pub eligible: BTreeSet<Member>,
     /// m: no commit with fewer copies; at least 1.
     pub min_in_sync: u8,
+    /// The modes that are asked for (§5.1). `None`: each replica's configuration says them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
+    /// The modes, and m, of which a master has said that they are in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
     /// All replicas that ever registered and were not removed.
     #[serde(default)]
     pub replicas: BTreeMap<ReplicaId, Replica>,
@@ -134,6 +141,12 @@ pub enum Violation {
     /// W7.
     #[error("W7: an entry of the unclean list vanished or changed")]
     W7,
+    /// W8.
+    #[error("W8: flush Sync is said to be in force although a member of the sets is not durable")]
+    W8,
+    /// W9.
+    #[error("W9: modes that were asked for, or in force, vanished")]
+    W9,
     /// `min_in_sync` must be at least 1.
     #[error("minInSync is 0")]
     MinInSync,
@@ -155,6 +168,8 @@ impl State {
             in_sync: BTreeSet::new(),
             eligible: BTreeSet::new(),
             min_in_sync: min_in_sync.max(1),
+            policy: None,
+            in_force: None,
             replicas: BTreeMap::new(),
             next_replica_id: ReplicaId(1),
             last_complete: BTreeSet::new(),
@@ -164,7 +179,23 @@ impl State {
         }
     }
 
-    /// The rules that one state alone must meet: W3–W6, and the bounds.
+    /// The first state of a group that begins with these modes: nothing was promised yet, so they are in force.
+    #[must_use]
+    pub fn begun_with(self, policy: Policy) -> Self {
+        let in_force = InForce {
+            flush: policy.flush,
+            replication: policy.replication,
+            since: self.epoch,
+            min_in_sync: self.min_in_sync,
+        };
+        Self {
+            policy: Some(policy),
+            in_force: Some(in_force),
+            ..self
+        }
+    }
+
+    /// The rules that one state alone must meet: W3–W6, W8, and the bounds.
     pub fn check(&self) -> Result<(), Violation> {
         let rule = |holds: bool, violation| if holds { Ok(()) } else { Err(violation) };
         rule(self.format == FORMAT, Violation::Format)?;
@@ -188,10 +219,14 @@ impl State {
             self.complete()
                 .all(|m| self.last_complete.contains(&m.replica_id)),
             Violation::W6,
+        )?;
+        rule(
+            !self.promises_flushed() || self.are_complete_durable(),
+            Violation::W8,
         )
     }
 
-    /// Whether `new` may be written over `old`: W1–W7.
+    /// Whether `new` may be written over `old`: W1–W9.
     pub fn check_transition(old: &State, new: &State) -> Result<(), Violation> {
         let rule = |holds: bool, violation| if holds { Ok(()) } else { Err(violation) };
         new.check()?;
@@ -203,7 +238,28 @@ impl State {
         )?;
         let new_master = new.master.is_some() && new.master != old.master;
         rule(!new_master || new.epoch > old.epoch, Violation::W2)?;
-        rule(new.unclean.starts_with(&old.unclean), Violation::W7)
+        rule(new.unclean.starts_with(&old.unclean), Violation::W7)?;
+        rule(
+            (old.policy.is_none() || new.policy.is_some())
+                && (old.in_force.is_none() || new.in_force.is_some()),
+            Violation::W9,
+        )
+    }
+
+    /// Whether flush `Sync` is said to be in force.
+    pub fn promises_flushed(&self) -> bool {
+        self.in_force.is_some_and(|said| said.flush == Flush::Sync)
+    }
+
+    /// Whether the acknowledgements of every member of S ∪ E mean flushed bytes.
+    pub fn are_complete_durable(&self) -> bool {
+        self.complete().all(|member| self.is_durable(*member))
+    }
+
+    /// Whether the acknowledgements of `member` mean flushed bytes.
+    pub fn is_durable(&self, member: Member) -> bool {
+        let replica = self.replicas.get(&member.replica_id);
+        replica.is_some_and(|r| r.incarnation == member.incarnation && r.durable)
     }
 
     /// The members of S ∪ E.

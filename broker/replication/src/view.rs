@@ -1,10 +1,14 @@
 //! What others see of a replica: its report to electors, its role, whether it takes sends, and what its shell may look at.
 
+use rocket_protocol::ids::PhysicalOffset;
+
 use crate::coordinator::Tracker;
 use crate::identity::{Epoch, Member, Version};
 use crate::local::Log;
 use crate::master::Master;
 use crate::messages::{Report, RoleName};
+use crate::mutations::Mutant;
+use crate::policy::{Flush, Held, InForce, Policy};
 use crate::replica::{Replica, Role, Writes};
 use crate::slave::Slave;
 
@@ -53,6 +57,40 @@ impl Replica {
         match &self.role {
             Role::Leading(master) => master.writes(),
             _ => Writes::NotMaster,
+        }
+    }
+
+    /// What counts here now: a store that flushes in another mode cannot keep what this replica acknowledges.
+    pub fn flush(&self) -> Flush {
+        self.core.flush
+    }
+
+    /// What answers wait for now (§5.1): what a master has said is in force, and what this one is about to say, if that is
+    /// stronger. `own` stands in for a word that was never given. `None`: the object asks for no modes.
+    pub fn modes(&self, own: Policy) -> Option<Policy> {
+        let tracker = &self.core.tracker;
+        let seen = tracker.seen().filter(|state| state.policy.is_some())?;
+        let said = seen.in_force.map_or(own, InForce::policy);
+        let open = tracker.open().and_then(|state| state.in_force);
+        let about_to = open.map_or(said, InForce::policy);
+        Some(if self.core.mutations.has(Mutant::M41) {
+            about_to
+        } else {
+            said.stronger(about_to)
+        })
+    }
+
+    /// How far its log is held as a master.
+    pub fn held(&self) -> Held {
+        let log = &self.core.log;
+        let committed_durable = self
+            .leading()
+            .map_or(PhysicalOffset(0), |master| master.commit().durable());
+        Held {
+            appended: log.end,
+            durable: log.durable_end.min(log.end),
+            committed: log.confirm,
+            committed_durable: committed_durable.min(log.confirm),
         }
     }
 

@@ -10,6 +10,7 @@ use rocket_replication::master::Phase;
 use rocket_replication::memory::Fate;
 use rocket_replication::mutations::{Mutant, Mutations};
 use rocket_replication::replica::Flush;
+use rocket_replication::{Policy, Replication};
 use stateright::{Checker, Model, Property};
 
 use crate::walks::{rough, walk};
@@ -223,6 +224,25 @@ fn half_open_links_and_handovers_keep_every_invariant() {
 }
 
 #[test]
+fn modes_that_change_keep_every_promise() {
+    for flush in [Flush::Async, Flush::Sync] {
+        let bounds = Bounds {
+            policy: Some(Policy {
+                flush,
+                replication: Replication::Sync,
+            }),
+            policy_changes: 1,
+            values: 1,
+            beats: 1,
+            epochs: 1,
+            ..small(2, 1, Flush::Async)
+        };
+        let name = format!("2 replicas, begun with {flush:?}, 1 value, 1 epoch, 1 change of modes");
+        search(&name, bounds);
+    }
+}
+
+#[test]
 fn three_replicas_keep_every_invariant() {
     let bounds = Bounds {
         values: 1,
@@ -328,4 +348,24 @@ fn mutants_are_caught() {
         }
     }
     assert!(survivors.is_empty(), "not noticed: {survivors:?}");
+}
+
+#[test]
+fn mutants_of_changing_modes_are_caught() {
+    let changing = Bounds {
+        policy: Some(Policy {
+            flush: Flush::Sync,
+            replication: Replication::Sync,
+        }),
+        policy_changes: 8,
+        ..rough(3, 2, Flush::Sync)
+    };
+    for mutant in [Mutant::M39, Mutant::M40, Mutant::M41, Mutant::M42] {
+        let what = is_caught(&[mutant], &changing);
+        let what = what.unwrap_or_else(|| panic!("not noticed: {mutant:?}"));
+        println!(
+            "mutant {mutant:?}: {}",
+            what.lines().next().unwrap_or_default()
+        );
+    }
 }

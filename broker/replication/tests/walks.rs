@@ -2,6 +2,7 @@
 //! (L1, L2, L4). A seed decides everything; the same seed walks the same way.
 
 use rocket_replication::replica::Flush;
+use rocket_replication::{Policy, Replication};
 
 use crate::world::{Action, Bounds, Crash, World};
 
@@ -26,6 +27,7 @@ fn is_rare(action: &Action) -> bool {
             | Action::Lag(..)
             | Action::Elect(..)
             | Action::SetMin(_)
+            | Action::SetPolicy(_)
             | Action::AskHandover(_)
             | Action::HandoverWaited(_)
             | Action::Beat(_)
@@ -182,6 +184,35 @@ fn power_cuts_under_flush_async_and_changing_modes_leave_only_complete_members_e
         0..300,
         400,
     );
+}
+
+/// §5.1. The world judges each answer when it is given, and at the end what was asked for is in force.
+#[test]
+fn modes_that_change_at_any_moment_promise_no_answer_more_than_is_true() {
+    let mut answered = 0;
+    for flush in [Flush::Async, Flush::Sync] {
+        for replication in [Replication::Async, Replication::Sync] {
+            let changing = Bounds {
+                policy: Some(Policy { flush, replication }),
+                policy_changes: 8,
+                ..rough(3, 2, Flush::Async)
+            };
+            let torn = Bounds {
+                power_cuts: 6,
+                unclean: true,
+                ..changing.clone()
+            };
+            for bounds in [changing, torn] {
+                for seed in 0..300 {
+                    match walk(&bounds, seed, 500) {
+                        Ok(world) => answered += world.ghost.answered,
+                        Err(what) => panic!("{flush:?} {replication:?} {what}"),
+                    }
+                }
+            }
+        }
+    }
+    assert!(answered > 10_000, "only {answered} answers were judged");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use rocket_replication::master::Phase;
 use rocket_replication::memory::Fate;
 use rocket_replication::messages::{LinkId, RoleName};
 use rocket_replication::replica::{Flush, Replica, Writes};
-use rocket_replication::{Member, PhysicalOffset, ReplicaId};
+use rocket_replication::{Member, PhysicalOffset, Policy, ReplicaId, Replication};
 
 use super::{Bounds, Crash, World};
 
@@ -44,6 +44,8 @@ pub(crate) enum Action {
     AskHandover(ReplicaId),
     HandoverWaited(usize),
     SetMin(u8),
+    /// Somebody asks for other modes.
+    SetPolicy(Policy),
 }
 
 impl World {
@@ -97,7 +99,7 @@ impl World {
                 actions.push(Action::Retry(n));
             }
             if node.disk.durable < node.disk.log.len()
-                && (node.flush == Flush::Sync || bounds.power_cuts > 0)
+                && (replica.flush() == Flush::Sync || bounds.power_cuts > 0)
             {
                 actions.push(Action::Flush(n));
             }
@@ -186,6 +188,15 @@ impl World {
         if self.spent.min_changes < bounds.min_changes {
             let others = (1..=bounds.replicas as u8).filter(|m| *m != state.min_in_sync);
             actions.extend(others.map(Action::SetMin));
+        }
+        if let Some(present) = state.policy
+            && self.spent.policy_changes < bounds.policy_changes
+        {
+            let all = [Replication::Async, Replication::Sync].map(|replication| {
+                [Flush::Async, Flush::Sync].map(|flush| Policy { flush, replication })
+            });
+            let others = all.into_iter().flatten().filter(|other| *other != present);
+            actions.extend(others.map(Action::SetPolicy));
         }
     }
 
@@ -292,6 +303,7 @@ impl World {
         }
         self.notice(bounds);
         self.drop_dead_wires();
+        self.answer();
         self.check();
         any
     }
@@ -323,6 +335,10 @@ impl World {
             Action::SetMin(m) => {
                 self.spent.min_changes += 1;
                 state.with_min_in_sync(proposal, m, bounds.mutations)
+            }
+            Action::SetPolicy(policy) => {
+                self.spent.policy_changes += 1;
+                state.with_policy(proposal, policy)
             }
             _ => match self.decide(bounds, proposal) {
                 Decision::Elect(new) => {
@@ -385,6 +401,7 @@ impl World {
         let record = std::iter::repeat_n(value, self.record_bytes as usize);
         self.nodes[n].disk.log.extend(record);
         let end = PhysicalOffset(self.nodes[n].disk.log.len() as u64);
+        self.wait(n);
         self.step(n, Input::Appended(end));
     }
 
@@ -451,6 +468,11 @@ impl World {
                 replica.log().confirm,
                 replica.log().end
             ));
+        }
+        let asked = state.policy.map(|policy| (policy, state.min_in_sync));
+        let said = state.in_force.map(|said| (said.policy(), said.min_in_sync));
+        if asked != said {
+            return Err(format!("L6: asked for {asked:?}, in force {said:?}"));
         }
         Ok(())
     }

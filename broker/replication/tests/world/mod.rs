@@ -5,6 +5,7 @@
 //! committed. The searches (`model`) and the random walks (`walks`) drive the same actions.
 
 pub(crate) mod action;
+mod answers;
 mod checks;
 mod perform;
 
@@ -21,7 +22,7 @@ use rocket_replication::messages::{LinkId, Message};
 use rocket_replication::mutations::{Mutant, Mutations};
 use rocket_replication::recovery::Evidence;
 use rocket_replication::replica::{Flush, Recovered, Replica, Settings};
-use rocket_replication::{PhysicalOffset, State};
+use rocket_replication::{PhysicalOffset, Policy, State};
 
 pub(crate) use action::Action;
 
@@ -45,6 +46,10 @@ pub(crate) struct Bounds {
     pub(crate) handovers: u8,
     /// Changes of m.
     pub(crate) min_changes: u8,
+    /// The modes that the object begins with, if it asks for any.
+    pub(crate) policy: Option<Policy>,
+    /// Changes of them.
+    pub(crate) policy_changes: u8,
     /// Signs of life, which carry confirm without data.
     pub(crate) beats: u8,
     /// Orderly stops.
@@ -81,6 +86,8 @@ impl Bounds {
             lags: 0,
             handovers: 0,
             min_changes: 0,
+            policy: None,
+            policy_changes: 0,
             beats: 0,
             stops: 0,
             mid_step_cuts: 0,
@@ -142,6 +149,10 @@ pub(crate) struct Ghost {
     /// Epochs whose master had a write of its own applied (I16).
     pub(crate) activated: BTreeSet<Epoch>,
     pub(crate) values: u8,
+    /// Sends that are not answered yet, where the object asks for modes.
+    pub(crate) waits: Vec<answers::Wait>,
+    /// How many were.
+    pub(crate) answered: u32,
     pub(crate) violation: Option<&'static str>,
 }
 
@@ -155,6 +166,7 @@ pub(crate) struct Spent {
     pub(crate) lags: u8,
     pub(crate) handovers: u8,
     pub(crate) min_changes: u8,
+    pub(crate) policy_changes: u8,
     pub(crate) beats: u8,
     pub(crate) mid_step_cuts: u8,
     pub(crate) stops: u8,
@@ -177,7 +189,10 @@ pub(crate) struct World {
 impl World {
     /// All replicas registered, the first one elected, nothing sent.
     pub(crate) fn new(bounds: &Bounds) -> Self {
-        let state = State::new(GroupUid(1), bounds.min_in_sync, Proposal(1));
+        let mut state = State::new(GroupUid(1), bounds.min_in_sync, Proposal(1));
+        if let Some(policy) = bounds.policy {
+            state = state.begun_with(policy);
+        }
         let disk = Disk {
             meta: None,
             max_epoch: Epoch(0),

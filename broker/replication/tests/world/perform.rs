@@ -222,7 +222,12 @@ impl World {
     ) {
         let end = offset.0 as usize;
         let slave = &self.nodes[n];
-        if slave.disk.log.len() < end || (slave.flush == Flush::Sync && slave.disk.durable < end) {
+        let state = self.state();
+        let means_flushed = match (state.policy, &slave.replica) {
+            (Some(_), Some(replica)) => replica.member().is_some_and(|me| state.is_durable(me)),
+            _ => slave.flush == Flush::Sync,
+        };
+        if slave.disk.log.len() < end || (means_flushed && slave.disk.durable < end) {
             self.fail("I12: acknowledged what would not survive");
             return;
         }
