@@ -12,9 +12,9 @@ use rocket_replication::master::Phase;
 use rocket_replication::messages::{LinkId, RoleName};
 use rocket_replication::mutations::Mutations;
 use rocket_replication::recovery::CleanMark;
-use rocket_replication::replica::{Recovered, Replica, Settings, Writes};
+use rocket_replication::replica::{Flush, Recovered, Replica, Settings, Writes};
 use rocket_replication::timers::LagWatch;
-use rocket_replication::{Epoch, Incarnation, Member, Version};
+use rocket_replication::{Epoch, Incarnation, Member, Policy, Replication, Version};
 
 use crate::board::{Answers, Board, GroupView};
 use crate::desk::Desk;
@@ -32,7 +32,8 @@ pub struct Options {
     pub settings: Settings,
     /// When things are tried.
     pub timing: Timing,
-    /// What answers wait for: with [`Answers::Counted`] every cut may take acknowledged bytes away, and says so.
+    /// What answers wait for where the group's object asks for no modes: with [`Answers::Counted`] every cut may take acknowledged
+    /// bytes away, and says so.
     pub answers: Answers,
     /// Whether, and how, the replicas elect their master themselves. `None`: an operator does.
     pub self_election: Option<SelfElection>,
@@ -84,6 +85,8 @@ pub struct Actor<L, N, C, O> {
     behind: Lag,
     told: (RoleName, Epoch, Writes, Option<Member>),
     version: Version,
+    /// How the log was told to flush.
+    flush: Flush,
 }
 
 impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
@@ -109,6 +112,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             behind: Lag::new(now_ms),
             told: (replica.role(), replica.seen().0, Writes::NotMaster, None),
             version: Version(0),
+            flush: options.settings.flush,
             replica,
             items: parts.items,
             log: parts.log,
@@ -248,6 +252,13 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         if self.replica.role() != RoleName::Master {
             self.board.set_answers(false);
         }
+        // What a master is about to say binds its answers before that is written.
+        let now = self.modes();
+        let before = self.board.modes();
+        self.board.set_modes(match (before, now) {
+            (Some(before), Some(now)) => Some(before.stronger(now)),
+            _ => now,
+        });
     }
 
     /// What is allowed now, and the log is ready for.
@@ -259,6 +270,31 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         self.board.set_writes(writes);
         self.board
             .set_answers(self.replica.role() == RoleName::Master && !self.needs_restart);
+        let modes = self.modes();
+        let binds_otherwise = modes != self.board.modes();
+        if binds_otherwise {
+            tracing::info!(?modes, "what answers wait for in this group");
+        }
+        self.board.set_modes(modes);
+        let flush = self.replica.flush();
+        if std::mem::replace(&mut self.flush, flush) != flush {
+            self.log.set_flush(flush);
+        }
+        let durable = self.replica.held().committed_durable;
+        if self.board.set_committed_durable(durable) || binds_otherwise {
+            self.log.re_evaluate();
+        }
+    }
+
+    /// The modes that bind answers (§5.1).
+    fn modes(&self) -> Option<Policy> {
+        self.replica.modes(Policy {
+            flush: self.options.settings.flush,
+            replication: match self.options.answers {
+                Answers::Committed => Replication::Sync,
+                Answers::Counted => Replication::Async,
+            },
+        })
     }
 
     fn notice(&mut self, now_ms: u64) {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use rocket_replication::PhysicalOffset;
 use rocket_replication::mutations::{Mutant, Mutations};
-use rocket_replication::replica::Writes;
-use rocket_store::{CommitPolicy, Ends, Flush, LocalEnds, PutStatus};
+use rocket_replication::replica::{self, Writes};
+use rocket_replication::{PhysicalOffset, Policy, Replication};
+use rocket_store::{CommitPolicy, Ends, Flush, LocalEnds, PutStatus, Terms};
 
 type Waker = Box<dyn Fn() + Send + Sync>;
 
@@ -30,6 +30,10 @@ pub struct Board {
     min_in_sync: AtomicU32,
     lag_bytes: AtomicU64,
     lag_ms: AtomicU64,
+    /// Committed and flushed by every member that counted.
+    committed_durable: AtomicU64,
+    /// See [`Board::modes`].
+    modes: AtomicU8,
 }
 
 /// What people want to know of a group. Nothing is decided by it.
@@ -73,6 +77,37 @@ impl Board {
     /// Whether sends whose promise is kept may be told so.
     pub fn may_answer(&self) -> bool {
         self.answers.load(Ordering::Acquire)
+    }
+
+    /// The modes that bind answers, where the group's object asks for some; else each replica's configuration says them.
+    pub fn modes(&self) -> Option<Policy> {
+        let code = self.modes.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Policy {
+            flush: if code & 1 == 0 {
+                replica::Flush::Async
+            } else {
+                replica::Flush::Sync
+            },
+            replication: if code & 2 == 0 {
+                Replication::Async
+            } else {
+                Replication::Sync
+            },
+        })
+    }
+
+    pub(crate) fn set_modes(&self, modes: Option<Policy>) {
+        let code = modes.map_or(0, |modes| {
+            let flush = u8::from(modes.flush == replica::Flush::Sync);
+            let replication = u8::from(modes.replication == Replication::Sync);
+            1 + flush + 2 * replication
+        });
+        self.modes.store(code, Ordering::Release);
+    }
+
+    /// Whether that is something new.
+    pub(crate) fn set_committed_durable(&self, offset: PhysicalOffset) -> bool {
+        self.committed_durable.swap(offset.0, Ordering::AcqRel) != offset.0
     }
 
     /// How the group fares.
@@ -141,7 +176,8 @@ pub enum Answers {
     Committed,
 }
 
-/// The commit policy of a replica of a group: the store's ends follow from the commit rule of the protocol.
+/// The commit policy of a replica of a group: the store's ends follow from the commit rule of the protocol. `flush` and `answers`
+/// are the modes of a group whose object asks for none; else they are on the board (docs/replication.md §5.1).
 pub struct GroupPolicy {
     board: Arc<Board>,
     flush: Flush,
@@ -168,18 +204,37 @@ impl GroupPolicy {
     }
 }
 
+/// What a policy promises, as the store calls it.
+fn terms(policy: Policy) -> Terms {
+    match (policy.replication, policy.flush) {
+        (Replication::Async, replica::Flush::Async) => Terms::Appended,
+        (Replication::Async, replica::Flush::Sync) => Terms::Durable,
+        (Replication::Sync, replica::Flush::Async) => Terms::Committed,
+        (Replication::Sync, replica::Flush::Sync) => Terms::CommittedDurable,
+    }
+}
+
+impl GroupPolicy {
+    fn end(&self, terms: Terms, local: LocalEnds, committed: PhysicalOffset) -> PhysicalOffset {
+        let everywhere = self.board.committed_durable.load(Ordering::Acquire);
+        match terms {
+            Terms::Appended => local.appended,
+            Terms::Durable => local.durable,
+            Terms::Standing | Terms::Committed => committed,
+            Terms::CommittedDurable => committed.min(PhysicalOffset(everywhere)),
+        }
+    }
+}
+
 impl CommitPolicy for GroupPolicy {
     fn ends(&self, local: LocalEnds) -> Ends {
         self.board.moved(local);
         // A log that is being cut is shorter at once than what the board says.
         let committed = self.board.committed().min(local.appended);
-        let answered = match (self.board.may_answer(), self.answers) {
-            (false, _) => PhysicalOffset(0),
-            (true, Answers::Committed) => committed,
-            (true, Answers::Counted) => match self.flush {
-                Flush::Sync => local.durable,
-                Flush::Async => local.appended,
-            },
+        let answered = if self.board.may_answer() {
+            self.end(self.terms(), local, committed)
+        } else {
+            PhysicalOffset(0)
         };
         let visible = if self.mutations.has(Mutant::M18) {
             local.appended
@@ -191,6 +246,20 @@ impl CommitPolicy for GroupPolicy {
             answered,
             visible,
         }
+    }
+
+    fn terms(&self) -> Terms {
+        match (self.board.modes(), self.answers, self.flush) {
+            (Some(modes), ..) => terms(modes),
+            // A group whose object asks for no modes may have members that flush otherwise than this one.
+            (None, Answers::Committed, _) => Terms::Committed,
+            (None, Answers::Counted, Flush::Sync) => Terms::Durable,
+            (None, Answers::Counted, Flush::Async) => Terms::Appended,
+        }
+    }
+
+    fn answered_on(&self, terms: Terms, local: LocalEnds, ends: Ends) -> PhysicalOffset {
+        self.end(terms, local, ends.committed)
     }
 
     fn may_append(&self) -> Result<(), PutStatus> {
@@ -241,6 +310,33 @@ mod tests {
         assert_eq!(raw(quick.ends(local(100, 60))), (40, 60, 40));
         board.set_answers(false);
         assert_eq!(raw(quick.ends(local(100, 60))), (40, 0, 40));
+    }
+
+    #[test]
+    fn modes_of_the_group_bind_instead_and_who_was_promised_more_waits_for_it() {
+        use rocket_replication::replica::Flush as When;
+        let (board, policy) = policy(Answers::Counted);
+        board.set_answers(true);
+        board.set_committed_durable(PhysicalOffset(20));
+        let modes = |flush, replication| Some(Policy { flush, replication });
+        let ends = local(100, 60);
+        for (flush, replication, answered) in [
+            (When::Async, Replication::Async, 100),
+            (When::Sync, Replication::Async, 60),
+            (When::Async, Replication::Sync, 40),
+            (When::Sync, Replication::Sync, 20),
+        ] {
+            board.set_modes(modes(flush, replication));
+            assert_eq!(board.modes(), modes(flush, replication));
+            assert_eq!(policy.ends(ends).answered.0, answered);
+        }
+        let promised = policy.terms();
+        board.set_modes(modes(When::Async, Replication::Async));
+        let now = policy.ends(ends);
+        assert_eq!(now.answered.0, 100);
+        assert_eq!(policy.answered_on(promised, ends, now).0, 20);
+        board.set_modes(None);
+        assert_eq!((board.modes(), policy.ends(ends).answered.0), (None, 60));
     }
 
     #[test]

@@ -4,12 +4,12 @@
 use std::io;
 
 use bytes::Bytes;
-use rocket_replication::PhysicalOffset;
 use rocket_replication::coordinator::CasAnswer;
 use rocket_replication::effect::{Effect, Input, Report};
 use rocket_replication::epochs::Epochs;
 use rocket_replication::frame::DataHead;
 use rocket_replication::messages::LinkId;
+use rocket_replication::{Epoch, PhysicalOffset, Replication};
 
 use crate::actor::Actor;
 use crate::board::Answers;
@@ -148,6 +148,8 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
             Effect::Confirmed(offset) => {
                 self.board.set_committed(offset);
+                let durable = self.replica.held().committed_durable;
+                self.board.set_committed_durable(durable);
                 self.log.re_evaluate();
             }
             Effect::OpenWrites(epoch) => {
@@ -196,11 +198,12 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         }
     }
 
-    /// Where answers do not wait for the commit, any byte beyond it may have been acknowledged.
+    /// Where answers do not wait for the commit, any byte beyond it may have been acknowledged. Of a group whose object asks for
+    /// modes the report says so already.
     fn reported(&self, report: Report) -> Report {
         match self.options.answers {
-            Answers::Counted => Report::Event,
-            Answers::Committed => report,
+            Answers::Counted if self.board.modes().is_none() => Report::Event,
+            Answers::Counted | Answers::Committed => report,
         }
     }
 
@@ -208,7 +211,10 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
     /// gave them up.
     fn starting_anew(&self, at: PhysicalOffset, epochs: Epochs) -> Intent {
         let (ends, committed) = (self.log.ends(), self.board.committed());
-        let report = if at < committed {
+        let said = self.replica.tracker().seen().and_then(|s| s.in_force);
+        let was_async = said
+            .is_some_and(|said| said.replication == Replication::Async || said.since > Epoch(0));
+        let report = if at < committed || was_async {
             Report::Event
         } else {
             Report::Quiet

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rocket_replication::{Epoch, PhysicalOffset};
+use rocket_replication::{Epoch, PhysicalOffset, replica};
 use rocket_store::{
-    Aside, Completion, CopyError, Engine, OpenError, Positions, Records, RecordsError, Store,
+    Aside, Completion, CopyError, Engine, Flush, OpenError, Positions, Records, RecordsError, Store,
 };
 
 use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending};
@@ -53,6 +53,8 @@ pub trait Stored {
     ) -> Result<(), rocket_store::CutError>;
     /// See [`Store::re_evaluate`].
     fn re_evaluate(&self);
+    /// See [`Store::set_flush`]. Of an engine its driver decides when it is flushed.
+    fn set_flush(&self, _flush: Flush) {}
 }
 
 macro_rules! stored {
@@ -122,6 +124,10 @@ stored!(Store {
 
     fn re_evaluate(&self) {
         Store::re_evaluate(self);
+    }
+
+    fn set_flush(&self, flush: Flush) {
+        Store::set_flush(self, flush);
     }
 });
 
@@ -252,5 +258,12 @@ impl<S: Stored> Log for StoreLog<S> {
 
     fn re_evaluate(&mut self) {
         self.store.re_evaluate();
+    }
+
+    fn set_flush(&mut self, flush: replica::Flush) {
+        self.store.set_flush(match flush {
+            replica::Flush::Sync => Flush::Sync,
+            replica::Flush::Async => Flush::Async,
+        });
     }
 }

@@ -9,7 +9,7 @@ use rocket_replication::coordinator::{Cas, CasAnswer, ReadAnswer};
 use rocket_replication::effect::{Halt, Report};
 use rocket_replication::frame::DataHead;
 use rocket_replication::messages::{LinkId, Message, RoleName};
-use rocket_replication::replica::Writes;
+use rocket_replication::replica::{Flush, Writes};
 use rocket_replication::state::State;
 use rocket_replication::{Epoch, PhysicalOffset, Proposal};
 
@@ -159,6 +159,9 @@ pub trait Log {
 
     /// The commit policy says something new: answer who waits, show what is visible.
     fn re_evaluate(&mut self);
+
+    /// Flushes by itself as `flush` says from here on (§5.1). What was appended before is flushed as what comes after.
+    fn set_flush(&mut self, _flush: Flush) {}
 }
 
 /// The links of one replica. None of its methods waits; what waits to be written is bounded, and a link whose peer does not

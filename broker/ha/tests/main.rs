@@ -10,6 +10,7 @@
 
 mod fuse;
 mod lag;
+mod modes;
 mod stories;
 mod walks;
 mod world;

@@ -7,6 +7,7 @@ use rocket_ha::{Answers, News};
 use rocket_mapped_file::memory::Dice;
 use rocket_replication::memory::Fate;
 use rocket_replication::replica::Flush;
+use rocket_replication::{Policy, Replication};
 
 use crate::world::{End, Plan, World};
 
@@ -93,6 +94,10 @@ fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
             }
         }
         97 if dice.once_in(3) && world.is_up(n) => world.ask_handover(n),
+        98 if world.plan.policy.is_some() => world.ask_for(Policy {
+            flush: *dice.pick(&[Flush::Async, Flush::Sync]),
+            replication: Replication::Sync,
+        }),
         _ => {
             if !world.is_up(n) {
                 world.start(n);
@@ -161,6 +166,28 @@ fn nothing_acknowledged_is_lost_in_page_caches() {
         ..ALL
     };
     walks(0..200, plan, wear);
+}
+
+/// §5.1. Killed processes may lose nothing in either mode.
+#[test]
+fn nothing_acknowledged_is_lost_while_the_flush_mode_changes() {
+    let policy = |flush| {
+        Some(Policy {
+            flush,
+            replication: Replication::Sync,
+        })
+    };
+    let wear = Wear {
+        power_cuts: false,
+        ..ALL
+    };
+    for flush in [Flush::Async, Flush::Sync] {
+        let plan = Plan {
+            policy: policy(flush),
+            ..Plan::sync(3, 2)
+        };
+        walks(0..150, plan, wear);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocket_replication::{Epoch, PhysicalOffset};
-use rocket_store::{CommitPolicy, LocalEnds, PutStatus};
+use rocket_store::{CommitPolicy, LocalEnds, PutStatus, Terms};
 
 use super::image::{FILLER, Image, RECORD_HEAD_BYTES, push_record, record};
 use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending};
@@ -31,7 +31,8 @@ struct State {
     is_stopped: bool,
     committed: u64,
     visible: u64,
-    waiting: VecDeque<(u64, u64)>,
+    /// Where the message ends, who sent it, and on which terms it was taken.
+    waiting: VecDeque<(u64, u64, Terms)>,
     told: Vec<(u64, Told)>,
     is_flush_wanted: bool,
     fails: bool,
@@ -90,7 +91,7 @@ impl MemoryLog {
         let at = PhysicalOffset(state.image.end());
         push_record(&mut state.image.bytes, 0, payload);
         let end = state.image.end();
-        state.waiting.push_back((end, ticket));
+        state.waiting.push_back((end, ticket, self.policy.terms()));
         state.is_flush_wanted = true;
         self.settle(&mut state);
         Ok(at)
@@ -190,11 +191,13 @@ impl MemoryLog {
         );
         state.committed = ends.committed.0;
         state.visible = state.visible.max(ends.visible.0);
-        while let Some((end, ticket)) = state.waiting.front().copied()
-            && end <= ends.answered.0
-        {
-            state.waiting.pop_front();
-            state.told.push((ticket, Told::Ok));
+        for (end, ticket, terms) in std::mem::take(&mut state.waiting) {
+            let theirs = self.policy.answered_on(terms, local, ends);
+            if end <= theirs.min(ends.answered).0 {
+                state.told.push((ticket, Told::Ok));
+            } else {
+                state.waiting.push_back((end, ticket, terms));
+            }
         }
     }
 
@@ -327,7 +330,7 @@ impl Log for MemoryLog {
         );
         if pending == Pending::Unknown {
             state.is_stopped = true;
-            let unknown = state.waiting.drain(..).map(|(_, t)| (t, Told::Unknown));
+            let unknown = state.waiting.drain(..).map(|(_, t, _)| (t, Told::Unknown));
             state.told.extend(unknown);
         }
         if state.fails {

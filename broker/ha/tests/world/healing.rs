@@ -60,6 +60,29 @@ impl World {
         }
     }
 
+    /// As [`World::calm`], but only flushes of these end.
+    pub(crate) fn settle_flushing(&mut self, flushing: &[usize]) {
+        loop {
+            let mut any = false;
+            while let Some(first) = self.deliverable().first().copied() {
+                self.deliver(first);
+                any = true;
+            }
+            for n in 0..self.machines.len() {
+                any |= self.request(n, Fate::Answered);
+                any |= self.answer(n);
+                any |= self.show(n);
+                if flushing.contains(&n) && self.process(n).log.is_flush_wanted() {
+                    self.flush(n);
+                }
+                any |= self.wake(n);
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
     /// Everybody runs and reaches everybody until the group is whole.
     pub(crate) fn heal(&mut self) {
         for round in 0..400 {

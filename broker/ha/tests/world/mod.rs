@@ -18,7 +18,7 @@ use rocket_replication::messages::{LinkId, Report};
 use rocket_replication::mutations::Mutations;
 use rocket_replication::replica::{Flush, Replica, Settings, Writes};
 use rocket_replication::{
-    DiskId, GroupUid, Incarnation, Member, PhysicalOffset, Proposal, State, Version,
+    DiskId, GroupUid, Incarnation, Member, PhysicalOffset, Policy, Proposal, State, Version,
 };
 
 use crate::fuse::{Frozen, FusedDirectory};
@@ -39,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) min_in_sync: u8,
     pub(crate) flush: Flush,
     pub(crate) answers: Answers,
+    /// The modes that the object begins with, if it asks for any.
+    pub(crate) policy: Option<Policy>,
     pub(crate) mutations: Mutations,
     /// Nobody else elects.
     pub(crate) elects_itself: bool,
@@ -51,6 +53,7 @@ impl Plan {
             min_in_sync,
             flush: Flush::Sync,
             answers: Answers::Committed,
+            policy: None,
             mutations: Mutations::default(),
             elects_itself: false,
         }
@@ -125,7 +128,10 @@ impl End {
 impl World {
     /// Nobody runs yet.
     pub(crate) fn new(plan: Plan) -> Self {
-        let state = State::new(GroupUid(7), plan.min_in_sync, Proposal(1));
+        let mut state = State::new(GroupUid(7), plan.min_in_sync, Proposal(1));
+        if let Some(policy) = plan.policy {
+            state = state.begun_with(policy);
+        }
         let machine = || Machine {
             dir: MemoryDirectory::default(),
             image: Image::default(),
@@ -454,11 +460,21 @@ impl World {
 
     /// Somebody asks the master to hand over.
     pub(crate) fn ask_handover(&mut self, n: usize) {
+        if let Some(member) = self.replica(n).member() {
+            let to = Some(member.replica_id);
+            self.write(|state, proposal| state.handover_asked(proposal, to));
+        }
+    }
+
+    /// Somebody asks for other modes.
+    pub(crate) fn ask_for(&mut self, policy: Policy) {
+        self.write(|state, proposal| state.with_policy(proposal, policy));
+    }
+
+    /// Somebody changes the object.
+    fn write(&mut self, change: impl FnOnce(&State, Proposal) -> State) {
         let state = self.state();
-        let Some(member) = self.replica(n).member() else {
-            return;
-        };
-        let new = state.handover_asked(self.elector.fresh(), Some(member.replica_id));
+        let new = change(&state, self.elector.fresh());
         let cas = Cas {
             expected: state.version,
             new: Arc::new(new),

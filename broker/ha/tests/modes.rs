@@ -1,0 +1,124 @@
+//! A group of three whose modes change (docs/replication.md §5.1), told as stories.
+
+use rocket_replication::replica::Flush;
+use rocket_replication::{InForce, Policy, Replication, State};
+
+use crate::world::{End, Plan, World};
+
+const STRONGEST: Policy = modes(Flush::Sync, Replication::Sync);
+const WEAKEST: Policy = modes(Flush::Async, Replication::Async);
+/// More than the time from one sign of life to the next.
+const A_WHILE_MS: u64 = 250;
+
+const fn modes(flush: Flush, replication: Replication) -> Policy {
+    Policy { flush, replication }
+}
+
+/// Whatever the configuration of each says: the object says otherwise.
+fn begun_with(policy: Policy) -> World {
+    World::healthy(Plan {
+        policy: Some(policy),
+        ..Plan::sync(3, 2)
+    })
+}
+
+fn in_force(world: &World) -> Option<Policy> {
+    world.state().in_force.map(InForce::policy)
+}
+
+fn durable(state: &State) -> usize {
+    state.replicas.values().filter(|r| r.durable).count()
+}
+
+#[test]
+fn weaker_modes_answer_later_sends_and_not_those_that_were_promised_more() {
+    let mut world = begun_with(STRONGEST);
+    let master = world.open_master().unwrap();
+    let promised = world.send(master, 10).unwrap();
+    world.ask_for(WEAKEST);
+    let early = world.send(master, 10).unwrap();
+    world.settle_flushing(&[]);
+    assert_eq!(in_force(&world), Some(WEAKEST));
+    let later = world.send(master, 10).unwrap();
+    assert!(world.acked.contains(&later), "its append is enough");
+    for ticket in [promised, early] {
+        assert!(!world.acked.contains(&ticket), "it waits for all flushes");
+    }
+    // As long as they wait, nobody acknowledges what is not flushed.
+    world.pass(A_WHILE_MS);
+    world.settle_flushing(&[]);
+    assert_eq!(durable(&world.state()), 3);
+    assert!(!world.acked.contains(&promised));
+    world.settle_flushing(&[0, 1, 2]);
+    for ticket in [promised, early] {
+        assert!(world.acked.contains(&ticket));
+    }
+    world.pass(A_WHILE_MS);
+    world.settle_flushing(&[]);
+    assert_eq!(durable(&world.state()), 0);
+
+    // Committed, and flushed nowhere.
+    world.ask_for(modes(Flush::Async, Replication::Sync));
+    world.settle_flushing(&[]);
+    let copied = world.send(master, 10).unwrap();
+    assert!(!world.acked.contains(&copied));
+    world.settle_flushing(&[]);
+    assert!(world.acked.contains(&copied));
+    world.heal();
+    world.check_acked();
+}
+
+#[test]
+fn stronger_modes_are_in_force_when_every_member_keeps_them() {
+    let mut world = begun_with(WEAKEST);
+    let master = world.open_master().unwrap();
+    let slow = (master + 1) % 3;
+    let quick = [master, 3 - master - slow];
+    let early = world.send(master, 10).unwrap();
+    assert!(world.acked.contains(&early));
+    world.settle_flushing(&[]);
+    world.ask_for(STRONGEST);
+    world.settle_flushing(&quick);
+    let now = in_force(&world).unwrap();
+    assert_eq!(now, modes(Flush::Async, Replication::Sync));
+    assert_eq!(durable(&world.state()), 2);
+    let waiting = world.send(master, 10).unwrap();
+    world.settle_flushing(&quick);
+    assert!(
+        !world.acked.contains(&waiting),
+        "one of S acknowledges flushed bytes only"
+    );
+    world.settle_flushing(&[0, 1, 2]);
+    assert!(world.acked.contains(&waiting));
+    assert_eq!(in_force(&world), Some(STRONGEST));
+
+    let strong = world.send(master, 10).unwrap();
+    for n in [slow, quick[1]] {
+        world.settle_flushing(&[n]);
+        assert!(!world.acked.contains(&strong), "before all have flushed it");
+    }
+    world.settle_flushing(&[master]);
+    assert!(world.acked.contains(&strong));
+    for n in 0..3 {
+        world.crash(n, End::Power(0));
+    }
+    world.heal();
+    world.check_acked();
+    assert!(world.state().unclean.is_empty());
+}
+
+/// The master that was to say what is in force is gone; the next one does, by the same object.
+#[test]
+fn change_that_a_master_did_not_finish_is_finished_by_the_next() {
+    let mut world = begun_with(STRONGEST);
+    let first = world.open_master().unwrap();
+    world.ask_for(WEAKEST);
+    world.crash(first, End::Kill);
+    let survivors = world.reports();
+    world.elect(&survivors, true);
+    let chosen = world.state();
+    assert_eq!(chosen.in_force.map(InForce::policy), Some(STRONGEST));
+    world.heal();
+    assert_eq!(in_force(&world), Some(WEAKEST));
+    assert!(world.state().in_force.unwrap().since > chosen.in_force.unwrap().since);
+}
