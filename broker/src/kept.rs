@@ -146,7 +146,9 @@ impl Kept {
             dir: dir.clone(),
             source,
         })?;
-        recovered::tell(dir, &report, store_settings::flush(config));
+        // How a group flushed stands in its state and not here.
+        let alone = config.coordinator.is_none();
+        recovered::tell(dir, &report, alone.then(|| store_settings::flush(config)));
         let after_failure = i64::from(report.after_failure);
         metrics
             .series

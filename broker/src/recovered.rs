@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rocket_store::{Flush, RecoveryReport};
 
-/// One line, or two after a process that did not end in order.
-pub(crate) fn tell(dir: &Path, report: &RecoveryReport, flush: Flush) {
+/// One line, or two after a process that did not end in order. `flush`: of a broker that stands alone.
+pub(crate) fn tell(dir: &Path, report: &RecoveryReport, flush: Option<Flush>) {
     tracing::info!(dir = %dir.display(), ?report, "the store is open");
     if report.clean {
         return;
@@ -14,13 +14,19 @@ pub(crate) fn tell(dir: &Path, report: &RecoveryReport, flush: Flush) {
         .map_or_else(|_| "never".to_owned(), |time| time.to_string());
     let (log_end, tail_cut) = (report.log_end, report.tail_cut);
     match flush {
-        Flush::Sync => tracing::warn!(
+        Some(Flush::Sync) => tracing::warn!(
             last_stored,
             %log_end,
             tail_cut,
             "the last process did not end in order; with SYNC_FLUSH nothing that it acknowledged is lost"
         ),
-        Flush::Async => tracing::warn!(
+        None => tracing::warn!(
+            last_stored,
+            %log_end,
+            tail_cut,
+            "the last process did not end in order; if the machine failed, what it had not flushed is lost here, and the group's state says whether this copy may lead"
+        ),
+        Some(Flush::Async) => tracing::warn!(
             last_stored,
             %log_end,
             tail_cut,

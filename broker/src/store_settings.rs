@@ -31,8 +31,11 @@ pub fn of(config: &BrokerConfig) -> StoreConfig {
         flush: flush(config),
         flush_interval: config.flush_interval_commit_log,
         promise_timeout: match config.replication().mode {
-            ReplicationMode::Sync => config.sync_flush_timeout.max(config.slave_timeout),
-            ReplicationMode::Async => config.sync_flush_timeout,
+            // A group's modes may change while the store is open.
+            ReplicationMode::Async if config.coordinator.is_none() => config.sync_flush_timeout,
+            ReplicationMode::Sync | ReplicationMode::Async => {
+                config.sync_flush_timeout.max(config.slave_timeout)
+            }
         },
         message_bytes_max: config.max_message_size.as_usize(),
         append_queue_max: config.append_queue_max,

@@ -63,13 +63,13 @@ settings! {
         trace_on: bool, "traceOn" = "true", ANY, "", Hot, RocketMQ;
     }
     "Promises" {
-        /// Role. SYNC_MASTER and ASYNC_MASTER stand for replicationMode SYNC and ASYNC; SLAVE never takes writes. With a coordinator any replica may be master, and SLAVE is refused.
+        /// Role. SYNC_MASTER and ASYNC_MASTER stand for replicationMode SYNC and ASYNC; SLAVE never takes writes. With a coordinator any replica may be master, and SLAVE is refused; the group's state says then what holds (replicationMode).
         broker_role: BrokerRole, "brokerRole" = "ASYNC_MASTER", ANY, "", Restart, RocketMQ;
-        /// Whether a send is answered after its flush (SYNC_FLUSH) or after its append (ASYNC_FLUSH).
+        /// Whether a send is answered after its flush (SYNC_FLUSH) or after its append (ASYNC_FLUSH). With a coordinator the group's state says it for all replicas, and they take a change up while they run: with a file the replica that was started last asks for what its configuration says, with Kubernetes the operator for what the RocketCluster says.
         flush_disk_type: FlushDiskType, "flushDiskType" = "ASYNC_FLUSH", ANY, "", Restart, RocketMQ;
-        /// Whether a send is answered after the whole in-sync set has it (SYNC). Without it: as brokerRole says.
+        /// Whether a send is answered after the whole in-sync set has it (SYNC). Without it: as brokerRole says. With a coordinator as flushDiskType.
         replication_mode: Option<ReplicationMode>, "replicationMode" = "", ANY, "", Restart, Ours;
-        /// Smallest in-sync set, the master included, with which writes are taken when replication is SYNC.
+        /// Smallest in-sync set, the master included, with which writes are taken when replication is SYNC. With a coordinator as flushDiskType.
         min_in_sync_replicas: u32, "minInSyncReplicas" = "1", between(1, 7), "", Restart, RocketMQ;
         /// Replicas, the master included, that must have a message before its answer. Here the whole in-sync set must; a number above minInSyncReplicas raises that.
         in_sync_replicas: u32, "inSyncReplicas" = "1", between(1, 7), "", Restart, RocketMQ;

@@ -14,7 +14,7 @@ use rocket_mapped_file::disk::DiskDirectory;
 use rocket_replication::mutations::Mutations;
 use rocket_replication::recovery::CleanMark;
 use rocket_replication::replica::{Flush, Settings};
-use rocket_replication::{GroupUid, Proposal, State};
+use rocket_replication::{GroupUid, Policy, Proposal, Replication, State};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -146,10 +146,7 @@ impl Joining {
     ) -> Result<Joined, JoinError> {
         let address = config.replication_address.as_ref();
         let settings = Settings {
-            flush: match config.flush_disk_type {
-                FlushDiskType::Sync => Flush::Sync,
-                FlushDiskType::Async => Flush::Async,
-            },
+            flush: flush(config),
             address: address.map_or_else(|| told.to_owned(), ToString::to_string),
             window_bytes_max: WINDOW_BYTES_MAX,
         };
@@ -243,9 +240,17 @@ async fn coordinator(
         CoordinatorAt::File(folder) => {
             let min_in_sync = config.group_min_in_sync();
             let uid = GroupUid(rand::random());
-            let first = State::new(uid, min_in_sync, Proposal(rand::random()));
+            let policy = policy(config);
+            let in_sync_min = config.replication().in_sync_min;
+            if policy.replication == Replication::Async && in_sync_min > 1 {
+                tracing::warn!(
+                    in_sync_min,
+                    "with replication ASYNC no answer waits for another replica: minInSyncReplicas and inSyncReplicas have no effect"
+                );
+            }
+            let first = State::new(uid, min_in_sync, Proposal(rand::random())).begun_with(policy);
             let coordinator = FileCoordinator::open(folder, first, tasks).await?;
-            set_min_in_sync(&coordinator, min_in_sync).await?;
+            ask_for(&coordinator, min_in_sync, policy).await?;
             let election = SelfElection {
                 expected_replicas: usize::try_from(config.total_replicas).unwrap_or(usize::MAX),
                 ..SelfElection::default()
@@ -260,23 +265,45 @@ async fn coordinator(
     }
 }
 
-/// §8.17: nobody else keeps the state of a file to what the configuration says. The process that started last decides.
-async fn set_min_in_sync(coordinator: &dyn Coordinator, wanted: u8) -> Result<(), JoinError> {
+/// The modes that the configuration asks for.
+fn policy(config: &BrokerConfig) -> Policy {
+    Policy {
+        flush: flush(config),
+        replication: match config.replication().mode {
+            ReplicationMode::Sync => Replication::Sync,
+            ReplicationMode::Async => Replication::Async,
+        },
+    }
+}
+
+fn flush(config: &BrokerConfig) -> Flush {
+    match config.flush_disk_type {
+        FlushDiskType::Sync => Flush::Sync,
+        FlushDiskType::Async => Flush::Async,
+    }
+}
+
+/// §5.1, §8.17: nobody else keeps the state of a file to what the configuration says. The process that started last decides.
+async fn ask_for(
+    coordinator: &dyn Coordinator,
+    min_in_sync: u8,
+    policy: Policy,
+) -> Result<(), JoinError> {
     for _ in 0..CHANGES_MAX {
         let ReadAnswer::State(state) = coordinator.read_current().await else {
             return Err(JoinError::State);
         };
-        let found = state.min_in_sync;
-        if found == wanted {
+        if state.min_in_sync == min_in_sync && state.policy == Some(policy) {
             return Ok(());
         }
         tracing::warn!(
-            found,
-            wanted,
-            "the group takes another number of replicas that must be in sync from this configuration"
+            found = ?(state.min_in_sync, state.policy),
+            wanted = ?(min_in_sync, policy),
+            "the group takes its modes from this configuration: replicas that must be in sync, flush, replication"
         );
         let proposal = Proposal(rand::random());
-        let new = state.with_min_in_sync(proposal, wanted, Mutations::default());
+        let mut new = state.with_min_in_sync(proposal, min_in_sync, Mutations::default());
+        new.policy = Some(policy);
         // Whatever is answered, the next read shows what came of it.
         let _answer = coordinator
             .cas(Cas {

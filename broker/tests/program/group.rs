@@ -34,7 +34,7 @@ const TOPIC: &str = "T";
 /// Each group of this process has a network of its own, so that all its ports are free.
 static GROUPS: AtomicU8 = AtomicU8::new(0);
 
-struct Group {
+pub(crate) struct Group {
     // Dropped in this order: processes before their folders.
     replicas: Vec<Option<Running>>,
     name_server: Running,
@@ -43,7 +43,7 @@ struct Group {
 }
 
 impl Group {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret"), [b'x'; 48]).unwrap();
         let first_host = GROUPS.fetch_add(1, Ordering::Relaxed) * 8 + 1;
@@ -120,7 +120,7 @@ impl Group {
     }
 
     /// Ends a process at once, as nothing that it could prepare for.
-    fn kill(&mut self, n: usize) {
+    pub(crate) fn kill(&mut self, n: usize) {
         drop(self.replicas[n].take().unwrap());
     }
 
@@ -162,7 +162,7 @@ impl Group {
             .starts_with(r#"{"ready":true,"role":"slave","#)
     }
 
-    async fn master(&self) -> usize {
+    pub(crate) async fn master(&self) -> usize {
         until("a master serves", || (0..3).find(|n| self.is_master(*n))).await
     }
 
@@ -171,7 +171,7 @@ impl Group {
     }
 
     /// Waits until the others follow the master, and says who that is.
-    async fn settled(&self) -> usize {
+    pub(crate) async fn settled(&self) -> usize {
         let master = self.master().await;
         for n in (0..3).filter(|n| *n != master) {
             self.slave(n).await;
@@ -186,37 +186,52 @@ impl Group {
             .unwrap()
     }
 
-    fn gauge(&self, n: usize, name: &str) -> u64 {
+    pub(crate) fn gauge(&self, n: usize, name: &str) -> u64 {
+        self.metric(n, name).parse().unwrap()
+    }
+
+    /// A metric of a replica as it is written.
+    pub(crate) fn metric(&self, n: usize, name: &str) -> String {
         let text = self.replica(n).http("/metrics").1;
         let line = text
             .lines()
             .find(|line| line.starts_with(&format!("{name}{{")));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        value.unwrap().to_owned()
+    }
+
+    /// Where the group agrees.
+    pub(crate) async fn coordinator(&self) -> FileCoordinator {
+        let folder = self.folder.path().join("coordinator");
+        let unused = State::new(GroupUid(1), 2, Proposal(1));
+        FileCoordinator::open(&folder, unused, &TaskTracker::new())
+            .await
             .unwrap()
     }
 
-    /// Somebody asks the master to hand over to another replica.
-    async fn ask_handover(&self) {
-        let folder = self.folder.path().join("coordinator");
-        let unused = State::new(GroupUid(1), 2, Proposal(1));
-        let coordinator = FileCoordinator::open(&folder, unused, &TaskTracker::new())
-            .await
-            .unwrap();
+    /// Somebody changes what the group agrees about.
+    pub(crate) async fn change(&self, change: impl Fn(&State, Proposal) -> State) {
+        let coordinator = self.coordinator().await;
         loop {
-            let ReadAnswer::State(state) = coordinator.read_current().await else {
-                panic!("the state can be read");
-            };
-            let others = state.in_sync.iter().filter(|m| Some(**m) != state.master);
-            let successor = others.map(|m| m.replica_id).min();
-            let new = state.handover_asked(Proposal(rand::random()), successor);
+            let state = state(&coordinator).await;
             let cas = Cas {
                 expected: state.version,
-                new: Arc::new(new),
+                new: Arc::new(change(&state, Proposal(rand::random()))),
             };
             if let CasAnswer::Applied(_) = coordinator.cas(cas).await {
                 return;
             }
         }
+    }
+
+    /// Somebody asks the master to hand over to another replica.
+    async fn ask_handover(&self) {
+        self.change(|state, proposal| {
+            let others = state.in_sync.iter().filter(|m| Some(**m) != state.master);
+            let successor = others.map(|m| m.replica_id).min();
+            state.handover_asked(proposal, successor)
+        })
+        .await;
     }
 
     /// Every replica holds the same log.
@@ -229,7 +244,15 @@ impl Group {
     }
 }
 
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// What the group agrees about now.
+pub(crate) async fn state(coordinator: &FileCoordinator) -> Arc<State> {
+    match coordinator.read_current().await {
+        ReadAnswer::State(state) => state,
+        other => panic!("the state can be read: {other:?}"),
+    }
+}
+
+pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let looking = async {
         let mut ticks = interval(LOOK);
         loop {
@@ -269,16 +292,16 @@ async fn routed(name_server: &str) -> Option<String> {
 }
 
 /// A producer that goes where the route says, and notes what it was told.
-struct Producer {
+pub(crate) struct Producer {
     name_server: String,
     client: Option<Client>,
     next: u64,
     /// Offset in queue 0 and number of each message that is kept.
-    kept: BTreeMap<i64, u64>,
+    pub(crate) kept: BTreeMap<i64, u64>,
 }
 
 impl Producer {
-    fn new(group: &Group) -> Self {
+    pub(crate) fn new(group: &Group) -> Self {
         Self {
             name_server: group.name_server.address("name server").to_owned(),
             client: None,
@@ -336,7 +359,7 @@ impl Producer {
     }
 
     /// Sends until `stop` says so.
-    async fn run(mut self, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) async fn run(mut self, stop: Arc<AtomicBool>) -> Self {
         while !stop.load(Ordering::Acquire) {
             self.send().await;
         }
@@ -398,7 +421,7 @@ async fn committed(broker: &str) -> i64 {
 }
 
 /// All that `producer` was told is kept is there, at its offset.
-async fn check(group: &Group, producer: &Producer) {
+pub(crate) async fn check(group: &Group, producer: &Producer) {
     let master = group.master().await;
     let found = consumed(group.replica(master).address("broker")).await;
     for (offset, number) in &producer.kept {

@@ -11,5 +11,6 @@ mod disks;
 mod full_disk;
 mod group;
 mod messages;
+mod modes;
 mod process;
 mod registration;
