@@ -2,17 +2,18 @@
 //! tells of a replica's process. Pure.
 //!
 //! The record of such a group belongs to its brokers and its electors. A reconcile writes it twice: once as nobody's, before
-//! there is any pod, and when the specification asks for another number of copies (§8.17).
+//! there is any pod, and when the specification asks for another number of copies (§8.17) or other modes (§5.1).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{ContainerState, Pod};
 use kube::ResourceExt;
-use rocket_api::{GroupState, RocketBrokerGroup};
+use rocket_api::{Flush, GroupState, ReplicationMode, RocketBrokerGroup, RocketClusterSpec};
 use rocket_coordinator::kubernetes::{BadStatus, state_of, status_of};
 use rocket_replication::identity::{GroupUid, Proposal, ReplicaId};
 use rocket_replication::mutations::Mutations;
 use rocket_replication::state::State;
+use rocket_replication::{Policy, Replication, replica};
 
 use crate::names::Names;
 use crate::observe::Observed;
@@ -33,22 +34,56 @@ pub enum Unwritable {
     Broken(String),
 }
 
+/// The modes that a specification asks for.
+pub fn policy(spec: &RocketClusterSpec) -> Policy {
+    Policy {
+        flush: match spec.flush {
+            Flush::Sync => replica::Flush::Sync,
+            Flush::Async => replica::Flush::Async,
+        },
+        replication: match spec.replication.mode {
+            ReplicationMode::Sync => Replication::Sync,
+            ReplicationMode::Async => Replication::Async,
+        },
+    }
+}
+
+/// What of the modes that a record asks for its master has not said to be in force, in words; `None`: nothing.
+pub fn awaited(state: &GroupState) -> Option<String> {
+    let asked = state.policy?;
+    let said = state.in_force;
+    let mut parts = Vec::new();
+    if said.map(|said| said.flush) != Some(asked.flush) {
+        parts.push(format!("flush {:?}", asked.flush));
+    }
+    if said.map(|said| said.replication) != Some(asked.replication) {
+        parts.push(format!("replication {:?}", asked.replication));
+    }
+    if said.map(|said| said.min_in_sync) != Some(state.min_in_sync) {
+        parts.push(format!("minInSync {}", state.min_in_sync));
+    }
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
 /// The state to write into a record, or `None` when the operator has nothing to write.
 ///
 /// # Errors
 /// [`Unwritable`]: nothing is written then, a person has to look.
 pub fn next_state(
     group: &RocketBrokerGroup,
-    min_in_sync: i32,
+    (min_in_sync, policy): (i32, Policy),
     has_volumes: bool,
     proposal: Proposal,
 ) -> Result<Option<GroupState>, Unwritable> {
     let min_in_sync = u8::try_from(min_in_sync).unwrap_or(1).max(1);
     let broken = |error: &dyn std::fmt::Display| Unwritable::Broken(error.to_string());
     let new = match state_of(group) {
-        Ok(state) if state.min_in_sync == min_in_sync => return Ok(None),
+        Ok(state) if (state.min_in_sync, state.policy) == (min_in_sync, Some(policy)) => {
+            return Ok(None);
+        }
         Ok(state) => {
-            let new = state.with_min_in_sync(proposal, min_in_sync, Mutations::default());
+            let mut new = state.with_min_in_sync(proposal, min_in_sync, Mutations::default());
+            new.policy = Some(policy);
             State::check_transition(&state, &new).map_err(|error| broken(&error))?;
             new
         }
@@ -56,7 +91,7 @@ pub fn next_state(
         Err(BadStatus::Missing) => {
             let uid = group.uid().unwrap_or_default();
             let uid = GroupUid::from_uuid(&uid).map_err(|error| broken(&error))?;
-            State::new(uid, min_in_sync, proposal)
+            State::new(uid, min_in_sync, proposal).begun_with(policy)
         }
         Err(error) => return Err(broken(&error)),
     };
@@ -150,9 +185,42 @@ mod tests {
         group
     }
 
+    /// What a specification asks for that says nothing.
+    fn asked(copies: i32) -> (i32, Policy) {
+        (copies, policy(&RocketClusterSpec::default()))
+    }
+
+    #[test]
+    fn other_modes_are_asked_for_and_nothing_is_said_to_be_in_force() {
+        let mut state = memory::group(3);
+        let (_, present) = asked(1);
+        state = state.begun_with(present);
+        let other = RocketClusterSpec {
+            flush: Flush::Async,
+            ..RocketClusterSpec::default()
+        };
+        let written = next_state(&group(Some(&state)), (1, policy(&other)), true, Proposal(5));
+        let status = written.unwrap().unwrap();
+        assert_eq!(status.policy.unwrap().flush, Flush::Async);
+        assert_eq!(status.in_force.unwrap().flush, Flush::Sync);
+        assert_eq!(awaited(&status).as_deref(), Some("flush Async"));
+        let mut settled = group(None);
+        settled.status = Some(status);
+        let again = next_state(&settled, (1, policy(&other)), true, Proposal(6));
+        assert_eq!(again, Ok(None));
+        let more = next_state(&settled, (2, policy(&other)), true, Proposal(6));
+        let more = more.unwrap().unwrap();
+        assert_eq!(awaited(&more).as_deref(), Some("flush Async, minInSync 2"));
+        // A record from before modes were written into it.
+        let old = next_state(&group(Some(&memory::group(3))), asked(1), true, Proposal(5));
+        let old = old.unwrap().unwrap();
+        let all = awaited(&old).unwrap();
+        assert_eq!(all, "flush Sync, replication Sync, minInSync 1");
+    }
+
     #[test]
     fn first_state_is_nobodys_and_of_this_very_object() {
-        let written = next_state(&group(None), 2, false, Proposal(5)).unwrap();
+        let written = next_state(&group(None), asked(2), false, Proposal(5)).unwrap();
         let status = written.unwrap();
         assert_eq!(
             (status.rule, status.master.as_ref()),
@@ -161,17 +229,18 @@ mod tests {
         let mut made = group(None);
         made.status = Some(status);
         let state = state_of(&made).unwrap();
-        assert_eq!(state, State::new(GroupUid(9), 2, Proposal(5)));
-        assert_eq!(next_state(&made, 2, true, Proposal(6)), Ok(None));
+        let first = State::new(GroupUid(9), 2, Proposal(5)).begun_with(asked(2).1);
+        assert_eq!(state, first);
+        assert_eq!(next_state(&made, asked(2), true, Proposal(6)), Ok(None));
     }
 
     #[test]
     fn record_that_got_lost_is_not_begun_anew_over_volumes() {
-        let lost = next_state(&group(None), 2, true, Proposal(5));
+        let lost = next_state(&group(None), asked(2), true, Proposal(5));
         assert_eq!(lost, Err(Unwritable::Lost));
         let mut copied = group(Some(&memory::group(3)));
         copied.metadata.uid = Some("00000000-0000-0000-0000-00000000000a".into());
-        let broken = next_state(&copied, 2, true, Proposal(5)).unwrap_err();
+        let broken = next_state(&copied, asked(2), true, Proposal(5)).unwrap_err();
         assert!(broken.to_string().contains("is of group"), "{broken}");
     }
 
@@ -181,7 +250,7 @@ mod tests {
         state.min_in_sync = 2;
         state.eligible = [memory::member(2)].into();
         state.last_complete.insert(ReplicaId(2));
-        let written = next_state(&group(Some(&state)), 1, true, Proposal(5)).unwrap();
+        let written = next_state(&group(Some(&state)), asked(1), true, Proposal(5)).unwrap();
         let status = written.unwrap();
         assert_eq!((status.min_in_sync, status.eligible.len()), (1, 0));
         assert_eq!(status.version, i64::try_from(state.version.0).unwrap() + 1);

@@ -75,7 +75,7 @@ pub struct RocketClusterSpec {
     /// The broker groups, which keep the messages.
     #[serde(default)]
     pub groups: Groups,
-    /// When a message counts as stored: `Sync` (default) after it reached the disk, `Async` when it is in the node's memory, which is faster and loses the last fraction of a second if the node loses power. Changing it restarts the brokers.
+    /// When a message counts as stored: `Sync` (default) after it reached the disk, `Async` when it is in the node's memory, which is faster and loses the last fraction of a second if the node loses power. Brokers that elect their masters take a change up while they run, and the condition ConfigApplied says when it is in force; others are restarted.
     #[serde(default)]
     pub flush: Flush,
     /// How replicas of a group take part in a write.
@@ -302,10 +302,10 @@ pub enum Flush {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Replication {
-    /// `Sync` (default): a producer is answered when every in-sync replica has the message. `Async`: when the master has it. With one replica both mean the same. Changing it restarts the brokers.
+    /// `Sync` (default): a producer is answered when every in-sync replica has the message. `Async`: when the master has it, so the last answered messages can be lost with it, and the condition FailoverReady says so. With one replica both mean the same. It changes as `flush` does.
     #[serde(default)]
     pub mode: ReplicationMode,
-    /// Copies without which a group refuses writes: at least 1, at most `groups.replicas`. Without it the operator chooses, and `status.effective.minInSync` tells what. In this version only 1 can be met, because standbys hold no data: a larger number is not accepted silently, the cluster becomes `Blocked` and says why. Changing it restarts the brokers.
+    /// Copies without which a group refuses writes: at least 1, at most `groups.replicas`. Without it the operator chooses, and `status.effective.minInSync` tells what. In this version only 1 can be met, because standbys hold no data: a larger number is not accepted silently, the cluster becomes `Blocked` and says why. It changes as `flush` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub min_in_sync: Option<i32>,

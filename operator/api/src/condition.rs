@@ -21,7 +21,7 @@ pub enum ConditionType {
     ReplicationHealthy,
     /// Losing any one broker now would cost neither messages nor a manual step.
     FailoverReady,
-    /// Every pod runs with the present specification.
+    /// Every pod runs with the present specification, and the modes that it asks for are in force.
     ConfigApplied,
     /// `spec.paused` is set.
     Paused,
@@ -121,6 +121,10 @@ pub enum Reason {
     Elected,
     /// The master hands over, so that its pod can be replaced.
     HandingOver,
+    /// The modes that the specification asks for are not in force in every group yet.
+    ModesChanging,
+    /// Answers do not wait for other replicas: a master that is lost takes the last of them with it.
+    AnsweredByMaster,
     /// Every replica has everything that was acknowledged.
     AllReplicasInSync,
     /// Some replica does not have everything that was acknowledged.
@@ -167,6 +171,8 @@ impl Reason {
             Self::FixedMaster => "FixedMaster",
             Self::Elected => "Elected",
             Self::HandingOver => "HandingOver",
+            Self::ModesChanging => "ModesChanging",
+            Self::AnsweredByMaster => "AnsweredByMaster",
             Self::AllReplicasInSync => "AllReplicasInSync",
             Self::ReplicasBehind => "ReplicasBehind",
             Self::HeirsReady => "HeirsReady",

@@ -1,7 +1,7 @@
 //! `RocketBrokerGroup`: the coordinator object of one broker group.
 //!
 //! Its status is the state of the replication protocol (docs/replication.md §4.3). It is changed by compare-and-set only,
-//! and the rules W1 to W3, W5 and W7 are checked by the API server on every write. No heartbeat ever goes through it: it changes
+//! and the rules W1 to W5 and W7 to W9 are checked by the API server on every write. No heartbeat ever goes through it: it changes
 //! when a role, a set or an address changes.
 //!
 //! Under the *static* rule the operator records the first replica as master once and keeps it; no broker writes it. Under the
@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::cluster::{Flush, ReplicationMode};
 
 /// Version of the state's shape.
 pub const GROUP_FORMAT: i32 = 1;
@@ -37,6 +39,12 @@ pub const GROUP_FORMAT: i32 = 1;
         name = "Min-In-Sync",
         type_ = "integer",
         json_path = ".status.minInSync"
+    ),
+    printcolumn(name = "Flush", type_ = "string", json_path = ".status.inForce.flush"),
+    printcolumn(
+        name = "Replication",
+        type_ = "string",
+        json_path = ".status.inForce.replication"
     ),
     printcolumn(name = "Rule", type_ = "string", json_path = ".status.rule"),
     printcolumn(
@@ -151,6 +159,31 @@ pub struct Unclean {
     pub reason: String,
 }
 
+/// Modes of a group (docs/replication.md §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Modes {
+    /// When an append counts.
+    pub flush: Flush,
+    /// What the answer to a send waits for.
+    pub replication: ReplicationMode,
+}
+
+/// What a master has said is in force: it keeps this, and so does every later one until one of them says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InForce {
+    /// When an append counts.
+    pub flush: Flush,
+    /// What the answer to a send waits for.
+    pub replication: ReplicationMode,
+    /// The epoch in whose course `replication` became that.
+    pub since: i64,
+    /// Copies without which the master refuses writes.
+    #[schemars(range(min = 1, max = 16))]
+    pub min_in_sync: i32,
+}
+
 /// Who decides about the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum GroupRule {
@@ -178,6 +211,8 @@ pub enum GroupRule {
     validation = Rule::new("self.eligible.size() == 0 || self.inSync.size() < self.minInSync").message("eligible is empty while inSync is complete"),
     validation = Rule::new("!self.eligible.exists(one, self.inSync.exists(other, one.replicaId == other.replicaId && one.incarnation == other.incarnation))").message("nobody is in inSync and in eligible"),
     validation = Rule::new("self.unclean.size() >= oldSelf.unclean.size()").message("unclean only grows"),
+    validation = Rule::new("!has(self.inForce) || self.inForce.flush != 'Sync' || (self.inSync.all(member, self.replicas[string(member.replicaId)].durable) && self.eligible.all(member, self.replicas[string(member.replicaId)].durable))").message("flush Sync is in force only while every member of inSync and eligible is durable"),
+    validation = Rule::new("(!has(oldSelf.policy) || has(self.policy)) && (!has(oldSelf.inForce) || has(self.inForce))").message("modes do not vanish: an older broker must not write this object"),
 )]
 pub struct GroupState {
     /// Version of this shape: 1.
@@ -207,6 +242,12 @@ pub struct GroupState {
     /// Copies without which the master refuses writes.
     #[schemars(range(min = 1, max = 16))]
     pub min_in_sync: i32,
+    /// The modes that are asked for. Without them each broker's configuration says its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Modes>,
+    /// The modes that are in force, written by the master when it keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<InForce>,
     /// Known replicas by number.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 64))]

@@ -32,7 +32,7 @@ pub use cluster::{
 pub use condition::{Condition, ConditionType, Reason, Truth};
 pub use config_key::{OWNED_KEYS, OwnedKey};
 pub use group::{
-    Activated, GROUP_FORMAT, GroupRule, GroupState, Incarnation, Member, Replica,
+    Activated, GROUP_FORMAT, GroupRule, GroupState, InForce, Incarnation, Member, Modes, Replica,
     RocketBrokerGroup, RocketBrokerGroupSpec, Unclean, pod_of_address,
 };
 pub use pod::{

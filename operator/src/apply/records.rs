@@ -37,8 +37,12 @@ impl Apply<'_> {
             }
             GroupRule::Elected => {
                 let has_volumes = volumes::has_claims(names, index, self.observed);
-                let (copies, proposal) = (self.cluster.min_in_sync, self.context.proposal());
-                match elected::next_state(&group, copies, has_volumes, proposal) {
+                let asked = (
+                    self.cluster.min_in_sync,
+                    elected::policy(&self.cluster.spec),
+                );
+                let proposal = self.context.proposal();
+                match elected::next_state(&group, asked, has_volumes, proposal) {
                     Ok(state) => state,
                     Err(error) => {
                         let message = format!("RocketBrokerGroup {}: {error}", group.name_any());

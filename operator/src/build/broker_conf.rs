@@ -51,7 +51,7 @@ pub(super) fn broker(cluster: &ValidatedCluster, index: i32, master: Option<i32>
             ("minInSyncReplicas", cluster.min_in_sync.to_string()),
             ("fixedMaster", names.pod(index, master.unwrap_or_default())),
         ]),
-        // How many copies a write needs stands in the record: another number restarts nobody.
+        // How many copies a write needs stands in the record alone.
         GroupRule::Elected => lines(&[
             (
                 "coordinator",
@@ -90,11 +90,15 @@ pub(super) fn broker(cluster: &ValidatedCluster, index: i32, master: Option<i32>
 }
 
 /// The part of a file whose change restarts the broker. How many replicas a group shall have matters before its first election
-/// only, and scaling restarts nobody.
-pub(super) fn restarting(text: &str) -> String {
+/// only, and scaling restarts nobody. The modes of a group that elects stand in its record too, and brokers obey that.
+pub(super) fn restarting(text: &str, rule: GroupRule) -> String {
+    let in_record: &[&str] = match rule {
+        GroupRule::Static => &[],
+        GroupRule::Elected => &["totalReplicas=", "flushDiskType=", "replicationMode="],
+    };
     let kept = text
         .lines()
-        .filter(|line| !line.starts_with("totalReplicas="));
+        .filter(|line| !in_record.iter().any(|key| line.starts_with(key)));
     kept.fold(String::new(), |kept, line| kept + line + "\n")
 }
 

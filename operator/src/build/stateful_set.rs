@@ -74,7 +74,8 @@ pub(super) fn group(
     size: &str,
 ) -> StatefulSet {
     let names = &cluster.names;
-    let config = broker_conf::restarting(&broker_conf::broker(cluster, index, master));
+    let config =
+        broker_conf::restarting(&broker_conf::broker(cluster, index, master), cluster.rule);
     let file = format!("{CONFIG_DIR}/{BROKER_CONF}");
     let elects = cluster.rule == GroupRule::Elected;
     let mut args = words(&[

@@ -1,6 +1,6 @@
 //! Built objects, one snapshot per shape of cluster, and what must hold for every shape.
 
-use rocket_api::{RocketCluster, label};
+use rocket_api::{Flush, GroupRule, ReplicationMode, RocketCluster, label};
 use serde_json::json;
 
 use super::*;
@@ -96,7 +96,7 @@ fn electing_objects() -> Vec<Desired> {
 }
 
 #[test]
-fn another_number_of_replicas_or_copies_restarts_no_broker_that_elects() {
+fn another_number_of_replicas_or_copies_or_other_modes_restart_no_broker_that_elects() {
     let template = |change: &dyn Fn(&mut ValidatedCluster)| {
         let mut cluster = electing();
         change(&mut cluster);
@@ -112,6 +112,21 @@ fn another_number_of_replicas_or_copies_restarts_no_broker_that_elects() {
         template(&|cluster| cluster.spec.groups.replicas = 5)
     );
     assert_eq!(before, template(&|cluster| cluster.min_in_sync = 3));
+    let unflushed = |cluster: &mut ValidatedCluster| cluster.spec.flush = Flush::Async;
+    assert_eq!(before, template(&unflushed));
+    assert_eq!(
+        before,
+        template(&|cluster| cluster.spec.replication.mode = ReplicationMode::Async)
+    );
+    let fixed = |cluster: &mut ValidatedCluster| cluster.rule = GroupRule::Static;
+    assert_ne!(
+        template(&fixed),
+        template(&|cluster| {
+            fixed(cluster);
+            unflushed(cluster);
+        }),
+        "a broker that stands alone reads its modes at start"
+    );
     assert_eq!(before, template(&|cluster| cluster.masters = vec![Some(2)]));
     assert_ne!(
         before,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
-use rocket_api::{Effective, GroupRule, GroupState, GroupSummary, RocketCluster, label};
+use rocket_api::{
+    Effective, GroupRule, GroupState, GroupSummary, ReplicationMode, RocketCluster, label,
+};
 
 use crate::elected;
 use crate::names::Names;
@@ -50,6 +52,8 @@ pub struct Group {
     pub serving: bool,
     /// The copies of an elected group; `None` where the master is fixed and has the only one.
     pub copies: Option<Copies>,
+    /// Modes that were asked for and are not in force yet.
+    pub awaited: Option<String>,
 }
 
 /// How the copies of an elected group fare.
@@ -59,6 +63,8 @@ pub struct Copies {
     pub in_sync: usize,
     /// Replicas besides the master that are ready and could be elected.
     pub heirs: usize,
+    /// Whether answers wait for no other replica, by the modes in force.
+    pub answered_by_master: bool,
 }
 
 /// Everything that a status speaks of.
@@ -262,6 +268,7 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
         copies: state
             .filter(|_| is_elected)
             .map(|state| copies(state, in_sync.len(), observed)),
+        awaited: state.filter(|_| is_elected).and_then(elected::awaited),
         summary: GroupSummary {
             index,
             name,
@@ -303,6 +310,9 @@ fn copies(state: &GroupState, in_sync: usize, observed: &Observed) -> Copies {
         heirs: complete
             .filter(|pod| Some(pod.as_str()) != master && is_heir(pod))
             .count(),
+        answered_by_master: state
+            .in_force
+            .is_some_and(|said| said.replication == ReplicationMode::Async),
     }
 }
 

@@ -15,6 +15,7 @@ fn healthy(groups: i32, replicas: i32) -> Facts {
         Group {
             serving: true,
             copies: None,
+            awaited: None,
             summary: GroupSummary {
                 index,
                 name: format!("orders-{index}"),
@@ -271,9 +272,14 @@ fn electing(in_sync: usize, heirs: usize, min_in_sync: i32) -> Facts {
         group.copies = Some(Copies {
             in_sync: 3,
             heirs: 2,
+            answered_by_master: false,
         });
     }
-    facts.groups[1].copies = Some(Copies { in_sync, heirs });
+    facts.groups[1].copies = Some(Copies {
+        in_sync,
+        heirs,
+        answered_by_master: false,
+    });
     facts.effective = Some(rocket_api::Effective {
         image: String::new(),
         min_in_sync,
@@ -310,4 +316,31 @@ fn copies_of_elected_groups_are_told_as_they_are() {
     assert!(words.starts_with("group 1 has no other replica"), "{words}");
     let (_, _, risk) = say(&fresh(&electing(3, 2, 1)), ConditionType::FailoverReady);
     assert!(risk.contains("single copy"), "{risk}");
+}
+
+#[test]
+fn modes_are_applied_when_the_master_of_each_group_has_said_so() {
+    let mut facts = electing(3, 2, 2);
+    assert_eq!(
+        say(&fresh(&facts), ConditionType::ConfigApplied).0,
+        Truth::True
+    );
+    facts.groups[1].awaited = Some("flush Sync, minInSync 2".into());
+    let (truth, reason, words) = say(&fresh(&facts), ConditionType::ConfigApplied);
+    assert_eq!((truth, reason), (Truth::False, Reason::ModesChanging));
+    assert!(
+        words.ends_with("group 1: flush Sync, minInSync 2"),
+        "{words}"
+    );
+}
+
+#[test]
+fn answers_that_wait_for_no_other_replica_are_not_passed_off_as_safe() {
+    let mut facts = electing(3, 2, 2);
+    if let Some(copies) = &mut facts.groups[0].copies {
+        copies.answered_by_master = true;
+    }
+    let (truth, reason, words) = say(&fresh(&facts), ConditionType::FailoverReady);
+    assert_eq!((truth, reason), (Truth::False, Reason::AnsweredByMaster));
+    assert!(words.contains("minInSync 2 says how many"), "{words}");
 }

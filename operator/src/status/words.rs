@@ -224,6 +224,25 @@ impl Verdicts<'_> {
             return no(Reason::NoHeir, message);
         }
         let chosen = self.facts.effective.as_ref();
+        let early: Vec<String> = self
+            .facts
+            .copies()
+            .filter(|(_, copies)| copies.answered_by_master)
+            .map(|(group, _)| group.to_string())
+            .collect();
+        if !early.is_empty() {
+            let unmet = match chosen.map(|chosen| chosen.min_in_sync) {
+                Some(copies) if copies > 1 => format!(
+                    "; minInSync {copies} says how many must be in sync for writes to be taken, and no answer waits for them"
+                ),
+                _ => String::new(),
+            };
+            let message = format!(
+                "group {} answers when its master has a message (replication.mode Async): another replica can take over at once, without what the lost master answered last{unmet}",
+                early.join(", ")
+            );
+            return no(Reason::AnsweredByMaster, message);
+        }
         let risk = if chosen.is_some_and(|chosen| chosen.min_in_sync == 1) {
             "; minInSync is 1: a group that loses all replicas but one goes on with a single copy"
         } else {
@@ -278,6 +297,21 @@ impl Verdicts<'_> {
                 Reason::Creating,
                 "objects were written and are being taken up".to_owned(),
             );
+        }
+        let awaited: Vec<String> = facts
+            .groups
+            .iter()
+            .filter_map(|group| {
+                let awaited = group.awaited.as_ref()?;
+                Some(format!("group {}: {awaited}", group.summary.index))
+            })
+            .collect();
+        if !awaited.is_empty() {
+            let message = format!(
+                "asked for and not in force yet, the former modes hold: {}",
+                awaited.join("; ")
+            );
+            return no(Reason::ModesChanging, message);
         }
         yes(
             Reason::UpToDate,

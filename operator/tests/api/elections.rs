@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::events::v1::Event as KubeEvent;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -11,7 +12,9 @@ use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, ResourceExt};
 use parking_lot::Mutex;
-use rocket_api::{ConditionType, GroupRule, RocketBrokerGroup, RocketCluster, Truth, label};
+use rocket_api::{
+    ConditionType, GroupRule, Reason, RocketBrokerGroup, RocketCluster, Truth, label,
+};
 use rocket_coordinator::kubernetes::{KubernetesCoordinator, state_of};
 use rocket_coordinator::{Cas, CasAnswer, Coordinator as _, ReadAnswer};
 use rocket_link::{Event, Links, Message, Outgoing, Settings};
@@ -22,8 +25,9 @@ use rocket_replication::identity::{DiskId, Epoch, Incarnation, Member, Proposal}
 use rocket_replication::messages::{Report, RoleName};
 use rocket_replication::mutations::Mutations;
 use rocket_replication::recovery::Evidence;
+use rocket_replication::replica::Flush;
 use rocket_replication::state::{Activation, State};
-use rocket_replication::{PhysicalOffset, Version};
+use rocket_replication::{InForce, PhysicalOffset, Policy, Replication, Version};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -412,6 +416,88 @@ fn another_number_of_copies_is_the_next_version_and_restarts_nobody() {
         assert_eq!(state.replicas.len(), 1, "what brokers wrote is still there");
         assert_eq!(lab.api::<Pod>().get("copies-0-0").await.unwrap().uid(), pod);
         replica.kill().await;
+    });
+}
+
+/// The brokers are played, so nothing shows here that they keep the modes; that is shown with real ones elsewhere.
+#[test]
+fn other_modes_are_asked_for_in_the_record_and_no_pod_template_changes() {
+    in_electing_lab(|lab| async move {
+        let replicas = serving(&lab, "modes").await;
+        let made = |set: StatefulSet| (set.metadata.generation, set.spec.map(|s| s.template));
+        let template = made(lab.api::<StatefulSet>().get("modes-0").await.unwrap());
+        let applied = |truth, reason| {
+            move |cluster: &RocketCluster| {
+                let status = cluster.status.as_ref();
+                let found = status.and_then(|s| s.condition(ConditionType::ConfigApplied));
+                found.is_some_and(|c| (c.status, c.reason) == (truth, reason))
+            }
+        };
+        lab.until("modes", "applied", applied(Truth::True, Reason::UpToDate))
+            .await;
+        let wanted = json!({"flush": "Async", "replication": {"mode": "Async"}});
+        lab.edit("modes", &wanted).await;
+        let awaited = applied(Truth::False, Reason::ModesChanging);
+        lab.until("modes", "awaiting its modes", awaited).await;
+        let asked = Policy {
+            flush: Flush::Async,
+            replication: Replication::Async,
+        };
+        let record = state(&lab, "modes-0").await;
+        let before = record.in_force.expect("it was begun with modes");
+        assert_eq!(record.policy, Some(asked));
+        assert_eq!(
+            (before.flush, before.replication),
+            (Flush::Sync, Replication::Sync)
+        );
+
+        // What a master writes when it keeps them.
+        let (flush, replication) = (asked.flush, asked.replication);
+        let said = InForce {
+            flush,
+            replication,
+            ..before
+        };
+        change(&lab, "modes-0", |state, proposal| {
+            state.with_in_force(proposal, said)
+        })
+        .await;
+        lab.until(
+            "modes",
+            "applied again",
+            applied(Truth::True, Reason::UpToDate),
+        )
+        .await;
+        lab.until(
+            "modes",
+            "no heir to all answers",
+            |cluster: &RocketCluster| is(cluster, ConditionType::FailoverReady, Truth::False),
+        )
+        .await;
+        let after = made(lab.api::<StatefulSet>().get("modes-0").await.unwrap());
+        assert_eq!(after, template);
+
+        // The API server knows the rules too.
+        change(&lab, "modes-0", |state, proposal| {
+            let all = state.replicas.keys().copied().collect();
+            state.with_durable(proposal, &all, false)
+        })
+        .await;
+        let (register, _tasks) = coordinator(&lab.client, &lab, "modes-0");
+        let now = read(&register).await;
+        let untrue = now.with_in_force(Proposal(7), before);
+        let mut vanished = now.following(Proposal(8));
+        vanished.policy = None;
+        for new in [untrue, vanished] {
+            let cas = Cas {
+                expected: now.version,
+                new: Arc::new(new),
+            };
+            assert_eq!(register.cas(cas).await, CasAnswer::Unsent);
+        }
+        for replica in &replicas {
+            replica.kill().await;
+        }
     });
 }
 
