@@ -83,6 +83,8 @@ pub enum Reason {
     GroupsServing,
     /// Some group has no serving master.
     GroupWithoutMaster,
+    /// Some group refuses writes, because fewer replicas than it needs have everything that was acknowledged.
+    TooFewInSync,
     /// No name server is ready.
     NoNameServer,
     /// Some broker or name server that does not take writes is not ready.
@@ -152,6 +154,7 @@ impl Reason {
             Self::AllGroupsServing => "AllGroupsServing",
             Self::GroupsServing => "GroupsServing",
             Self::GroupWithoutMaster => "GroupWithoutMaster",
+            Self::TooFewInSync => "TooFewInSync",
             Self::NoNameServer => "NoNameServer",
             Self::PodsNotReady => "PodsNotReady",
             Self::Creating => "Creating",

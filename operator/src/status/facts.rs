@@ -48,7 +48,7 @@ pub struct Count {
 pub struct Group {
     /// As the status shows it.
     pub summary: GroupSummary,
-    /// Whether its master is ready under its role.
+    /// Whether it takes writes: its master is ready under its role, has opened, and has as many copies as it needs.
     pub serving: bool,
     /// The copies of an elected group; `None` where the master is fixed and has the only one.
     pub copies: Option<Copies>,
@@ -61,10 +61,19 @@ pub struct Group {
 pub struct Copies {
     /// Replicas that have everything that was acknowledged.
     pub in_sync: usize,
+    /// Without so many of these the master refuses writes, as the record says.
+    pub needed: usize,
     /// Replicas besides the master that are ready and could be elected.
     pub heirs: usize,
     /// Whether answers wait for no other replica, by the modes in force.
     pub answered_by_master: bool,
+}
+
+impl Copies {
+    /// Whether the master refuses writes because too few replicas have everything.
+    pub fn are_too_few(self) -> bool {
+        self.in_sync < self.needed
+    }
 }
 
 /// Everything that a status speaks of.
@@ -261,13 +270,15 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
     if is_elected {
         standbys.retain(|pod| !in_sync.contains(pod));
     }
-    let is_open = !is_elected || state.is_some_and(elected::is_open);
+    let copies = state
+        .filter(|_| is_elected)
+        .map(|state| copies(state, in_sync.len(), observed));
+    let is_open = !is_elected
+        || (state.is_some_and(elected::is_open) && !copies.is_some_and(Copies::are_too_few));
     let serves = |pod: &Pod| is_master(pod) && is_ready(pod) && !is_leaving(pod);
     Group {
         serving: is_open && observed.pods_of(index).any(serves),
-        copies: state
-            .filter(|_| is_elected)
-            .map(|state| copies(state, in_sync.len(), observed)),
+        copies,
         awaited: state.filter(|_| is_elected).and_then(elected::awaited),
         summary: GroupSummary {
             index,
@@ -307,6 +318,7 @@ fn copies(state: &GroupState, in_sync: usize, observed: &Observed) -> Copies {
         .flat_map(|set| pods_of_members(state, set));
     Copies {
         in_sync,
+        needed: usize::try_from(state.min_in_sync).unwrap_or_default(),
         heirs: complete
             .filter(|pod| Some(pod.as_str()) != master && is_heir(pod))
             .count(),

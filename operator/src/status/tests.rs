@@ -271,12 +271,15 @@ fn electing(in_sync: usize, heirs: usize, min_in_sync: i32) -> Facts {
     for group in &mut facts.groups {
         group.copies = Some(Copies {
             in_sync: 3,
+            needed: 2,
             heirs: 2,
             answered_by_master: false,
         });
     }
+    let needed = usize::try_from(min_in_sync).unwrap();
     facts.groups[1].copies = Some(Copies {
         in_sync,
+        needed,
         heirs,
         answered_by_master: false,
     });
@@ -343,4 +346,21 @@ fn answers_that_wait_for_no_other_replica_are_not_passed_off_as_safe() {
     let (truth, reason, words) = say(&fresh(&facts), ConditionType::FailoverReady);
     assert_eq!((truth, reason), (Truth::False, Reason::AnsweredByMaster));
     assert!(words.contains("minInSync 2 says how many"), "{words}");
+}
+
+#[test]
+fn group_that_refuses_writes_is_not_available_and_says_what_to_do() {
+    let mut facts = electing(1, 0, 2);
+    facts.groups[1].serving = false;
+    let (truth, reason, words) = say(&fresh(&facts), ConditionType::Available);
+    assert_eq!((truth, reason), (Truth::False, Reason::TooFewInSync));
+    assert!(
+        words.starts_with("group 1 refuses writes: 1 of 3 replicas are in sync and minInSync is 2"),
+        "{words}"
+    );
+    assert!(words.contains("lower replication.minInSync"), "{words}");
+    // Without any master there is nothing to lower.
+    facts.groups[1].summary.master = None;
+    let (_, reason, _) = say(&fresh(&facts), ConditionType::Available);
+    assert_eq!(reason, Reason::GroupWithoutMaster);
 }

@@ -68,12 +68,16 @@ impl Verdicts<'_> {
 
     fn available(&self) -> Verdict {
         let facts = self.facts;
-        let silent = indices(facts.silent());
+        let refusing: Vec<String> = facts.silent().filter_map(refusal).collect();
+        let silent = indices(facts.silent().filter(|group| refusal(group).is_none()));
         if !silent.is_empty() {
             return no(
                 Reason::GroupWithoutMaster,
                 format!("no ready master in group {silent}"),
             );
+        }
+        if !refusing.is_empty() {
+            return no(Reason::TooFewInSync, refusing.join("; "));
         }
         if facts.name_servers.ready == 0 {
             return no(
@@ -350,6 +354,16 @@ impl Verdicts<'_> {
             facts.name_servers.wanted
         )
     }
+}
+
+/// Why an elected group that has a master refuses writes all the same, and what to do about it.
+fn refusal(group: &Group) -> Option<String> {
+    group.summary.master.as_ref()?;
+    let copies = group.copies.filter(|copies| copies.are_too_few())?;
+    Some(format!(
+        "group {} refuses writes: {} of {} replicas are in sync and minInSync is {}; bring the others back, or lower replication.minInSync and accept that a write is kept by fewer",
+        group.summary.index, copies.in_sync, group.summary.replicas, copies.needed
+    ))
 }
 
 fn describe(problem: &Problem) -> (Reason, String) {
