@@ -57,6 +57,9 @@ pub struct Apply<'a> {
     outcome: Outcome,
     /// StatefulSets that are being deleted to be made anew: writing to them now would bring the former ones back.
     recreating: BTreeSet<String>,
+    /// The Secret of the replication links is not ours. A pod that began with another one would never find to those that
+    /// begin with ours.
+    lacks_secret: bool,
 }
 
 impl<'a> Apply<'a> {
@@ -72,6 +75,7 @@ impl<'a> Apply<'a> {
             observed,
             outcome: Outcome::default(),
             recreating: BTreeSet::new(),
+            lacks_secret: false,
         }
     }
 
@@ -104,30 +108,40 @@ impl<'a> Apply<'a> {
     /// Makes the secret of the replication links, before any pod needs it.
     async fn secret(&mut self) -> Result<(), Error> {
         let name = self.cluster.names.replication_secret();
-        let kept = secret::keep(&self.client(), self.cluster).await;
-        let kept = kept.map_err(|source| Error {
-            verb: "make",
-            kind: "Secret",
-            name: name.clone(),
-            source,
-        })?;
-        match kept {
-            Kept::There => {}
-            Kept::Made => self.outcome.writes += 1,
-            Kept::Taken => self.outcome.problems.push(Problem::NameTaken(format!(
+        let problem = match secret::keep(&self.client(), self.cluster).await {
+            Ok(Kept::There) => return Ok(()),
+            Ok(Kept::Made) => {
+                self.outcome.writes += 1;
+                return Ok(());
+            }
+            Ok(Kept::Taken) => Problem::NameTaken(format!(
                 "Secret {name} exists and does not belong to this RocketCluster: delete or rename it, or choose another metadata.name"
-            ))),
-        }
+            )),
+            Err(kube::Error::Api(status)) if is_decision(status.code) => {
+                Problem::ApplyRefused(format!("Secret {name}: {}", status.message))
+            }
+            Err(source) => {
+                return Err(Error {
+                    verb: "make",
+                    kind: "Secret",
+                    name,
+                    source,
+                });
+            }
+        };
+        self.lacks_secret = true;
+        self.outcome.problems.push(problem);
         Ok(())
     }
 
     /// Applies one object if it differs; returns what is there afterwards.
     async fn object(&mut self, desired: &Desired) -> Result<Option<Value>, Error> {
         let (kind, name) = &desired.key;
-        if *kind == Kind::StatefulSet && self.recreating.contains(name) {
+        let live = self.observed.children.get(&desired.key);
+        let must_wait = self.recreating.contains(name) || (self.lacks_secret && live.is_none());
+        if *kind == Kind::StatefulSet && must_wait {
             return Ok(None);
         }
-        let live = self.observed.children.get(&desired.key);
         if let Some(live) = live {
             if live.pointer("/metadata/deletionTimestamp").is_some() {
                 // It is on its way out (a StatefulSet that is made anew): its end wakes us again.

@@ -44,6 +44,8 @@ const WAIT: Duration = Duration::from_millis(300);
 const FIRST_WAIT_MS: u64 = 30_000;
 /// Pause before the secret is asked for again.
 const SECRET_PAUSE: Duration = Duration::from_secs(2);
+/// How often it is asked for in vain before people are told.
+const SECRET_TRIES: u32 = 5;
 
 /// Which group, and by what it is looked after.
 pub(super) struct Post {
@@ -88,15 +90,25 @@ pub(super) async fn run(post: Post) {
 }
 
 async fn read_secret(post: &Post) -> rocket_link::Secret {
+    let mut tries = 0_u32;
     loop {
-        match secret::read(&post.context.client, &post.namespace, &post.secret).await {
-            Ok(Some(secret)) => return secret,
-            Ok(None) => {}
-            Err(error) => tracing::warn!(
-                group = post.group,
-                error = &error as &dyn std::error::Error,
-                "the replication secret cannot be read, so no master can be elected"
-            ),
+        let why = match secret::read(&post.context.client, &post.namespace, &post.secret).await {
+            Ok(Some(secret)) => {
+                *post.finding.lock() = None;
+                return secret;
+            }
+            Ok(None) => format!("there is no such Secret, or no key `{}` in it", secret::KEY),
+            Err(error) => error.to_string(),
+        };
+        tries = tries.saturating_add(1);
+        // A server that restarts is no finding.
+        if tries == SECRET_TRIES {
+            let message = format!(
+                "group {}: the operator cannot read Secret {}, so it can ask no replica and elect no master: {why}",
+                post.index, post.secret
+            );
+            tracing::error!(group = post.group, "{message}");
+            *post.finding.lock() = Some(message);
         }
         sleep(SECRET_PAUSE).await;
     }
@@ -185,8 +197,10 @@ impl Elector {
         }
         let missed_ms = self.judge.missed_ms(now_ms);
         let reports = round.able();
+        let preference = by_ordinal(&state);
         let seen = Circumstances {
             reports: &reports,
+            preference: &preference,
             master_suspected: true,
             waited: state.epoch > Epoch(0) || missed_ms >= FIRST_WAIT_MS,
             expected_replicas: self.replicas(),
@@ -326,7 +340,7 @@ impl Elector {
             })
             .collect();
         let message = format!(
-            "group {}: no replica that answers is known to have everything; waiting for {}, because what it has may be all that is left",
+            "group {}: no replica that answers is known to have everything that was acknowledged. Bring back {}, each on its volume, which may be all that is left",
             self.post.index,
             pods.join(", ")
         );
@@ -349,6 +363,20 @@ impl Elector {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Among equals the replica of the lowest ordinal becomes master: scaling in takes the highest ones.
+fn by_ordinal(state: &State) -> Vec<ReplicaId> {
+    let ordinal = |address: &str| -> Option<u32> {
+        let (_, ordinal) = pod_of_address(address).rsplit_once('-')?;
+        ordinal.parse().ok()
+    };
+    let replicas = state.replicas.iter();
+    let mut ranked: Vec<(u32, ReplicaId)> = replicas
+        .map(|(id, replica)| (ordinal(&replica.address).unwrap_or(u32::MAX), *id))
+        .collect();
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(_, id)| id).collect()
 }
 
 fn master_pod(state: &State) -> Option<String> {

@@ -206,3 +206,12 @@ async fn record_that_went_back_is_told_and_left_alone() {
     assert_eq!(stage.elected(), 1);
     stage.end().await;
 }
+
+#[test]
+fn among_equals_the_lowest_ordinal_comes_first() {
+    let mut state = group(3);
+    for (id, replica) in &mut state.replicas {
+        replica.address = format!("orders-0-{}.test:1", 11 - id.0);
+    }
+    assert_eq!(by_ordinal(&state), [3, 2, 1].map(ReplicaId));
+}

@@ -112,10 +112,22 @@ async fn reconcile_with(
     passes: usize,
     spec: Value,
 ) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
+    reconcile_beside(BTreeMap::new(), settings, passes, spec).await
+}
+
+/// The same where `others` have objects.
+async fn reconcile_beside(
+    others: BTreeMap<String, Value>,
+    settings: Settings,
+    passes: usize,
+    spec: Value,
+) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u", "generation": 1}, "spec": spec});
+    let mut objects = others;
+    objects.insert(CLUSTER.to_owned(), cluster.clone());
     let server = Arc::new(parking_lot::Mutex::new(Server {
-        objects: [(CLUSTER.to_owned(), cluster.clone())].into(),
+        objects,
         writes: Vec::new(),
     }));
     let answering = Arc::clone(&server);
@@ -227,9 +239,30 @@ fn groups_that_elect_begin_with_a_secret_and_a_record_that_is_nobodys() {
 }
 
 #[test]
+fn no_pod_is_made_beside_a_secret_of_somebody_else() {
+    const SECRET: &str = "/api/v1/namespaces/mq/secrets/orders-replication";
+    let theirs = json!({"metadata": {"name": "orders-replication", "uid": "theirs"}});
+    let others = [(SECRET.to_owned(), theirs.clone())].into();
+    let spec = json!({"groups": {"replicas": 3}});
+    let settings = Settings {
+        elections: true,
+        ..Settings::default()
+    };
+    let reconciling = reconcile_beside(others, settings, 1, spec);
+    let (_, objects) = block_on(reconciling);
+    assert_eq!(objects[SECRET], theirs);
+    assert!(!objects.keys().any(|path| path.contains("statefulsets")));
+    let conditions = objects[CLUSTER]["status"]["conditions"].to_string();
+    assert!(
+        conditions.contains("Secret orders-replication exists and does not belong"),
+        "{conditions}"
+    );
+}
+
+#[test]
 fn a_refused_or_paused_cluster_gets_a_status_and_nothing_else() {
     for spec in [
-        json!({"groups": {"replicas": 3}, "replication": {"minInSync": 2}}),
+        json!({"groups": {"replicas": 3}, "replication": {"minInSync": 4}}),
         json!({"paused": true}),
     ] {
         let (writes, _) = block_on(reconcile_times(2, spec));
