@@ -54,6 +54,8 @@ pub struct Group {
     pub copies: Option<Copies>,
     /// Modes that were asked for and are not in force yet.
     pub awaited: Option<String>,
+    /// Pods that may become master of an elected group as far as its record goes.
+    pub electable: Vec<String>,
 }
 
 /// How the copies of an elected group fare.
@@ -273,6 +275,9 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
     let copies = state
         .filter(|_| is_elected)
         .map(|state| copies(state, in_sync.len(), observed));
+    let electable = state
+        .filter(|_| is_elected)
+        .map_or_else(Vec::new, electable);
     let is_open = !is_elected
         || (state.is_some_and(elected::is_open) && !copies.is_some_and(Copies::are_too_few));
     let serves = |pod: &Pod| is_master(pod) && is_ready(pod) && !is_leaving(pod);
@@ -280,6 +285,7 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
         serving: is_open && observed.pods_of(index).any(serves),
         copies,
         awaited: state.filter(|_| is_elected).and_then(elected::awaited),
+        electable,
         summary: GroupSummary {
             index,
             name,
@@ -306,20 +312,26 @@ fn pods_of_members(state: &GroupState, members: &[rocket_api::Member]) -> Vec<St
     names.map(|replica| replica.name.clone()).collect()
 }
 
+/// The pods of those who have everything that was acknowledged.
+fn electable(state: &GroupState) -> Vec<String> {
+    let complete = [&state.in_sync, &state.eligible];
+    complete
+        .into_iter()
+        .flat_map(|set| pods_of_members(state, set))
+        .collect()
+}
+
 fn copies(state: &GroupState, in_sync: usize, observed: &Observed) -> Copies {
     let is_heir = |pod: &str| {
         let pod = observed.pod(pod);
         pod.is_some_and(|pod| is_ready(pod) && !is_leaving(pod))
     };
     let master = state.master_pod();
-    let complete = [&state.in_sync, &state.eligible];
-    let complete = complete
-        .into_iter()
-        .flat_map(|set| pods_of_members(state, set));
     Copies {
         in_sync,
         needed: usize::try_from(state.min_in_sync).unwrap_or_default(),
-        heirs: complete
+        heirs: electable(state)
+            .iter()
             .filter(|pod| Some(pod.as_str()) != master && is_heir(pod))
             .count(),
         answered_by_master: state

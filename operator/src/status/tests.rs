@@ -16,6 +16,7 @@ fn healthy(groups: i32, replicas: i32) -> Facts {
             serving: true,
             copies: None,
             awaited: None,
+            electable: Vec::new(),
             summary: GroupSummary {
                 index,
                 name: format!("orders-{index}"),
@@ -361,6 +362,11 @@ fn group_that_refuses_writes_is_not_available_and_says_what_to_do() {
     assert!(words.contains("lower replication.minInSync"), "{words}");
     // Without any master there is nothing to lower.
     facts.groups[1].summary.master = None;
-    let (_, reason, _) = say(&fresh(&facts), ConditionType::Available);
+    facts.groups[1].electable = vec!["orders-1-0".into(), "orders-1-2".into()];
+    let (_, reason, words) = say(&fresh(&facts), ConditionType::Available);
     assert_eq!(reason, Reason::GroupWithoutMaster);
+    assert!(
+        words.contains("one of orders-1-0, orders-1-2 must answer"),
+        "{words}"
+    );
 }

@@ -69,12 +69,10 @@ impl Verdicts<'_> {
     fn available(&self) -> Verdict {
         let facts = self.facts;
         let refusing: Vec<String> = facts.silent().filter_map(refusal).collect();
-        let silent = indices(facts.silent().filter(|group| refusal(group).is_none()));
+        let silent = facts.silent().filter(|group| refusal(group).is_none());
+        let silent: Vec<&Group> = silent.collect();
         if !silent.is_empty() {
-            return no(
-                Reason::GroupWithoutMaster,
-                format!("no ready master in group {silent}"),
-            );
+            return no(Reason::GroupWithoutMaster, without_master(&silent));
         }
         if !refusing.is_empty() {
             return no(Reason::TooFewInSync, refusing.join("; "));
@@ -364,6 +362,27 @@ fn refusal(group: &Group) -> Option<String> {
         "group {} refuses writes: {} of {} replicas are in sync and minInSync is {}; bring the others back, or lower replication.minInSync and accept that a write is kept by fewer",
         group.summary.index, copies.in_sync, group.summary.replicas, copies.needed
     ))
+}
+
+/// Which groups have no master that is ready, and whom an election waits for.
+fn without_master(groups: &[&Group]) -> String {
+    let waits = |group: &&Group| group.summary.master.is_none() && !group.electable.is_empty();
+    let (waiting, others): (Vec<&Group>, Vec<&Group>) = groups.iter().copied().partition(waits);
+    let mut said = Vec::new();
+    if !others.is_empty() {
+        said.push(format!(
+            "no ready master in group {}",
+            indices(others.into_iter())
+        ));
+    }
+    said.extend(waiting.into_iter().map(|group| {
+        format!(
+            "group {} has no master, and one of {} must answer before another can be elected",
+            group.summary.index,
+            group.electable.join(", ")
+        )
+    }));
+    said.join("; ")
 }
 
 fn describe(problem: &Problem) -> (Reason, String) {
