@@ -11,12 +11,9 @@ use crate::master;
 use crate::names::Names;
 use crate::observe::Observed;
 
-/// Whether new clusters with several replicas in a group elect their masters.
-///
-/// Off until pods of such a group have been through failures on a real cluster with nodes: a resource must not promise what
-/// was not seen. Whoever turns it on gives the chart's operator `secrets: [get, create]` (operator/tests/api/rules.yaml has it) and mends what
-/// `kubectl explain` says of `groups.replicas` and `replication.minInSync`, and what the conditions say of standbys.
-pub const ELECTIONS: bool = false;
+/// Whether new clusters with several replicas in a group elect their masters. Clusters that were begun otherwise stay as they
+/// are (docs/failover.md), and tests begin such ones with [`Settings`] of their own.
+pub const ELECTIONS: bool = true;
 
 /// What the operator's own settings add.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,7 +248,7 @@ fn check_numbers(spec: &RocketClusterSpec, rule: GroupRule) -> Result<(), Refusa
             spec.groups.replicas
         ))),
         Some(wanted) if wanted > 1 && rule == GroupRule::Static => Err(Refusal(format!(
-            "replication.minInSync is {wanted}, but in this version replicas beyond the master hold no data, so no write could be acknowledged: leave minInSync out or write 1"
+            "replication.minInSync is {wanted}, but the masters of this cluster are fixed, since it was begun with one replica in each group or by an earlier version, and replicas beyond them hold no data: leave minInSync out or write 1, or move to another RocketCluster that is begun with replicas"
         ))),
         _ => Ok(()),
     }
@@ -291,12 +288,25 @@ mod tests {
 
     use super::*;
 
+    /// By an operator that has masters fixed, as those of earlier versions did.
     fn check(spec: &Value, observed: &Observed) -> Result<ValidatedCluster, Refusal> {
+        check_by(false, spec, observed)
+    }
+
+    fn check_by(
+        elections: bool,
+        spec: &Value,
+        observed: &Observed,
+    ) -> Result<ValidatedCluster, Refusal> {
         let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": spec});
+        let settings = Settings {
+            elections,
+            ..Settings::default()
+        };
         validate(
             &serde_json::from_value(cluster).unwrap(),
             observed,
-            &Settings::default(),
+            &settings,
         )
     }
 
@@ -310,16 +320,7 @@ mod tests {
     }
 
     fn electing(spec: &Value, observed: &Observed) -> Result<ValidatedCluster, Refusal> {
-        let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": spec});
-        let settings = Settings {
-            elections: true,
-            ..Settings::default()
-        };
-        validate(
-            &serde_json::from_value(cluster).unwrap(),
-            observed,
-            &settings,
-        )
+        check_by(true, spec, observed)
     }
 
     /// What a cluster observes of a group that elected its first replica, with these replicas in sync.

@@ -196,7 +196,7 @@ pub struct Groups {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 64))]
     pub count: i32,
-    /// Brokers in each group: 1 to 7, default 1. In this version the brokers of a group do not copy messages from each other yet: **further replicas are standbys without data**, and the condition ReplicationHealthy says so. Replication arrives with the next version.
+    /// Brokers in each group: 1 to 7, default 1. A cluster that is begun with 2 or more copies every message to all brokers of its group, and another one becomes master when one dies; 3 are advised, so that any one may be lost while two copies are still made. A cluster that is begun with 1 keeps its fixed masters for good: **replicas added later are standbys without data**, and the condition ReplicationHealthy says so. Changing it restarts nothing; it cannot be lowered past the present master of a group.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 7))]
     pub replicas: i32,
@@ -305,7 +305,7 @@ pub struct Replication {
     /// `Sync` (default): a producer is answered when every in-sync replica has the message. `Async`: when the master has it, so the last answered messages can be lost with it, and the condition FailoverReady says so. With one replica both mean the same. It changes as `flush` does.
     #[serde(default)]
     pub mode: ReplicationMode,
-    /// Copies without which a group refuses writes: at least 1, at most `groups.replicas`. Without it the operator chooses, and `status.effective.minInSync` tells what. In this version only 1 can be met, because standbys hold no data: a larger number is not accepted silently, the cluster becomes `Blocked` and says why. It changes as `flush` does.
+    /// Copies without which a group refuses writes: at least 1, at most `groups.replicas`. Without it the operator chooses 2 for groups of 3 or more replicas, else 1, and `status.effective.minInSync` tells which. With 1 a master that has lost all other replicas goes on alone; with 2 and `mode: Sync` nothing is acknowledged that has fewer than two copies. Where masters are fixed only 1 can be met: a larger number makes the cluster `Blocked`, and it says why. It changes as `flush` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub min_in_sync: Option<i32>,

@@ -115,9 +115,9 @@ pub enum Reason {
     PodMonitorMissing,
     /// Each group has one replica: its volume is the only copy.
     SingleReplica,
-    /// Replicas beyond the master hold no data in this version.
+    /// Replicas beyond the master hold no data, because the master is fixed.
     StandbysHoldNoData,
-    /// The master is fixed: this version does not move it.
+    /// The master is fixed: the cluster was begun so.
     FixedMaster,
     /// A replica was elected master.
     Elected,

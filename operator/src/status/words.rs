@@ -4,6 +4,9 @@ use rocket_api::{ConditionType, Reason, Truth};
 
 use super::facts::{Facts, Group, Problem};
 
+/// Why masters do not move although there are several replicas.
+const FIXED: &str = "the masters of this cluster are fixed, since it was begun with one replica in each group or by an earlier version";
+
 /// A condition without its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Verdict {
@@ -171,7 +174,7 @@ impl Verdicts<'_> {
         }
         if self.facts.replicas > 1 {
             let message = format!(
-                "this version does not copy messages between brokers: {} without data, the volume of each master is the only copy",
+                "{FIXED}: {} without data, the volume of each master is the only copy. To have copies move to another RocketCluster that is begun with replicas (docs/failover.md)",
                 plural(
                     self.facts
                         .groups
@@ -263,8 +266,7 @@ impl Verdicts<'_> {
         if self.facts.replicas > 1 {
             return no(
                 Reason::FixedMaster,
-                "this version does not move the master: a lost broker comes back on its volume"
-                    .to_owned(),
+                format!("{FIXED}: a lost broker comes back on its volume"),
             );
         }
         no(

@@ -85,7 +85,7 @@ fn an_object_of_somebody_else_is_never_taken_over() {
 }
 
 #[test]
-fn more_copies_than_this_version_keeps_are_refused_in_words_and_nothing_is_made() {
+fn more_copies_than_a_fixed_master_has_are_refused_in_words_and_nothing_is_made() {
     in_lab(|lab| async move {
         lab.create(
             "safe",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::kubernetes::space::{
-    Space, condition, is_ready, pod_is_ready, says, small, small_with, text, uid,
+    Space, condition, is_ready, pod_is_ready, says, small, text, uid,
 };
 
 /// Identity of every pod.
@@ -224,11 +224,13 @@ fn volumes_grow_around_running_pods() {
 }
 
 #[test]
-fn further_replicas_are_standbys_and_the_status_says_so() {
-    let Some(space) = Space::new("standbys", "replicas beyond the master") else {
+fn replicas_added_to_a_fixed_master_are_standbys_and_the_status_says_so() {
+    let Some(space) = Space::new("standbys", "replicas beyond a fixed master") else {
         return;
     };
-    let cluster = space.make(&small_with("demo", &json!({"groups": {"replicas": 2}})));
+    space.make(&small("demo"));
+    space.edit("demo", &json!({"groups": {"replicas": 2}}));
+    let cluster = space.ready("demo");
     assert_eq!(
         condition(&cluster, "ReplicationHealthy")["reason"],
         "StandbysHoldNoData"
@@ -260,7 +262,19 @@ fn further_replicas_are_standbys_and_the_status_says_so() {
         ["demo-0-0"],
         "clients reach the master only"
     );
-    space.edit("demo", &json!({"groups": {"replicas": 1}}));
+    space.edit("demo", &json!({"replication": {"minInSync": 2}}));
+    let cluster = space.until_one("rkt", "demo", "refuses copies", |cluster| {
+        condition(cluster, "Degraded")["reason"] == "SpecRefused"
+    });
+    let degraded = condition(&cluster, "Degraded");
+    assert!(
+        text(degraded, "/message").contains("the masters of this cluster are fixed"),
+        "{degraded}"
+    );
+    space.edit(
+        "demo",
+        &json!({"groups": {"replicas": 1}, "replication": {"minInSync": null}}),
+    );
     space.until("pods", "the standby is gone", |pods| pods.len() == 2);
     let cluster = space.until_one("rkt", "demo", "Ready with one replica", is_ready);
     assert_eq!(condition(&cluster, "ReplicationHealthy")["status"], "True");

@@ -79,7 +79,7 @@ fn production_is_accepted_and_told_what_it_lacks_here() {
     );
     assert_eq!(
         condition(&cluster, "ReplicationHealthy")["reason"],
-        "StandbysHoldNoData"
+        "ReplicasBehind"
     );
     assert_eq!(cluster["status"]["brokersReady"], "0/9");
     for index in 0..3 {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Bench, Space, condition, is_ready, small, text};
+use crate::kubernetes::space::{Bench, Space, condition, is_ready, says, small, text};
 
 /// Every field away from its default, as far as one machine can run it.
 fn everything(namespace: &str) -> Value {
@@ -310,7 +310,7 @@ fn brokers_are_configured(space: &Space) {
         for line in [
             "flushDiskType=ASYNC_FLUSH",
             "replicationMode=ASYNC",
-            "minInSyncReplicas=1",
+            "totalReplicas=2",
             "fileReservedTime=5",
             "deleteWhen=03;15",
             "diskMaxUsedSpaceRatio=61",
@@ -376,8 +376,25 @@ fn a_large_message_is_refused(space: &Space) {
     );
 }
 
+/// A master is not scaled away: where the second replica leads, its pod goes, and the first one takes over.
+fn first_replicas_lead(space: &Space) {
+    for group in ["demo-0", "demo-1"] {
+        let (first, second) = (format!("{group}-0"), format!("{group}-1"));
+        if space.get("rbg", group)["status"]["masterName"] == *second {
+            space.kubectl(&["delete", "pod", &second]);
+            space.until_one("rbg", group, "led by its first replica", |record| {
+                record["status"]["masterName"] == *first
+            });
+        }
+    }
+    space.until_one("rkt", "demo", "whole", |cluster| {
+        is_ready(cluster) && says(cluster, "ReplicationHealthy", "True")
+    });
+}
+
 /// paused, and storage.reclaim of both kinds.
 fn volumes_go_with_it(space: &Space) {
+    first_replicas_lead(space);
     space.edit("demo", &json!({"paused": true, "groups": {"replicas": 1}}));
     space.until_one("rkt", "demo", "paused", |cluster| {
         condition(cluster, "Paused")["status"] == "True"

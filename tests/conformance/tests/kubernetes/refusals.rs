@@ -297,8 +297,8 @@ fn what_only_the_operator_can_know_blocks_the_cluster_and_says_why() {
     };
     for (spec, sentence) in [
         (
-            json!({"groups": {"replicas": 3}, "replication": {"minInSync": 2}}),
-            "replication.minInSync is 2, but in this version replicas beyond the master hold no data",
+            json!({"nameServers": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}}),
+            "nameServers.resources: the request of memory (2Gi) is above its limit (1Gi)",
         ),
         (
             json!({"groups": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}}),
