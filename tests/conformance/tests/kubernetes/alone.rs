@@ -13,7 +13,7 @@ use crate::kubernetes::space::{
 const OPERATOR: &str = "app.kubernetes.io/name=rocket-operator";
 
 /// Name of the pod that leads; a former leader's name may still stand in the lease for a while.
-fn leader(operator: &Space) -> String {
+pub(crate) fn leader(operator: &Space) -> String {
     let leads = |lease: &Value| match text(lease, "/spec/holderIdentity") {
         "" => false,
         holder => pod_is_ready(&operator.get("pod", holder)),

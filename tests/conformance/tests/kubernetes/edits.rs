@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{
-    Space, condition, is_ready, pod_is_ready, says, small, text, uid,
-};
+use crate::kubernetes::space::{Space, condition, is_ready, pod_is_ready, says, small, text, uid};
 
 /// Identity of every pod.
 fn pods(space: &Space) -> BTreeMap<String, String> {

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{BufReader, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -249,7 +250,7 @@ impl Space {
             &["get", "rkt,rbg,sts,pods,pvc", "-o", "wide"][..],
             &[
                 "get",
-                "rkt",
+                "rkt,rbg",
                 "-o",
                 "jsonpath={range .items[*]}{.status}{\"\\n\"}{end}",
             ],
@@ -392,7 +393,7 @@ pub(crate) fn pod_is_ready(pod: &Value) -> bool {
 pub(crate) struct Bench {
     cluster: String,
     program: String,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
 }
 
 impl Bench {
@@ -405,19 +406,39 @@ impl Bench {
         })
     }
 
+    /// The program inside the cluster's network, or behind the cable of `node`, with the name servers of a cluster.
+    pub(crate) fn command(
+        &self,
+        space: &Space,
+        cluster: &str,
+        node: Option<&str>,
+        args: &[&str],
+    ) -> Command {
+        let namesrv = format!("{cluster}-namesrv.{}.svc.cluster.local:9876", space.name);
+        let mut command = Command::new(&self.cluster);
+        command.arg("run");
+        if let Some(node) = node {
+            command.args(["--on", node]);
+        }
+        command
+            .arg(&self.program)
+            .args(args)
+            .args(["--namesrv", &namesrv])
+            .current_dir(&self.folder);
+        command
+    }
+
+    /// Where the history of a run is.
+    pub(crate) fn history(&self, run: &str) -> PathBuf {
+        self.folder.join(format!("{run}.jsonl"))
+    }
+
     /// Runs it, again as long as name servers or brokers cannot be reached yet: a pod is Ready a moment before every node leads to it,
     /// and clients try again too.
     fn run(&self, space: &Space, cluster: &str, args: &[&str]) -> Result<String, String> {
-        let namesrv = format!("{cluster}-namesrv.{}.svc.cluster.local:9876", space.name);
         let end = Instant::now() + PATIENCE;
         loop {
-            let mut command = Command::new(&self.cluster);
-            command
-                .args(["run", &self.program])
-                .args(args)
-                .args(["--namesrv", &namesrv])
-                .current_dir(&self.folder);
-            match run(&mut command, "") {
+            match run(&mut self.command(space, cluster, None, args), "") {
                 Err(error)
                     if Instant::now() < end
                         && (error.contains("cannot connect") || error.contains("no route for")) => {

@@ -1,0 +1,140 @@
+//! Acknowledged load that goes on over a fault: rocket-bench writes its history while it runs, and ends in order when it is told to.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{CLUSTER, TOPIC};
+use crate::kubernetes::space::{Bench, PATIENCE, Space};
+
+/// A load that runs. It ends with its test, however that ends.
+pub(super) struct Load {
+    child: Child,
+    run: String,
+    /// How many messages are acknowledged; told about once a second.
+    told: mpsc::Receiver<u64>,
+}
+
+impl Load {
+    /// Begins to send to the group's topic, from behind the cable of `node` if one is named. `run` names its history.
+    pub(super) fn start(bench: &Bench, space: &Space, run: &str, node: Option<&str>) -> Self {
+        let history = format!("{run}.jsonl");
+        let args = [
+            "produce",
+            "--json",
+            "--topic",
+            TOPIC,
+            "--run",
+            run,
+            "--history",
+            &history,
+            "--seconds",
+            "3600",
+            "--connections",
+            "2",
+            "--in-flight",
+            "4",
+            "--body-bytes",
+            "200",
+            // What RocketMQ's clients wait by default.
+            "--timeout",
+            "3",
+        ];
+        let mut child = bench
+            .command(space, CLUSTER, node, &args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (teller, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let count = line.strip_suffix(" acknowledged");
+                if let Some(count) = count.and_then(|count| count.parse().ok()) {
+                    let _ = teller.send(count);
+                } else {
+                    let _ = writeln!(std::io::stderr(), "rocket-bench: {line}");
+                }
+            }
+        });
+        Self {
+            child,
+            run: run.to_owned(),
+            told,
+        }
+    }
+
+    /// Waits until more is acknowledged than was when this was called, by so much that no answer under way then can be all of it.
+    #[track_caller]
+    pub(super) fn goes_on(&self) {
+        const MORE: u64 = 100;
+        while self.told.try_recv().is_ok() {}
+        let end = Instant::now() + PATIENCE;
+        let next = || {
+            let left = end.saturating_duration_since(Instant::now());
+            self.told.recv_timeout(left)
+        };
+        let mut first = None;
+        loop {
+            match next() {
+                Ok(count) if count >= *first.get_or_insert(count) + MORE => return,
+                Ok(_) => {}
+                Err(error) => panic!(
+                    "nothing is acknowledged any more in {} ({error}; {first:?} at first)",
+                    self.run
+                ),
+            }
+        }
+    }
+
+    /// Ends it in order, and returns what it sums up.
+    pub(super) fn stop(mut self) -> Value {
+        let pid = self.child.id().to_string();
+        let is_told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(is_told.unwrap().success(), "{} had ended before", self.run);
+        let mut printed = String::new();
+        let mut output = self.child.stdout.take().unwrap();
+        output.read_to_string(&mut printed).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{printed}");
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in {printed}"))
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// When the messages of a run were acknowledged, in microseconds since 1970, in order.
+pub(super) fn acknowledged_at(bench: &Bench, run: &str) -> Vec<u64> {
+    let history = std::fs::read_to_string(bench.history(run)).unwrap();
+    let events = history
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut times: Vec<u64> = events
+        .filter(|event| event["event"] == "acked")
+        .filter_map(|event| event["at_us"].as_u64())
+        .collect();
+    times.sort_unstable();
+    times
+}
+
+/// The longest time without any acknowledgement: from the last one before it to the first one after it.
+pub(super) fn longest_pause(times: &[u64]) -> (u64, u64) {
+    let pauses = times.windows(2).map(|pair| (pair[0], pair[1]));
+    pauses
+        .max_by_key(|(from, to)| to - from)
+        .unwrap_or_default()
+}
+
+/// Microseconds as seconds, for people.
+pub(super) fn seconds((from, to): (u64, u64)) -> f64 {
+    Duration::from_micros(to - from).as_secs_f64()
+}
