@@ -239,6 +239,22 @@ fn groups_that_elect_begin_with_a_secret_and_a_record_that_is_nobodys() {
 }
 
 #[test]
+fn first_status_of_a_cluster_that_elects_speaks_of_no_standby() {
+    let settings = Settings {
+        elections: true,
+        ..Settings::default()
+    };
+    let spec = json!({"groups": {"replicas": 3}});
+    let (_, objects) = block_on(reconcile_with(settings, 1, spec));
+    let conditions = objects[CLUSTER]["status"]["conditions"].to_string();
+    assert!(
+        conditions.contains("0 of 3 replicas are in sync"),
+        "{conditions}"
+    );
+    assert!(!conditions.contains("StandbysHoldNoData"), "{conditions}");
+}
+
+#[test]
 fn no_pod_is_made_beside_a_secret_of_somebody_else() {
     const SECRET: &str = "/api/v1/namespaces/mq/secrets/orders-replication";
     let theirs = json!({"metadata": {"name": "orders-replication", "uid": "theirs"}});

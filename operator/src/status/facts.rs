@@ -134,9 +134,11 @@ impl Facts {
             std::iter::once(names.namesrv())
                 .chain((0..spec.groups.count).map(|index| names.group(index)))
         };
+        let begun_as = |cluster: &ValidatedCluster| cluster.rule;
+        let rule = validated.as_ref().map_or(GroupRule::Static, begun_as);
         let groups: Vec<Group> = (0..spec.groups.count)
             .map(|index| {
-                let mut group = group(index, spec.groups.replicas, names, observed);
+                let mut group = group(index, spec.groups.replicas, rule, names, observed);
                 group.summary.joined = group.serving || has_joined(cluster, &group.summary.name);
                 group
             })
@@ -250,7 +252,7 @@ fn has_joined(cluster: &RocketCluster, group: &str) -> bool {
         .any(|known| known.name == group && known.joined)
 }
 
-fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group {
+fn group(index: i32, replicas: i32, rule: GroupRule, names: &Names, observed: &Observed) -> Group {
     let name = names.group(index);
     let state = observed.state(&name);
     let master = state.and_then(GroupState::master_pod).map(str::to_owned);
@@ -267,14 +269,17 @@ fn group(index: i32, replicas: i32, names: &Names, observed: &Observed) -> Group
         .filter(|pod| Some(pod) != master.as_ref())
         .collect();
     standbys.sort();
-    let is_elected = state.is_some_and(|state| state.rule == GroupRule::Elected);
+    // A record that is yet to come will say what the cluster is begun with.
+    let is_elected = state.map_or(rule, |state| state.rule) == GroupRule::Elected;
     let in_sync = state.map_or_else(Vec::new, |state| pods_of_members(state, &state.in_sync));
     if is_elected {
         standbys.retain(|pod| !in_sync.contains(pod));
     }
-    let copies = state
-        .filter(|_| is_elected)
-        .map(|state| copies(state, in_sync.len(), observed));
+    let copies = is_elected.then(|| {
+        state.map_or_else(Copies::default, |state| {
+            copies(state, in_sync.len(), observed)
+        })
+    });
     let electable = state
         .filter(|_| is_elected)
         .map_or_else(Vec::new, electable);
