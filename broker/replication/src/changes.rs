@@ -210,6 +210,23 @@ impl State {
         new
     }
 
+    /// §8.14: the same by a person's decision, who gives up the bytes of `lost` with it: they can come back only as learners.
+    #[must_use]
+    pub fn elected_by_choice(
+        &self,
+        proposal: Proposal,
+        chosen: Member,
+        kept_end: PhysicalOffset,
+        lost: &BTreeSet<ReplicaId>,
+        reason: &str,
+    ) -> Self {
+        let mut new = self.elected_unclean(proposal, chosen, kept_end, reason);
+        for (id, replica) in &mut new.replicas {
+            replica.lost |= lost.contains(id) && *id != chosen.replica_id;
+        }
+        new
+    }
+
     /// The first election of a group in which nothing was ever promised: nothing can be lost, so nothing is recorded.
     #[must_use]
     pub fn elected_first(&self, proposal: Proposal, chosen: Member) -> Self {

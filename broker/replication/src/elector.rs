@@ -123,10 +123,21 @@ fn outside(
             .find(|r| r.member.replica_id == replica_id && at == state.epoch);
         return match chosen {
             Some(r) => {
+                let lost = |id: &ReplicaId| state.replicas.get(id).is_some_and(|x| x.lost);
+                let answers = |id: &ReplicaId| {
+                    let mut all = seen.reports.iter().map(|r| r.member);
+                    all.any(|m| m.replica_id == *id && state.is_current(m))
+                };
+                let missing = state.last_complete.iter();
+                let missing = missing.filter(|id| !lost(id) && !answers(id)).copied();
                 let reason = "a human chose this replica";
-                Decision::Elect(Box::new(
-                    state.elected_unclean(proposal, r.member, r.log_end, reason),
-                ))
+                Decision::Elect(Box::new(state.elected_by_choice(
+                    proposal,
+                    r.member,
+                    r.log_end,
+                    &missing.collect(),
+                    reason,
+                )))
             }
             None => Decision::NeedsHuman {
                 missing: BTreeSet::from([replica_id]),

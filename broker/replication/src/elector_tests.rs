@@ -229,6 +229,23 @@ fn forced_choice_counts_only_for_the_epoch_at_which_it_was_made() {
 }
 
 #[test]
+fn forced_choice_gives_up_those_that_were_complete_and_do_not_answer() {
+    let mut state = group(&[1], &[], 1);
+    state.last_complete = ids(&[1, 2]);
+    let reports = [report(2, 4, 10), report(3, 4, 30)];
+    let seen = Circumstances {
+        reports: &reports,
+        forced: Some((ReplicaId(3), Epoch(4))),
+        ..Circumstances::default()
+    };
+    let new = elected(decide(&state, &seen, Proposal(2), Mutations::default()));
+    let lost = |id| new.replicas[&ReplicaId(id)].lost;
+    assert_eq!((lost(1), lost(2), lost(3)), (true, false, false));
+    assert_eq!(State::check_transition(&state, &new), Ok(()));
+    assert_eq!(new.in_sync, [member(3)].into());
+}
+
+#[test]
 fn new_group_elects_the_fullest_and_records_no_loss() {
     let mut state = group(&[], &[], 2);
     state.epoch = Epoch(0);
