@@ -239,7 +239,7 @@ impl<'a> Apply<'a> {
             let restart = match step {
                 Step::Restart(restart) => restart,
                 Step::HandOver { index, to } => {
-                    self.hand_over(index, to).await?;
+                    self.hand_over(index, to);
                     continue;
                 }
             };

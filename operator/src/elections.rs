@@ -3,8 +3,13 @@
 //!
 //! A reconcile only says which groups there are and what Kubernetes knows of their pods; it never waits for an election. The
 //! lease has no part in safety: two operators at once elect through the same compare-and-set.
+//!
+//! A rolling update and people's requests have an elector ask a master to hand over, or elect whom a person chose; it alone
+//! writes to its group's record here, and sees what comes of it.
 
 mod elector;
+pub mod force;
+pub mod handover;
 mod judge;
 #[cfg(test)]
 mod played;
@@ -14,10 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
 use rocket_api::{GroupRule, RocketCluster};
-use tokio::sync::watch;
+use rocket_replication::identity::{Epoch, ReplicaId};
+use rocket_replication::messages::Report;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +41,60 @@ const HANDOVER_PAUSE: Duration = Duration::from_secs(30);
 
 /// Namespace and name of a group.
 type Key = (String, String);
+
+/// What an elector saw last.
+type Seen = Arc<Mutex<Option<Standing>>>;
+
+/// What an elector saw when it last asked the replicas of its group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Their answers.
+    pub reports: Vec<Report>,
+    /// The last handover that it asked for and saw the end of.
+    pub handed: Option<Handed>,
+}
+
+/// A handover that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handed {
+    /// Who asked: the UID of a request, or nothing.
+    pub by: Option<String>,
+    /// What came of it.
+    pub course: handover::Course,
+    /// When that was seen.
+    pub ended: Timestamp,
+}
+
+/// What an elector is asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// Have the master hand over, if it is still that of this epoch.
+    HandOver {
+        /// Who takes over.
+        to: ReplicaId,
+        /// The epoch in which it was decided.
+        at: Epoch,
+        /// Who asks: the UID of a request, or nothing.
+        by: Option<String>,
+    },
+    /// Elect this replica by a person's decision (docs/replication.md §8.14).
+    Force {
+        /// Who becomes master.
+        to: ReplicaId,
+        /// The epoch at which it was decided.
+        at: Epoch,
+        /// Who decided, and when: kept in the record for ever.
+        reason: String,
+    },
+}
+
+/// What came of it: the record says so now, or why it was not written, in words.
+pub type Answer = Result<(), String>;
+
+struct Order {
+    task: Task,
+    done: oneshot::Sender<Answer>,
+}
 
 /// What only a person can mend.
 type Finding = Arc<Mutex<Option<String>>>;
@@ -53,7 +115,9 @@ struct Running {
     /// UID of the record: another object is another group.
     uid: String,
     wanted: watch::Sender<Wanted>,
+    orders: mpsc::Sender<Order>,
     finding: Finding,
+    seen: Seen,
     _stop: DropGuard,
 }
 
@@ -123,6 +187,28 @@ impl Elections {
         known.finding.lock().clone()
     }
 
+    /// What the elector of a group saw last; nothing before its first look.
+    pub fn standing(&self, namespace: &str, group: &str) -> Option<Standing> {
+        let running = self.running.lock();
+        let known = running.get(&(namespace.to_owned(), group.to_owned()))?;
+        known.seen.lock().clone()
+    }
+
+    /// Asks the elector of a group to do something. Nothing is asked when it is doing something else, or when there is none. The
+    /// answer need not be waited for.
+    pub fn ask(
+        &self,
+        namespace: &str,
+        group: &str,
+        task: Task,
+    ) -> Option<oneshot::Receiver<Answer>> {
+        let running = self.running.lock();
+        let known = running.get(&(namespace.to_owned(), group.to_owned()))?;
+        let (done, answer) = oneshot::channel();
+        known.orders.try_send(Order { task, done }).ok()?;
+        Some(answer)
+    }
+
     /// Whether a group's master may be asked to hand over now; it is then taken as asked.
     pub fn may_hand_over(&self, namespace: &str, group: &str) -> bool {
         let mut handovers = self.handovers.lock();
@@ -152,8 +238,9 @@ impl Elections {
         wanted: Wanted,
     ) -> Running {
         let (sender, receiver) = watch::channel(wanted);
+        let (orders, taken) = mpsc::channel(1);
         let stop = CancellationToken::new();
-        let finding = Finding::default();
+        let (finding, seen) = (Finding::default(), Seen::default());
         let post = elector::Post {
             context: Arc::clone(context),
             namespace: names.namespace.clone(),
@@ -161,12 +248,14 @@ impl Elections {
             index,
             secret: names.replication_secret(),
             wanted: receiver,
+            orders: taken,
             finding: Arc::clone(&finding),
             counted: context.metrics.count_group(
                 &names.namespace,
                 &names.cluster,
                 &names.group(index),
             ),
+            seen: Arc::clone(&seen),
             tasks: self.tasks.clone(),
             stop: stop.clone(),
         };
@@ -177,7 +266,9 @@ impl Elections {
             cluster: names.cluster.clone(),
             uid,
             wanted: sender,
+            orders,
             finding,
+            seen,
             _stop: stop.drop_guard(),
         }
     }

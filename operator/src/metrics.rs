@@ -38,6 +38,8 @@ pub struct Metrics {
     pub watch_restarts: IntCounter,
     /// Seconds from the first sign that a master is gone until the elected one opened for writes.
     pub failover_seconds: Histogram,
+    /// Seconds at most in which no replica of a group took sends because of a planned handover.
+    pub write_pause_seconds: Histogram,
     /// Seconds since 1970 when the process started.
     pub start: Gauge,
     elections: Arc<Elections>,
@@ -100,6 +102,7 @@ impl Metrics {
                 &Elections::LABELS,
             )?),
             failover_seconds: all.add("histogram", failover_seconds()?)?,
+            write_pause_seconds: all.add("histogram", write_pause_seconds()?)?,
             start: all.add(
                 "gauge",
                 Gauge::new(
@@ -205,6 +208,17 @@ fn failover_seconds() -> prometheus::Result<Histogram> {
     )
     .buckets(vec![
         0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0,
+    ]);
+    Histogram::with_opts(seconds)
+}
+
+fn write_pause_seconds() -> prometheus::Result<Histogram> {
+    let seconds = HistogramOpts::new(
+        "rocket_operator_handover_write_pause_seconds",
+        "Time at most in which no replica of a group took sends because of a planned handover.",
+    )
+    .buckets(vec![
+        0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 3.0, 5.0,
     ]);
     Histogram::with_opts(seconds)
 }

@@ -127,6 +127,14 @@ pub enum Reason {
     ModesChanging,
     /// Answers do not wait for other replicas: a master that is lost takes the last of them with it.
     AnsweredByMaster,
+    /// A replica that the master handed over to has opened for writes.
+    HandedOver,
+    /// A RocketOperation was begun.
+    OperationStarted,
+    /// A RocketOperation is done.
+    OperationSucceeded,
+    /// A RocketOperation was not done, or not wholly.
+    OperationFailed,
     /// Every replica has everything that was acknowledged.
     AllReplicasInSync,
     /// Some replica does not have everything that was acknowledged.
@@ -176,6 +184,10 @@ impl Reason {
             Self::HandingOver => "HandingOver",
             Self::ModesChanging => "ModesChanging",
             Self::AnsweredByMaster => "AnsweredByMaster",
+            Self::HandedOver => "HandedOver",
+            Self::OperationStarted => "OperationStarted",
+            Self::OperationSucceeded => "OperationSucceeded",
+            Self::OperationFailed => "OperationFailed",
             Self::AllReplicasInSync => "AllReplicasInSync",
             Self::ReplicasBehind => "ReplicasBehind",
             Self::HeirsReady => "HeirsReady",

@@ -3,13 +3,13 @@
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use rocket_api::{GroupRule, Reason, RocketBrokerGroup};
-use rocket_coordinator::kubernetes::{state_of, status_of};
+use rocket_coordinator::kubernetes::state_of;
 use rocket_replication::ReplicaId;
-use rocket_replication::state::State;
 use serde_json::Value;
 
 use super::{Apply, Error, failed};
 use crate::elected;
+use crate::elections::{Task, handover};
 use crate::kind::Kind;
 use crate::master;
 use crate::names::FIELD_MANAGER;
@@ -100,42 +100,38 @@ impl Apply<'_> {
         }
     }
 
-    /// Asks the master of a group to hand over, by compare-and-set. Not again and again: a handover that does not come about
-    /// stops writes for as long as the master tries.
-    pub(super) async fn hand_over(&mut self, index: i32, to: ReplicaId) -> Result<(), Error> {
+    /// Has the elector of a group ask the master to hand over; what comes of it is seen by the next reconcile. Not again and
+    /// again: a handover that does not come about stops writes for as long as the master tries.
+    pub(super) fn hand_over(&mut self, index: i32, to: ReplicaId) {
         let name = self.cluster.names.group(index);
-        let Some(mut group) = self.observed.groups.get(&name).cloned() else {
-            return Ok(());
-        };
-        let Ok(state) = state_of(&group) else {
-            return Ok(());
+        let Some(Ok(state)) = self.observed.groups.get(&name).map(state_of) else {
+            return;
         };
         let namespace = &self.cluster.names.namespace;
-        if state.handover.is_some() || !self.context.elections.may_hand_over(namespace, &name) {
-            return Ok(());
+        let elections = &self.context.elections;
+        if state.handover.is_some() || !elections.may_hand_over(namespace, &name) {
+            return;
         }
-        let new = state.handover_asked(self.context.proposal(), Some(to));
-        let Ok(status) = State::check_transition(&state, &new)
-            .map_err(drop)
-            .and_then(|()| status_of(&new).map_err(drop))
-        else {
-            return Ok(());
+        let task = Task::HandOver {
+            to,
+            at: state.epoch,
+            by: None,
         };
-        let successor = status.replicas.get(&to.to_string());
+        let Some(_unawaited) = elections.ask(namespace, &name, task) else {
+            return;
+        };
+        let master = state.master.map(|master| master.replica_id);
         let note = format!(
-            "group {index}: {} hands over to {}, so that its pod can be replaced",
-            status.master_name.as_deref().unwrap_or_default(),
-            successor.map_or("", |replica| replica.name.as_str()),
+            "group {index}: asking {} to hand over to {}, so that its pod can be replaced",
+            master.map_or_else(String::new, |master| handover::pod(&state, master)),
+            handover::pod(&state, to),
         );
-        group.status = Some(status);
-        if self.replace(group).await? {
-            self.tell(
-                ("RocketBrokerGroup", &name),
-                Reason::HandingOver,
-                "HandOver",
-                note,
-            );
-        }
-        Ok(())
+        self.outcome.writes += 1;
+        self.tell(
+            ("RocketBrokerGroup", &name),
+            Reason::HandingOver,
+            "HandOver",
+            note,
+        );
     }
 }

@@ -5,6 +5,8 @@
 //! the replicas. A write without a clear answer is looked up (C2); one that is still open then is left: it names the version
 //! that it replaces, so it either lands on the state that it was decided on, or never.
 
+mod orders;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +21,15 @@ use rocket_replication::elector::{Circumstances, Decision, decide};
 use rocket_replication::identity::{Epoch, GroupUid, ReplicaId};
 use rocket_replication::mutations::Mutations;
 use rocket_replication::state::State;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::handover::Handing;
 use super::judge::{Judge, Opinion};
 use super::probes::Probes;
-use super::{Finding, Wanted};
+use super::{Finding, Order, Seen, Wanted};
 use crate::context::{self, Context};
 use crate::elected::Life;
 use crate::metrics::{CountedGroup, ElectionKind};
@@ -39,6 +42,10 @@ const LOOK: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_millis(100);
 /// `election_wait`: how long answers are waited for.
 const WAIT: Duration = Duration::from_millis(300);
+/// How often they are asked while a handover is under way, and how long their answers are then waited for: so closely its pause is
+/// measured.
+const CLOSELY: Duration = Duration::from_millis(10);
+const CLOSE_WAIT: Duration = Duration::from_millis(60);
 /// How long the first election waits for all replicas that a group shall have, and how long one that only a person can decide
 /// is waited for before that is said.
 const FIRST_WAIT_MS: u64 = 30_000;
@@ -55,8 +62,10 @@ pub(super) struct Post {
     pub(super) index: i32,
     pub(super) secret: String,
     pub(super) wanted: watch::Receiver<Wanted>,
+    pub(super) orders: mpsc::Receiver<Order>,
     pub(super) finding: Finding,
     pub(super) counted: CountedGroup,
+    pub(super) seen: Seen,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -77,6 +86,8 @@ struct Elector {
     opening: Option<(Epoch, u64)>,
     /// Elections in a row that came to nothing.
     tries: u32,
+    /// A handover that was asked for here and has not ended.
+    handing: Option<Handing>,
 }
 
 /// Looks after a group for ever.
@@ -128,6 +139,7 @@ impl Elector {
             led: None,
             opening: None,
             tries: 0,
+            handing: None,
             post,
         }
     }
@@ -143,6 +155,7 @@ impl Elector {
                 () = self.probes.cut() => {}
                 changed = self.hints.changed() => if changed.is_err() { return },
                 changed = self.post.wanted.changed() => if changed.is_err() { return },
+                Some(order) = self.post.orders.recv() => self.obey(order).await,
             }
         }
     }
@@ -157,13 +170,18 @@ impl Elector {
     /// One round of questions; returns how long to rest.
     async fn look(&mut self, state: &State) -> Duration {
         self.follow(state).await;
-        let round = self.probes.ask(state, WAIT).await;
+        let (wait, rest) = match self.handing {
+            Some(_) => (CLOSE_WAIT, CLOSELY),
+            None => (WAIT, LOOK),
+        };
+        let round = self.probes.ask(state, wait).await;
+        self.note(state, &round).await;
         let (now_ms, life) = (self.now_ms(), self.life(state));
         match self.judge.look(now_ms, state, &round, life) {
             Opinion::Fine => {
                 self.tries = 0;
                 *self.post.finding.lock() = None;
-                LOOK
+                rest
             }
             Opinion::Suspicious => AGAIN,
             Opinion::Elect => {
@@ -176,20 +194,9 @@ impl Elector {
 
     /// §8.10, from the current read on.
     async fn elect(&mut self) {
-        let state = match self.coordinator.read_current().await {
-            ReadAnswer::State(state) => state,
-            ReadAnswer::Gone | ReadAnswer::Unreachable => return,
-        };
-        if self.tracker.read(self.uid, Arc::clone(&state)) == Conclusion::Forgot {
-            let message = format!(
-                "RocketBrokerGroup {} is older than it was: nobody is elected until a person has looked at it",
-                self.post.group
-            );
-            tracing::error!(group = self.post.group, "{message}");
-            *self.post.finding.lock() = Some(message);
+        let Some(state) = self.read().await else {
             return;
-        }
-        self.uid = Some(state.group_uid);
+        };
         let round = self.probes.ask(&state, WAIT).await;
         let (now_ms, life) = (self.now_ms(), self.life(&state));
         if self.judge.look(now_ms, &state, &round, life) != Opinion::Elect {
@@ -222,10 +229,30 @@ impl Elector {
         }
     }
 
-    async fn write(&mut self, state: &State, new: State, missed_at_ms: u64) {
+    /// A current read; nothing when there is none to go by.
+    async fn read(&mut self) -> Option<Arc<State>> {
+        let state = match self.coordinator.read_current().await {
+            ReadAnswer::State(state) => state,
+            ReadAnswer::Gone | ReadAnswer::Unreachable => return None,
+        };
+        if self.tracker.read(self.uid, Arc::clone(&state)) == Conclusion::Forgot {
+            let message = format!(
+                "RocketBrokerGroup {} is older than it was: nobody is elected until a person has looked at it",
+                self.post.group
+            );
+            tracing::error!(group = self.post.group, "{message}");
+            *self.post.finding.lock() = Some(message);
+            return None;
+        }
+        self.uid = Some(state.group_uid);
+        Some(state)
+    }
+
+    /// Writes by compare-and-set and tells the replicas; gives back the state if it is known to be written.
+    async fn replace(&mut self, state: &State, new: State) -> Option<Arc<State>> {
         if let Err(violation) = State::check_transition(state, &new) {
-            tracing::error!(group = self.post.group, %violation, "an election that breaks a rule was not written");
-            return;
+            tracing::error!(group = self.post.group, %violation, "a state that breaks a rule was not written");
+            return None;
         }
         let cas = Cas {
             expected: state.version,
@@ -241,16 +268,25 @@ impl Elector {
             }
         };
         if !is_applied {
-            return;
+            return None;
         }
         self.probes.nudge();
+        self.tracker.read(self.uid, Arc::clone(&new));
+        Some(new)
+    }
+
+    /// Writes an election; says whether it is known to be written.
+    async fn write(&mut self, state: &State, new: State, missed_at_ms: u64) -> bool {
+        let Some(new) = self.replace(state, new).await else {
+            return false;
+        };
         // How long the first master of a new group took says how long its pods took.
         self.opening = (state.epoch > Epoch(0)).then_some((new.epoch, missed_at_ms));
         self.tries = 0;
         *self.post.finding.lock() = None;
-        self.tracker.read(self.uid, Arc::clone(&new));
         self.follow(&new).await;
         self.tell(state, &new).await;
+        true
     }
 
     /// Moves the group's address to a new master, and notes when it has opened for writes.

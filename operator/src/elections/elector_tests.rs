@@ -10,13 +10,19 @@ use prometheus::Registry;
 use rocket_api::RocketCluster;
 use rocket_coordinator::faulty::Faulty;
 use rocket_coordinator::memory::MemoryCoordinator;
-use rocket_replication::Version;
+use rocket_replication::identity::Proposal;
 use rocket_replication::memory::{Fate, group, member};
+use rocket_replication::messages::{Report, RoleName};
+use rocket_replication::state::Activation;
+use rocket_replication::{PhysicalOffset, Version};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
+use super::super::handover::Course;
 use super::super::played::{answer, secret};
 use super::super::probes::Route;
+use super::super::{Answer, Task};
 use super::*;
 use crate::metrics::Metrics;
 use crate::validate::Settings;
@@ -27,6 +33,8 @@ struct Stage {
     elector: Elector,
     /// What was written of pods.
     patches: Arc<Mutex<Vec<String>>>,
+    /// What each replica says that answers.
+    told: BTreeMap<u32, Arc<Mutex<Report>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
     _wanted: watch::Sender<Wanted>,
@@ -35,6 +43,28 @@ struct Stage {
 impl Stage {
     /// All three are in S; the container of the first, the master, has ended.
     async fn new() -> Self {
+        Self::with(Life::Ended).await
+    }
+
+    /// All three are in S, and the first is a master that answers and takes sends.
+    async fn serving() -> Self {
+        let stage = Self::with(Life::Runs).await;
+        stage.is(1, RoleName::Master, Epoch(1));
+        stage.is(2, RoleName::InSync, Epoch(1));
+        stage.is(3, RoleName::InSync, Epoch(1));
+        let state = stage.state().await;
+        stage.memory.replace(Some(State {
+            activated: Some(Activation {
+                epoch: state.epoch,
+                start_offset: PhysicalOffset(0),
+            }),
+            ..(*state).clone()
+        }));
+        stage
+    }
+
+    async fn with(life: Life) -> Self {
+        let mut told = BTreeMap::new();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut state = group(3);
         state.version = Version(5);
@@ -44,8 +74,8 @@ impl Stage {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let port = listener.local_addr().unwrap().port();
             replica.address = format!("orders-0-{}.test:{port}", id.0 - 1);
-            if id.0 > 1 {
-                answer(id.0, listener, &tasks, &stop);
+            if id.0 > 1 || life == Life::Runs {
+                told.insert(id.0, answer(id.0, listener, &tasks, &stop));
             }
         }
         let patches = Arc::<Mutex<Vec<String>>>::default();
@@ -61,8 +91,9 @@ impl Stage {
         let (wanted, receiver) = watch::channel(Wanted {
             cluster: Arc::new(cluster),
             replicas: 3,
-            lives: BTreeMap::from([("orders-0-0".to_owned(), Life::Ended)]),
+            lives: BTreeMap::from([("orders-0-0".to_owned(), life)]),
         });
+        let (_asking, orders) = mpsc::channel(1);
         let memory = Arc::new(MemoryCoordinator::new(state));
         let front = Arc::new(Faulty::new(Arc::clone(&memory)));
         let context = Arc::new(context);
@@ -74,7 +105,9 @@ impl Stage {
             index: 0,
             secret: "orders-replication".into(),
             wanted: receiver,
+            orders,
             finding: Finding::default(),
+            seen: Seen::default(),
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
@@ -83,10 +116,28 @@ impl Stage {
             memory,
             front,
             patches,
+            told,
             tasks,
             stop,
             _wanted: wanted,
         }
+    }
+
+    fn is(&self, id: u32, role: RoleName, epoch: Epoch) {
+        let mut told = self.told[&id].lock();
+        (told.role, told.max_epoch) = (role, epoch);
+        told.master_linked = role == RoleName::InSync;
+    }
+
+    async fn ask(&mut self, task: Task) -> Answer {
+        let (done, answer) = oneshot::channel();
+        self.elector.obey(Order { task, done }).await;
+        answer.await.unwrap()
+    }
+
+    fn handed(&self) -> Option<Course> {
+        let seen = self.elector.post.seen.lock();
+        Some(seen.as_ref()?.handed.as_ref()?.course)
     }
 
     async fn state(&self) -> Arc<State> {
@@ -214,4 +265,110 @@ fn among_equals_the_lowest_ordinal_comes_first() {
         replica.address = format!("orders-0-{}.test:1", 11 - id.0);
     }
     assert_eq!(by_ordinal(&state), [3, 2, 1].map(ReplicaId));
+}
+
+fn hand_over(to: u32) -> Task {
+    Task::HandOver {
+        to: ReplicaId(to),
+        at: Epoch(1),
+        by: Some("r".into()),
+    }
+}
+
+#[tokio::test]
+async fn handover_is_asked_by_the_record_and_seen_through_to_the_opening() {
+    let mut stage = Stage::serving().await;
+    stage.look().await;
+    assert_eq!(stage.ask(hand_over(3)).await, Ok(()));
+    let asked = stage.state().await;
+    assert_eq!(asked.handover, Some(ReplicaId(3)));
+    stage.look().await;
+    assert_eq!(stage.handed(), None);
+    let handed = asked.handed_over(Proposal(77), member(3));
+    stage.memory.replace(Some(handed));
+    stage.is(1, RoleName::InSync, Epoch(2));
+    stage.is(3, RoleName::Activating, Epoch(2));
+    stage.look().await;
+    assert_eq!(stage.handed(), None, "it has not opened");
+    stage.is(3, RoleName::Master, Epoch(2));
+    stage.look().await;
+    let opened = stage.handed();
+    assert!(
+        matches!(
+            opened,
+            Some(Course::Opened {
+                epoch: Epoch(2),
+                ..
+            })
+        ),
+        "{opened:?}"
+    );
+    let metrics = Arc::clone(&stage.elector.post.context.metrics);
+    assert_eq!(metrics.write_pause_seconds.get_sample_count(), 1);
+    stage.look().await;
+    assert_eq!(metrics.write_pause_seconds.get_sample_count(), 1);
+    assert_eq!(stage.elected(), 0, "nobody was elected");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn handover_that_cannot_come_about_is_not_asked() {
+    let mut stage = Stage::serving().await;
+    let before = stage.state().await;
+    stage.is(3, RoleName::Halted, Epoch(1));
+    let said = stage.ask(hand_over(3)).await.unwrap_err();
+    assert!(said.contains("orders-0-2 has halted"), "{said}");
+    let late = Task::HandOver {
+        to: ReplicaId(2),
+        at: Epoch(7),
+        by: None,
+    };
+    let said = stage.ask(late).await.unwrap_err();
+    assert!(said.contains("in epoch 1 by now"), "{said}");
+    assert_eq!(stage.state().await, before);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn handover_that_the_master_took_back_is_noted() {
+    let mut stage = Stage::serving().await;
+    assert_eq!(stage.ask(hand_over(2)).await, Ok(()));
+    let asked = stage.state().await;
+    let back = asked.handover_asked(Proposal(77), None);
+    stage.memory.replace(Some(back));
+    stage.look().await;
+    assert_eq!(stage.handed(), Some(Course::TakenBack));
+    let metrics = Arc::clone(&stage.elector.post.context.metrics);
+    assert_eq!(metrics.write_pause_seconds.get_sample_count(), 0);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn choice_of_a_person_is_carried_out_once_and_kept_in_the_record() {
+    let mut stage = Stage::new().await;
+    let force = || Task::Force {
+        to: ReplicaId(3),
+        at: Epoch(1),
+        reason: "ada chose it".into(),
+    };
+    let said = stage.ask(force()).await.unwrap_err();
+    assert!(said.contains("elected by itself"), "{said}");
+    // The dead master alone had everything.
+    let mut alone = stage.state().await.following(Proposal(77));
+    alone.in_sync = [member(1)].into();
+    alone.last_complete = [ReplicaId(1)].into();
+    stage.memory.replace(Some(alone));
+    stage.look().await;
+    let state = stage.state().await;
+    assert_eq!(state.epoch, Epoch(1), "nobody is elected by itself");
+    assert_eq!(stage.ask(force()).await, Ok(()));
+    let state = stage.state().await;
+    assert_eq!((state.epoch, state.master), (Epoch(2), Some(member(3))));
+    assert_eq!(state.unclean[0].reason, "ada chose it");
+    assert!(state.replicas[&ReplicaId(1)].lost && !state.replicas[&ReplicaId(2)].lost);
+    let metrics = Arc::clone(&stage.elector.post.context.metrics);
+    assert_eq!(metrics.elections(ElectionKind::Unclean), 1);
+    let said = stage.ask(force()).await.unwrap_err();
+    assert!(said.contains("was made for epoch 1"), "{said}");
+    stage.end().await;
 }

@@ -1,5 +1,8 @@
 //! Replicas that are played in tests: they answer questions over real links, and that is all.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 use rocket_link::{Event, Links, Message, Outgoing, Secret, Settings};
 use rocket_replication::memory::member;
 use rocket_replication::messages::{Report, RoleName};
@@ -13,13 +16,13 @@ pub(super) fn secret() -> Secret {
     Secret::new(b"a secret of the cluster, of some length")
 }
 
-/// Answers every question as replica `id` until `stop`.
+/// Answers every question as replica `id` until `stop`; what it says can be changed.
 pub(super) fn answer(
     id: u32,
     listener: TcpListener,
     tasks: &TaskTracker,
     stop: &CancellationToken,
-) {
+) -> Arc<Mutex<Report>> {
     let report = Report {
         member: member(id),
         role: RoleName::Idle,
@@ -34,6 +37,8 @@ pub(super) fn answer(
     let (links, mut events) =
         Links::new(Settings::default(), secret(), tasks.clone(), stop.clone());
     links.listen(listener);
+    let report = Arc::new(Mutex::new(report));
+    let told = Arc::clone(&report);
     let answering = async move {
         while let Some(event) = events.recv().await {
             if let Event::Received {
@@ -42,9 +47,11 @@ pub(super) fn answer(
                 ..
             } = event
             {
+                let report = *told.lock();
                 links.send(link, Outgoing::Message(Message::Report(report)));
             }
         }
     };
     tasks.spawn(stop.clone().run_until_cancelled_owned(answering));
+    report
 }

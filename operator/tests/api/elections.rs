@@ -37,8 +37,8 @@ use super::edits::watch_deletions;
 use super::{Lab, PATIENCE, in_electing_lab, is};
 
 /// A replica that holds nothing and says so.
-struct Replica {
-    member: Member,
+pub(super) struct Replica {
+    pub(super) member: Member,
     report: Arc<Mutex<Report>>,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -46,7 +46,7 @@ struct Replica {
 
 impl Replica {
     /// Registers as the pod of a group and listens.
-    async fn start(lab: &Lab, group: &str, ordinal: u32) -> Self {
+    pub(super) async fn start(lab: &Lab, group: &str, ordinal: u32) -> Self {
         let (cluster, _) = group.rsplit_once('-').unwrap();
         let name = format!("{cluster}-replication");
         lab.until(&name, "made", |secret: &Secret| secret.data.is_some())
@@ -106,13 +106,13 @@ impl Replica {
         }
     }
 
-    fn is(&self, role: RoleName, epoch: Epoch, master_linked: bool) {
+    pub(super) fn is(&self, role: RoleName, epoch: Epoch, master_linked: bool) {
         let mut report = self.report.lock();
         (report.role, report.max_epoch, report.master_linked) = (role, epoch, master_linked);
     }
 
     /// Its process is gone: nobody listens any more.
-    async fn kill(&self) {
+    pub(super) async fn kill(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -157,7 +157,7 @@ async fn register(lab: &Lab, group: &str, who: &Registration) -> Member {
 }
 
 /// Writes a change as a broker does: again if somebody was faster.
-async fn change(lab: &Lab, group: &str, change: impl Fn(&State, Proposal) -> State) {
+pub(super) async fn change(lab: &Lab, group: &str, change: impl Fn(&State, Proposal) -> State) {
     let (register, _tasks) = coordinator(&lab.client, lab, group);
     loop {
         let state = read(&register).await;
@@ -172,7 +172,7 @@ async fn change(lab: &Lab, group: &str, change: impl Fn(&State, Proposal) -> Sta
 }
 
 /// What a master does after its election: it opens, and lets the others grow into S as they catch up.
-async fn open(lab: &Lab, group: &str, others: &[&Replica]) {
+pub(super) async fn open(lab: &Lab, group: &str, others: &[&Replica]) {
     change(lab, group, |state, proposal| {
         let opened = Activation {
             epoch: state.epoch,
@@ -189,11 +189,11 @@ async fn open(lab: &Lab, group: &str, others: &[&Replica]) {
     }
 }
 
-async fn state(lab: &Lab, group: &str) -> State {
+pub(super) async fn state(lab: &Lab, group: &str) -> State {
     state_of(&lab.api::<RocketBrokerGroup>().get(group).await.unwrap()).unwrap()
 }
 
-async fn until_epoch(lab: &Lab, group: &str, epoch: i64) -> State {
+pub(super) async fn until_epoch(lab: &Lab, group: &str, epoch: i64) -> State {
     let is_there = |group: &RocketBrokerGroup| {
         let state = group.status.as_ref();
         state.is_some_and(|state| state.epoch >= epoch)
@@ -203,7 +203,7 @@ async fn until_epoch(lab: &Lab, group: &str, epoch: i64) -> State {
     state_of(&group).unwrap()
 }
 
-async fn until_master(lab: &Lab, pod: &str) {
+pub(super) async fn until_master(lab: &Lab, pod: &str) {
     lab.until(pod, "labelled as master", |pod: &Pod| {
         pod.labels().get(label::ROLE).map(String::as_str) == Some(label::ROLE_MASTER)
     })
@@ -321,7 +321,7 @@ fn first_record_is_nobodys_until_brokers_register_and_a_dead_master_is_replaced(
 }
 
 /// A group of three under a master that is open, all in sync.
-async fn serving(lab: &Lab, cluster: &str) -> Vec<Replica> {
+pub(super) async fn serving(lab: &Lab, cluster: &str) -> Vec<Replica> {
     let group = format!("{cluster}-0");
     lab.play_kubelet();
     lab.create(cluster, &json!({"groups": {"replicas": 3}}))
@@ -336,6 +336,9 @@ async fn serving(lab: &Lab, cluster: &str) -> Vec<Replica> {
     }
     until_epoch(lab, &group, 1).await;
     replicas[0].is(RoleName::Master, Epoch(1), false);
+    for slave in &replicas[1..] {
+        slave.is(RoleName::InSync, Epoch(1), true);
+    }
     open(lab, &group, &[&replicas[1], &replicas[2]]).await;
     lab.until_ready(cluster).await;
     replicas
@@ -377,7 +380,7 @@ fn slaves_are_replaced_first_and_the_master_hands_over_before_its_turn() {
     });
 }
 
-async fn until_told(lab: &Lab, wanted: &str) -> bool {
+pub(super) async fn until_told(lab: &Lab, wanted: &str) -> bool {
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
     let wait = async {
         loop {
