@@ -1,10 +1,12 @@
 //! `rocket-operator check`: whether this Kubernetes cluster is ready for the operator. `helm test` runs it.
 
 use anyhow::{Context as _, bail};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::ListParams;
-use kube::{Api, Client};
-use rocket_api::{RocketBrokerGroup, RocketCluster, custom_resource_definitions};
+use kube::{Api, Client, Resource};
+use rocket_api::{RocketBrokerGroup, RocketCluster, RocketOperation, custom_resource_definitions};
+use serde::de::DeserializeOwned;
 
 /// Checks what the operator needs; returns what was found, one line each.
 ///
@@ -47,25 +49,34 @@ pub async fn check(client: Client, namespaces: &[String]) -> anyhow::Result<Vec<
         namespaces.iter().map(Some).collect()
     };
     for namespace in scopes {
-        let (clusters, groups): (Api<RocketCluster>, Api<RocketBrokerGroup>) = match namespace {
-            Some(namespace) => (
-                Api::namespaced(client.clone(), namespace),
-                Api::namespaced(client.clone(), namespace),
-            ),
-            None => (Api::all(client.clone()), Api::all(client.clone())),
-        };
-        clusters
-            .list(&one)
-            .await
-            .context("cannot list rocketclusters")?;
-        groups
-            .list(&one)
-            .await
-            .context("cannot list rocketbrokergroups")?;
+        let namespace_of = namespace.map(String::as_str);
+        can_list::<RocketCluster>(&client, namespace_of, &one).await?;
+        can_list::<RocketBrokerGroup>(&client, namespace_of, &one).await?;
+        can_list::<RocketOperation>(&client, namespace_of, &one).await?;
         found.push(format!(
             "resources in {} can be read",
             namespace.map_or("all namespaces", String::as_str)
         ));
     }
     Ok(found)
+}
+
+async fn can_list<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    params: &ListParams,
+) -> anyhow::Result<()>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let listed = api.list(params).await;
+    listed.with_context(|| format!("cannot list {}", K::plural(&())))?;
+    Ok(())
 }

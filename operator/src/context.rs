@@ -81,9 +81,15 @@ impl Context {
 
     /// Publishes a decision as an Event. An event that cannot be written is logged and forgotten: it must never hold up what it tells of.
     pub async fn publish(&self, cluster: &RocketCluster, decision: &Decision) {
+        self.publish_of(&cluster.object_ref(&()), decision).await;
+    }
+
+    /// The same of any object.
+    pub async fn publish_of(&self, object: &ObjectReference, decision: &Decision) {
         tracing::info!(
-            cluster = cluster.metadata.name,
-            namespace = cluster.metadata.namespace,
+            kind = object.kind,
+            name = object.name,
+            namespace = object.namespace,
             reason = decision.reason.as_str(),
             "{}",
             decision.note
@@ -102,15 +108,11 @@ impl Context {
             secondary: decision.about.as_ref().map(|(kind, name)| ObjectReference {
                 kind: Some((*kind).to_owned()),
                 name: Some(name.clone()),
-                namespace: cluster.metadata.namespace.clone(),
+                namespace: object.namespace.clone(),
                 ..ObjectReference::default()
             }),
         };
-        if let Err(error) = self
-            .recorder
-            .publish(&event, &cluster.object_ref(&()))
-            .await
-        {
+        if let Err(error) = self.recorder.publish(&event, object).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot write an event"

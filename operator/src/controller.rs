@@ -2,6 +2,7 @@
 //!
 //! Clusters wake themselves when their specification, finalizers or annotations change, never by their own status. Children are watched as
 //! metadata only, by label, and wake the cluster that they name; the objects themselves are read by the reconcile.
+//! Requests have a controller of their own, and wake the cluster that they are about.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -19,16 +20,21 @@ use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::{self, ObjectRef};
 use kube::runtime::{Predicate as _, WatchStreamExt as _, predicates, watcher};
 use kube::{Api, Resource, ResourceExt};
-use rocket_api::{RocketBrokerGroup, RocketCluster, label};
+use rocket_api::{RocketBrokerGroup, RocketCluster, RocketOperation, label};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::names::selector_text;
+use crate::operations;
 use crate::reconcile::{DEADLINE, Error, reconcile};
 
-/// Label value of the metrics.
+/// Label values of the metrics.
 const KIND: &str = "RocketCluster";
+const OPERATION: &str = "RocketOperation";
+
+/// How many requests are looked at at a time. A look may wait for an elector.
+const OPERATIONS: u16 = 16;
 
 /// How long what has begun may take to end after the stop.
 const GRACE: Duration = Duration::from_millis(500);
@@ -46,9 +52,10 @@ pub async fn run(
         namespaces.iter().map(|name| Some(name.as_str())).collect()
     };
     // One controller per namespace: each has a store of its own, which a relist replaces as a whole.
-    let all = scopes
-        .into_iter()
-        .map(|namespace| one(&context, namespace, concurrency, stop.clone()));
+    let all = scopes.into_iter().map(|namespace| {
+        let clusters = one(&context, namespace, concurrency, stop.clone());
+        futures::future::join(clusters, requests(&context, namespace, stop.clone()))
+    });
     tokio::select! {
         _ = futures::future::join_all(all) => {}
         () = grace(stop) => {}
@@ -101,8 +108,29 @@ async fn one(
         .watches_stream(watch.children::<rbac::RoleBinding>(), named)
         .watches_stream(watch.children::<policy::PodDisruptionBudget>(), named)
         .watches_stream(watch.children::<networking::NetworkPolicy>(), named)
+        .watches_stream(watch.requests(), of_request)
         .graceful_shutdown_on(stop.cancelled_owned())
         .run(measured, retry, Arc::clone(context))
+        .for_each(|_| std::future::ready(()))
+        .await;
+}
+
+/// The requests of a namespace, or of all.
+async fn requests(context: &Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
+    let watch = Watch {
+        context: Arc::clone(context),
+        namespace: namespace.map(str::to_owned),
+    };
+    let (reader, writer) = reflector::store();
+    let requests = watcher(watch.api::<RocketOperation>(), watcher::Config::default())
+        .default_backoff()
+        .modify(|request| request.managed_fields_mut().clear())
+        .reflect(writer)
+        .applied_objects();
+    Controller::for_stream(watch.counted(requests), reader)
+        .with_config(Config::default().concurrency(OPERATIONS))
+        .graceful_shutdown_on(stop.cancelled_owned())
+        .run(measured_request, retry_request, Arc::clone(context))
         .for_each(|_| std::future::ready(()))
         .await;
 }
@@ -146,6 +174,13 @@ impl Watch {
         self.counted(events.touched_objects()).boxed()
     }
 
+    /// All requests, at every change and at their end.
+    fn requests(&self) -> BoxStream<'static, watcher::Result<RocketOperation>> {
+        let events = watcher(self.api::<RocketOperation>(), watcher::Config::default());
+        self.counted(events.default_backoff().touched_objects())
+            .boxed()
+    }
+
     /// Counts the failures of a stream, logs them, and goes on without them.
     ///
     /// Each stream waits by itself before it tries again. The controller would wait once more, for all of its streams
@@ -178,53 +213,85 @@ fn named<K: Resource<DynamicType = ()>>(
     Some(ObjectRef::new(&name).within(&child.namespace()?))
 }
 
+/// The cluster that a request is about.
+#[expect(clippy::needless_pass_by_value, reason = "the controller passes it so")]
+fn of_request(request: RocketOperation) -> Option<ObjectRef<RocketCluster>> {
+    Some(ObjectRef::new(&request.spec.cluster).within(&request.namespace()?))
+}
+
 /// A reconcile with a deadline and its measurements.
 async fn measured(cluster: Arc<RocketCluster>, context: Arc<Context>) -> Result<Action, Error> {
     let start = Instant::now();
-    let key = key(&cluster);
+    let key = key(KIND, cluster.as_ref());
     let result = tokio::time::timeout(DEADLINE, reconcile(cluster, Arc::clone(&context)))
         .await
         .unwrap_or(Err(Error::Deadline));
-    context
-        .metrics
-        .reconcile_seconds
-        .with_label_values(&[KIND])
-        .observe(start.elapsed().as_secs_f64());
-    let word = if result.is_ok() { "ok" } else { "error" };
-    context
-        .metrics
-        .reconciles
-        .with_label_values(&[KIND, word])
-        .inc();
-    if result.is_ok() {
-        context.succeeded(&key);
-    }
+    measure(&context, KIND, start, &key, result.is_ok());
     result
+}
+
+/// The same for a request.
+async fn measured_request(
+    request: Arc<RocketOperation>,
+    context: Arc<Context>,
+) -> Result<Action, operations::Error> {
+    let start = Instant::now();
+    let key = key(OPERATION, request.as_ref());
+    let work = operations::reconcile(request, Arc::clone(&context));
+    let result = tokio::time::timeout(operations::DEADLINE, work)
+        .await
+        .unwrap_or(Err(operations::Error::Deadline));
+    measure(&context, OPERATION, start, &key, result.is_ok());
+    result
+}
+
+fn measure(context: &Context, kind: &str, start: Instant, key: &str, is_ok: bool) {
+    let metrics = &context.metrics;
+    let seconds = metrics.reconcile_seconds.with_label_values(&[kind]);
+    seconds.observe(start.elapsed().as_secs_f64());
+    let word = if is_ok { "ok" } else { "error" };
+    metrics.reconciles.with_label_values(&[kind, word]).inc();
+    if is_ok {
+        context.succeeded(key);
+    }
 }
 
 /// What to do about a reconcile that failed: again, later and later.
 #[expect(clippy::needless_pass_by_value, reason = "the controller passes it so")]
 fn retry(cluster: Arc<RocketCluster>, error: &Error, context: Arc<Context>) -> Action {
-    context
-        .metrics
-        .reconcile_errors
-        .with_label_values(&[error.word()])
-        .inc();
-    let key = key(&cluster);
-    let wait = context.failed(&key);
+    again(&context, &key(KIND, cluster.as_ref()), error.word(), error)
+}
+
+/// The same for a request.
+#[expect(clippy::needless_pass_by_value, reason = "the controller passes it so")]
+fn retry_request(
+    request: Arc<RocketOperation>,
+    error: &operations::Error,
+    context: Arc<Context>,
+) -> Action {
+    let key = key(OPERATION, request.as_ref());
+    again(&context, &key, error.word(), error)
+}
+
+fn again(
+    context: &Context,
+    key: &str,
+    word: &str,
+    error: &(dyn std::error::Error + 'static),
+) -> Action {
+    let errors = &context.metrics.reconcile_errors;
+    errors.with_label_values(&[word]).inc();
+    let wait = context.failed(key);
     tracing::warn!(
-        error = error as &dyn std::error::Error,
-        cluster = key,
+        error,
+        object = key,
         retry_in_s = wait.as_secs_f64(),
         "a reconcile failed"
     );
     Action::requeue(wait)
 }
 
-fn key(cluster: &RocketCluster) -> String {
-    format!(
-        "{}/{}",
-        cluster.namespace().unwrap_or_default(),
-        cluster.name_any()
-    )
+fn key<K: Resource<DynamicType = ()>>(kind: &str, object: &K) -> String {
+    let namespace = object.namespace().unwrap_or_default();
+    format!("{kind} {namespace}/{}", object.name_any())
 }

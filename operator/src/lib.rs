@@ -6,7 +6,7 @@
 //! what acts reads the present, never the event that woke it, so that running it twice changes nothing.
 //!
 //! Beside the reconciles [`elections`] looks after the groups that elect their masters. A reconcile tells it what was observed
-//! and never waits for it.
+//! and never waits for it. [`operations`] carries out what people ask for once.
 #![forbid(unsafe_code)]
 
 pub mod apply;
@@ -26,6 +26,7 @@ pub mod master;
 pub mod metrics;
 pub mod names;
 pub mod observe;
+pub mod operations;
 pub mod reconcile;
 pub mod roles;
 pub mod roll;

@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
-use rocket_api::{GroupState, RocketBrokerGroup, RocketCluster, label};
+use rocket_api::{GroupState, RocketBrokerGroup, RocketCluster, RocketOperation, label};
 use serde_json::{Value, json};
 
 use crate::kind::{Key, Kind};
@@ -28,6 +28,8 @@ pub struct Observed {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Whether the PodMonitor resource is installed.
     pub pod_monitors: bool,
+    /// UIDs of the pods that requests have begun to restart.
+    pub restarting: BTreeSet<String>,
 }
 
 /// What could not be read.
@@ -127,6 +129,14 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
         .values()
         .filter_map(ResourceExt::uid)
         .collect();
+    observed.restarting = requests(client, &namespace, &cluster.name_any())
+        .await
+        .map_err(list_error("rocketoperations"))?
+        .into_iter()
+        .filter(|request| !request.has_ended())
+        .filter_map(|request| request.status)
+        .flat_map(|status| status.restarting.into_values())
+        .collect();
     observed.pods = pods.items;
     observed.pods.retain(|pod| {
         pod.owner_references()
@@ -135,6 +145,61 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
             .all(|owner| sets.contains(&owner.uid))
     });
     Ok(observed)
+}
+
+/// Reads the records and the pods of a cluster, whoever owns them: what a request is judged by.
+///
+/// # Errors
+/// When a list fails.
+pub async fn observe_groups(
+    client: &Client,
+    namespace: &str,
+    cluster: &str,
+) -> Result<Observed, Error> {
+    let by_cluster = ListParams::default().labels(&selector_text(
+        &[(label::CLUSTER.to_owned(), cluster.to_owned())].into(),
+    ));
+    let failed = |what: &str| {
+        let (what, namespace) = (what.to_owned(), namespace.to_owned());
+        move |source| Error::List {
+            what,
+            namespace,
+            source,
+        }
+    };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let groups: Api<RocketBrokerGroup> = Api::namespaced(client.clone(), namespace);
+    let groups = groups.list(&by_cluster).await;
+    let groups = groups.map_err(failed("rocketbrokergroups"))?.items;
+    Ok(Observed {
+        pods: pods.list(&by_cluster).await.map_err(failed("pods"))?.items,
+        groups: groups
+            .into_iter()
+            .map(|group| (group.name_any(), group))
+            .collect(),
+        ..Observed::default()
+    })
+}
+
+/// All requests about a cluster. Where their kind is not installed, or not granted yet, there are none: a cluster that serves is
+/// looked after all the same.
+///
+/// # Errors
+/// When the API server does not tell.
+pub async fn requests(
+    client: &Client,
+    namespace: &str,
+    cluster: &str,
+) -> kube::Result<Vec<RocketOperation>> {
+    let api: Api<RocketOperation> = Api::namespaced(client.clone(), namespace);
+    match api.list(&ListParams::default()).await {
+        Ok(mut list) => {
+            list.items.retain(|request| request.spec.cluster == cluster);
+            Ok(list.items)
+        }
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an object's controller has this UID.

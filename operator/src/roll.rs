@@ -1,4 +1,4 @@
-//! Which pods to replace now, because they run an older specification.
+//! Which pods to replace now, because they run an older specification or because a `RocketOperation` asks for it.
 //!
 //! A pod that serves nothing is replaced at once: waiting for it would wait for ever when the older specification is what
 //! keeps it from starting. A pod that serves is replaced only when everything else in the cluster is up and up to date, one
@@ -8,7 +8,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use rocket_api::{GroupRule, GroupState};
+use rocket_api::{GroupRule, GroupState, Member};
 use rocket_replication::ReplicaId;
 
 use crate::elected;
@@ -47,8 +47,7 @@ pub fn next(cluster: &ValidatedCluster, observed: &Observed) -> Vec<Step> {
     let sets = std::iter::once(names.namesrv())
         .chain((0..cluster.spec.groups.count).map(|index| names.group(index)));
     let idle: Vec<Step> = sets
-        .flat_map(|set| outdated(&set, observed))
-        .filter(|pod| !is_ready(pod) && !is_leaving(pod))
+        .flat_map(|set| idle(&set, observed))
         .map(|pod| Step::Restart(restart(pod)))
         .collect();
     if !idle.is_empty() {
@@ -71,7 +70,7 @@ pub fn next(cluster: &ValidatedCluster, observed: &Observed) -> Vec<Step> {
     let first = groups.filter_map(|(index, master)| {
         let master = master.map(|ordinal| names.pod(index, ordinal));
         let is_master = |pod: &Pod| pod.metadata.name == master;
-        let mut pods = outdated(&names.group(index), observed);
+        let mut pods = due(&names.group(index), observed);
         pods.sort_by_key(|pod| (is_master(pod), pod.name_any()));
         let pod = *pods.first()?;
         let state = observed
@@ -85,16 +84,16 @@ pub fn next(cluster: &ValidatedCluster, observed: &Observed) -> Vec<Step> {
     first.take(1).collect()
 }
 
-/// Who takes over from a master whose pod is outdated, if anybody can.
-fn heir(state: &GroupState, outdated: &[&Pod], observed: &Observed) -> Option<ReplicaId> {
+/// Who takes over from a master whose pod is due, if anybody can.
+fn heir(state: &GroupState, due: &[&Pod], observed: &Observed) -> Option<ReplicaId> {
     elected::successor(state, |name| {
-        let is_outdated = outdated
+        let is_due = due
             .iter()
             .any(|pod| pod.metadata.name.as_deref() == Some(name));
         let is_ready = observed
             .pod(name)
             .is_some_and(|pod| is_ready(pod) && !is_leaving(pod));
-        is_ready && !is_outdated
+        is_ready && !is_due
     })
 }
 
@@ -106,18 +105,63 @@ pub fn outdated<'a>(set: &str, observed: &'a Observed) -> Vec<&'a Pod> {
     let Some(revision) = present_revision(set) else {
         return Vec::new();
     };
-    let uid = set.uid();
-    let is_member = |pod: &&Pod| {
-        pod.owner_references()
-            .iter()
-            .any(|owner| Some(&owner.uid) == uid.as_ref())
-    };
-    observed
-        .pods
-        .iter()
-        .filter(is_member)
-        .filter(|pod| pod.labels().get(REVISION).is_some_and(|of| of != revision))
+    members(set, observed)
+        .filter(|pod| is_of_other(pod, revision))
         .collect()
+}
+
+/// Pods of a StatefulSet that are to be replaced: outdated ones, and those that are to be restarted as they are.
+fn due<'a>(set: &str, observed: &'a Observed) -> Vec<&'a Pod> {
+    let Some(set) = observed.stateful_sets.get(set) else {
+        return Vec::new();
+    };
+    let revision = present_revision(set);
+    let is_asked = |pod: &Pod| {
+        let uid = pod.metadata.uid.as_ref();
+        uid.is_some_and(|uid| observed.restarting.contains(uid))
+    };
+    members(set, observed)
+        .filter(|pod| revision.is_some_and(|of| is_of_other(pod, of)) || is_asked(pod))
+        .collect()
+}
+
+/// Those of them that serve nothing. One that is only to be restarted is left in peace while its group counts on it: it may be
+/// starting right now.
+fn idle<'a>(set: &str, observed: &'a Observed) -> Vec<&'a Pod> {
+    let outdated = outdated(set, observed);
+    let is_outdated = |pod: &Pod| outdated.iter().any(|of| std::ptr::eq(*of, pod));
+    let mut pods = due(set, observed);
+    pods.retain(|pod| {
+        let is_idle = !is_ready(pod) && !is_leaving(pod);
+        is_idle && (is_outdated(pod) || !is_counted_on(pod, observed))
+    });
+    pods
+}
+
+/// Whether a group that elects has this pod's replica in S.
+fn is_counted_on(pod: &Pod, observed: &Observed) -> bool {
+    let states = observed
+        .groups
+        .values()
+        .filter_map(|group| group.status.as_ref());
+    let mut electing = states.filter(|state| state.rule == GroupRule::Elected);
+    electing.any(|state| {
+        let replica = |member: &Member| state.replicas.get(&member.replica_id.to_string());
+        let mut replicas = state.in_sync.iter().filter_map(replica);
+        replicas.any(|replica| Some(&replica.name) == pod.metadata.name.as_ref())
+    })
+}
+
+fn members<'a>(set: &StatefulSet, observed: &'a Observed) -> impl Iterator<Item = &'a Pod> {
+    let uid = set.uid();
+    observed.pods.iter().filter(move |pod| {
+        let mut owners = pod.owner_references().iter();
+        owners.any(|owner| Some(&owner.uid) == uid.as_ref())
+    })
+}
+
+fn is_of_other(pod: &Pod, revision: &str) -> bool {
+    pod.labels().get(REVISION).is_some_and(|of| of != revision)
 }
 
 /// Revision of the present template, once Kubernetes has looked at it.
@@ -220,6 +264,29 @@ mod tests {
         assert_eq!(restarted(group(&[1, 2, 3], &[0, 2])), ["orders-0-2"]);
         assert_eq!(restarted(group(&[1, 3], &[0, 2])), [""; 0]);
         assert_eq!(restarted(group(&[1, 2, 3], &[])), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_request_restarts_goes_the_same_way() {
+        let (cluster, mut seen) = group(&[1, 2, 3], &[]);
+        let ask = |seen: &mut Observed, pods: &[&str]| {
+            seen.restarting = pods.iter().map(|pod| (*pod).to_owned()).collect();
+        };
+        ask(&mut seen, &["pod-0", "pod-1", "pod-2"]);
+        let told = |seen: &Observed| restarted((cluster.clone(), seen.clone()));
+        assert_eq!(told(&seen), ["orders-0-1"]);
+        ask(&mut seen, &["pod-0"]);
+        assert_eq!(told(&seen), ["group 0 to replica 2"]);
+        // Its successor of the same name has another UID.
+        ask(&mut seen, &["pod-of-earlier-times"]);
+        assert_eq!(told(&seen), [""; 0]);
+        // One that is not ready is restarted at once, unless the group counts on it.
+        ask(&mut seen, &["pod-0", "pod-1", "pod-2"]);
+        seen.pods[2].status = None;
+        assert_eq!(told(&seen), [""; 0]);
+        let (_, behind) = group(&[1, 2], &[]);
+        seen.groups = behind.groups;
+        assert_eq!(told(&seen), ["orders-0-2"]);
     }
 
     #[test]

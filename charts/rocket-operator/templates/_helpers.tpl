@@ -69,6 +69,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [rocketcluster.io]
   resources: [rocketbrokergroups/status, rocketbrokergroups/finalizers]
   verbs: [get, update, patch]
+{{- /* Requests are made by people; the operator tells what became of them, and deletes them after their time. */}}
+- apiGroups: [rocketcluster.io]
+  resources: [rocketoperations]
+  verbs: [get, list, watch, delete]
+- apiGroups: [rocketcluster.io]
+  resources: [rocketoperations/status]
+  verbs: [patch]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch, delete]

@@ -18,6 +18,7 @@ mod cluster;
 mod condition;
 mod config_key;
 mod group;
+mod operation;
 mod pod;
 mod quantity;
 mod schema;
@@ -34,6 +35,10 @@ pub use config_key::{OWNED_KEYS, OwnedKey};
 pub use group::{
     Activated, GROUP_FORMAT, GroupRule, GroupState, InForce, Incarnation, Member, Modes, Replica,
     RocketBrokerGroup, RocketBrokerGroupSpec, Unclean, pod_of_address,
+};
+pub use operation::{
+    OperationCondition, OperationPhase, OperationStatus, OperationType, RocketOperation,
+    RocketOperationSpec,
 };
 pub use pod::{
     ClientSelector, EnvVar, Monitoring, ObjectName, PodMetadata, PodTemplate, Resources,
@@ -86,5 +91,9 @@ pub mod label {
 
 /// All custom resource definitions, in the order in which they are installed.
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![RocketCluster::crd(), RocketBrokerGroup::crd()]
+    vec![
+        RocketCluster::crd(),
+        RocketBrokerGroup::crd(),
+        RocketOperation::crd(),
+    ]
 }

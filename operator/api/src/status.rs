@@ -171,7 +171,7 @@ impl RocketClusterStatus {
 }
 
 /// A word that a later operator wrote is read as if nothing was written, rather than making the whole object unreadable.
-fn known_or_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+pub(crate) fn known_or_default<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(serde_json::from_value(Value::deserialize(deserializer)?).unwrap_or_default())

@@ -3,6 +3,7 @@
 mod edits;
 mod elections;
 mod lifecycle;
+mod operations;
 mod refusals;
 mod volumes;
 

@@ -1,7 +1,7 @@
 //! What the API server refuses, and with which sentence.
 
 use kube::api::PostParams;
-use rocket_api::RocketCluster;
+use rocket_api::{RocketCluster, RocketOperation};
 use serde_json::{Value, json};
 
 use super::{cluster, in_lab};
@@ -151,6 +151,17 @@ fn every_example_is_accepted() {
         ] {
             let example: RocketCluster = serde_yaml::from_str(text).unwrap();
             lab.api::<RocketCluster>()
+                .create(&dry, &example)
+                .await
+                .unwrap();
+        }
+        for text in [
+            include_str!("../../../examples/switchover.yaml"),
+            include_str!("../../../examples/restart.yaml"),
+            include_str!("../../../examples/force-elect.yaml"),
+        ] {
+            let example: RocketOperation = serde_yaml::from_str(text).unwrap();
+            lab.api::<RocketOperation>()
                 .create(&dry, &example)
                 .await
                 .unwrap();

@@ -179,6 +179,8 @@ fn kubectl_explain_reads_like_documentation() {
         ("rocketclusters", "status"),
         ("rocketbrokergroups", "spec"),
         ("rocketbrokergroups", "status"),
+        ("rocketoperations", "spec"),
+        ("rocketoperations", "status"),
     ] {
         let definition = space.get("crd", &format!("{kind}.rocketcluster.io"));
         let schema = definition
