@@ -105,12 +105,11 @@ fn the_nth_flush_that_fails_is_final() {
             ..Faults::default()
         });
         // The flush that fails may be that of the checkpoint, which goes before a write beyond the ceiling.
-        let told = loop {
+        let told = (0..10).find_map(|_| {
             let told = send(&engine).unwrap();
-            if engine.health() != Health::Writable {
-                break told;
-            }
-        };
+            (engine.health() != Health::Writable).then_some(told)
+        });
+        let told = told.expect("a flush that failed is noticed");
         is_final(&dir, engine, &told, "input/output error");
     }
 }
