@@ -213,7 +213,7 @@ fn master_whose_process_is_killed_is_replaced() {
     };
     for round in rounds() {
         stage.round(round, Mastership::Changes, |stage, master, _| {
-            stage.site.kill(&stage.space, &master.pod);
+            stage.site.kill(&stage.space.get("pod", &master.pod));
             Vec::new()
         });
     }
@@ -311,16 +311,21 @@ fn operator_that_is_killed_in_the_middle_of_a_promotion_changes_nothing() {
     };
     for round in rounds() {
         stage.round(round, Mastership::Changes, |stage, master, load| {
-            // It has hardly missed the master, and dies.
-            stage.site.kill(&stage.space, &master.pod);
-            stage.site.kill_operator();
+            // It has hardly missed the master, and dies: who is to be killed is known before, so that nothing comes in between.
+            let (operator, pod) = (
+                stage.site.leading_operator(),
+                stage.space.get("pod", &master.pod),
+            );
+            stage.site.kill(&pod);
+            stage.site.kill(&operator);
             load.goes_on();
             stage.whole();
             // It has just written an election: neither the address of the group nor anything else may hang on what it did next.
             let master = stage.lead();
-            stage.site.kill(&stage.space, &master.pod);
+            let operator = stage.site.leading_operator();
+            stage.site.kill(&stage.space.get("pod", &master.pod));
             stage.elected_after(&master);
-            stage.site.kill_operator();
+            stage.site.kill(&operator);
             Vec::new()
         });
     }

@@ -85,16 +85,15 @@ impl Site {
 
     /// The process of a pod ends at once.
     #[track_caller]
-    pub(super) fn kill(&self, space: &Space, pod: &str) {
-        if let Err(error) = self.signal_container(&space.get("pod", pod), "SIGKILL") {
+    pub(super) fn kill(&self, pod: &Value) {
+        if let Err(error) = self.signal_container(pod, "SIGKILL") {
             panic!("{error}");
         }
     }
 
-    /// The process of the leading operator ends at once.
-    #[track_caller]
-    pub(super) fn kill_operator(&self) {
-        self.kill(&self.operator, &leader(&self.operator));
+    /// The pod of the operator that leads.
+    pub(super) fn leading_operator(&self) -> Value {
+        self.operator.get("pod", &leader(&self.operator))
     }
 
     /// The process of a pod stands still.
