@@ -115,11 +115,14 @@ fn every_example_is_applied_by_a_test() {
     assert_eq!(
         files,
         [
+            "force-elect.yaml", // this one, and the other requests, in failover/requests.rs
             "low-latency-async.yaml",
             "production.yaml",
-            "quickstart.yaml"
+            "quickstart.yaml",
+            "restart.yaml",
+            "switchover.yaml",
         ],
-        "an example without a test: add one above"
+        "an example without a test: add one"
     );
     // And their own words are right: each names only fields that exist (strictly decoded), which needs no cluster to run.
     let Some(space) = Space::new("examples", "examples against the schema") else {

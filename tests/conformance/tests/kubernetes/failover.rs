@@ -7,6 +7,7 @@
 
 mod faults;
 mod load;
+mod requests;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
