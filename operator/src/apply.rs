@@ -47,6 +47,8 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// What to tell people.
     pub decisions: Vec<Decision>,
+    /// A handover is due: nobody tells when it can be asked for.
+    pub soon: bool,
 }
 
 /// One pass over one cluster.

@@ -209,16 +209,17 @@ impl Elections {
         Some(answer)
     }
 
-    /// Whether a group's master may be asked to hand over now; it is then taken as asked.
+    /// Whether a rolling update may ask a group's master to hand over now.
     pub fn may_hand_over(&self, namespace: &str, group: &str) -> bool {
         let mut handovers = self.handovers.lock();
         handovers.retain(|_, asked| asked.elapsed() < HANDOVER_PAUSE);
+        !handovers.contains_key(&(namespace.to_owned(), group.to_owned()))
+    }
+
+    /// A rolling update has asked a group's master to hand over.
+    fn asked(&self, namespace: &str, group: &str) {
         let key = (namespace.to_owned(), group.to_owned());
-        if handovers.contains_key(&key) {
-            return false;
-        }
-        handovers.insert(key, Instant::now());
-        true
+        self.handovers.lock().insert(key, Instant::now());
     }
 
     /// Ends all electors and waits for them.

@@ -33,6 +33,8 @@ pub const DEADLINE: Duration = Duration::from_mins(1);
 const RESYNC: Duration = Duration::from_mins(5);
 /// How often while something is on its way, in case an event was lost.
 const RECHECK: Duration = Duration::from_secs(20);
+/// How often while a master is to hand over: its heir may not be able to yet.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Why a reconcile did not end. All of it is worth another try.
 #[derive(Debug, thiserror::Error)]
@@ -127,17 +129,15 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     {
         context.publish(&cluster, decision).await;
     }
-    let is_quiet =
-        facts.settled && facts.problems.is_empty() && facts.growing.is_empty() && facts.all_ready();
+    let rest = if outcome.soon {
+        SOON
+    } else if facts.paused || facts.is_quiet() && observed.restarting.is_empty() {
+        RESYNC
+    } else {
+        RECHECK
+    };
     let key = format!("{namespace}/{name}");
-    Ok(Action::requeue(spread(
-        if is_quiet || facts.paused {
-            RESYNC
-        } else {
-            RECHECK
-        },
-        &key,
-    )))
+    Ok(Action::requeue(spread(rest, &key)))
 }
 
 /// What of the present shapes the objects.

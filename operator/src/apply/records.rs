@@ -100,9 +100,10 @@ impl Apply<'_> {
         }
     }
 
-    /// Has the elector of a group ask the master to hand over; what comes of it is seen by the next reconcile. Not again and
-    /// again: a handover that does not come about stops writes for as long as the master tries.
+    /// Has the elector of a group ask the master to hand over; what comes of it is seen by the next reconcile. Once asked, not again
+    /// and again: a handover that does not come about stops writes for as long as the master tries.
     pub(super) fn hand_over(&mut self, index: i32, to: ReplicaId) {
+        self.outcome.soon = true;
         let name = self.cluster.names.group(index);
         let Some(Ok(state)) = self.observed.groups.get(&name).map(state_of) else {
             return;

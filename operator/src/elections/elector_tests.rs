@@ -329,6 +329,29 @@ async fn handover_that_cannot_come_about_is_not_asked() {
     stage.end().await;
 }
 
+/// A rolling update asks again soon when nothing came of its asking, and not while the master may be at it.
+#[tokio::test]
+async fn rolling_update_may_ask_again_unless_the_master_was_asked() {
+    let mut stage = Stage::serving().await;
+    let context = Arc::clone(&stage.elector.post.context);
+    let (namespace, group) = {
+        let post = &stage.elector.post;
+        (post.namespace.clone(), post.group.clone())
+    };
+    let may = || context.elections.may_hand_over(&namespace, &group);
+    let to = |to| Task::HandOver {
+        to: ReplicaId(to),
+        at: Epoch(1),
+        by: None,
+    };
+    stage.is(3, RoleName::Halted, Epoch(1));
+    assert!(stage.ask(to(3)).await.is_err());
+    assert!(may());
+    assert_eq!(stage.ask(to(2)).await, Ok(()));
+    assert!(!may());
+    stage.end().await;
+}
+
 #[tokio::test]
 async fn handover_that_the_master_took_back_is_noted() {
     let mut stage = Stage::serving().await;

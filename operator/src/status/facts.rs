@@ -237,6 +237,15 @@ impl Facts {
             && self.name_servers.ready >= self.name_servers.wanted
     }
 
+    /// Whether nothing is on its way or waited for.
+    pub fn is_quiet(&self) -> bool {
+        self.settled
+            && self.outdated == 0
+            && self.problems.is_empty()
+            && self.growing.is_empty()
+            && self.all_ready()
+    }
+
     /// Whether the specification as a whole is not carried out.
     pub fn is_blocked(&self) -> bool {
         self.problems

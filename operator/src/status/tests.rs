@@ -63,6 +63,16 @@ fn fresh(facts: &Facts) -> RocketClusterStatus {
     compute(facts, None, 1, &now(0))
 }
 
+/// Whoever is quiet is looked at again after minutes only, unless something happens: a pod that is to be replaced waits for a
+/// handover, of which Kubernetes tells nothing.
+#[test]
+fn pods_to_be_replaced_are_waited_for() {
+    let mut facts = healthy(1, 3);
+    assert!(facts.is_quiet());
+    facts.outdated = 1;
+    assert!(!facts.is_quiet());
+}
+
 #[test]
 fn a_healthy_cluster_says_so_in_one_sentence() {
     let status = fresh(&healthy(3, 1));

@@ -55,6 +55,10 @@ impl Elector {
         // The master cannot have heard of it before, so it took sends until now at least.
         let asked_ms = self.now_ms();
         let new = self.replace(&state, new).await.ok_or(NOT_WRITTEN)?;
+        if by.is_none() {
+            let elections = &self.post.context.elections;
+            elections.asked(&self.post.namespace, &self.post.group);
+        }
         self.handing = Some(Handing {
             by,
             to,
