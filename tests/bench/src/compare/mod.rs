@@ -6,6 +6,7 @@
 
 mod counts;
 mod launch;
+mod memory;
 pub mod pairs;
 pub mod record;
 mod recovery;

@@ -80,7 +80,7 @@ fn page(outcomes: &[Outcome], notes: &str) -> String {
         "\nEach figure is the median of ratios of pairs: both brokers one right after the other, in alternating order, on the same cores, with the \
          same generator and the same frames (those of the Java client, `UNIQ_KEY` and `WAIT` included). Offsets of all answers were consecutive in \
          each queue and a sample of the messages was read back, else a run does not count. A pair with more than 0.3 cores of foreign CPU is \
-         refused and repeated; a row is refused when the limits of the machine differ by more than 1.5× before and after it, three times in a row. The worst pair \
+         refused and repeated. Memory that a virtual machine has given back to its host is taken from it before a run, so that the page cache does not wait for the host. A row is refused when the limits of the machine differ by more than 1.5× before and after it, three times in a row. The worst pair \
          stands beside the median. Absolute figures hold for this machine on this day.\n\n",
     );
     targets(&mut out, outcomes);

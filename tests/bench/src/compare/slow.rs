@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use rustix::fs::{Advice, fadvise};
 
+use super::memory::{self, Memory};
 use super::pairs::{Figures, Gather, Pair, Side};
 use super::sends::fill;
 use super::server::{Broker, Cast, NameServer};
@@ -26,6 +27,10 @@ const CATCH_UP_MAX: Duration = Duration::from_mins(3);
 
 /// About the bytes of a record with a body of 1 KiB.
 const RECORD_BYTES: u64 = 1270;
+/// What a run with many queues may append.
+const APPENDED: u64 = 2 << 30;
+/// A cold catch-up brings its backlog into the page cache in about this time.
+const READING: Duration = Duration::from_secs(10);
 
 /// P8: sends at 30 % of the broker's own maximum, without a reader and while another client reads a backlog that is not in the
 /// page cache.
@@ -98,7 +103,7 @@ fn beside_a_reader(
     };
     settle(stage.options)?;
     let mut meter = stage.meter(side)?;
-    let without = load.run(&mut meter)?;
+    let without = memory::run(&load, &mut meter, stage.options.backlog_bytes / 2)?;
     stage.check(side, &load, &without)?;
     let mut figures = latency_figures(&Percentiles::of(&without.latency), "without_");
     let foreign = meter.usage().foreign_cores;
@@ -111,6 +116,7 @@ fn beside_a_reader(
     let control: Arc<Control> = Arc::default();
     let shared = Arc::clone(&control);
     settle(stage.options)?;
+    let memory = Memory::take(stage.options.backlog_bytes);
     let sender = std::thread::spawn(move || long.run_in(window, &shared, &mut Nobody));
     std::thread::sleep(Duration::from_secs(1));
     let reading = Reading {
@@ -120,7 +126,10 @@ fn beside_a_reader(
         ..Reading::on(load.brokers.first().copied().context("a broker")?, backlog)
     };
     let mut meter = stage.meter(side)?;
-    let pulled = reading.run(&mut meter);
+    let pulled = std::thread::scope(|scope| {
+        scope.spawn(|| memory.free_over(READING));
+        reading.run(&mut meter)
+    });
     control.stop();
     let with = match sender.join() {
         Ok(sent) => sent?,
@@ -287,7 +296,7 @@ fn run_shape(
         ..Load::on(broker.addr, topic)
     };
     let mut meter = Meter::new(&broker.pids());
-    let sent = load.run(&mut meter)?;
+    let sent = memory::run(&load, &mut meter, APPENDED)?;
     // A broker that is short of time for a moment refuses; one that refuses a hundredth cannot do this.
     if sent.refused * 100 > sent.messages_in_all {
         let trouble = sent.first_trouble.clone().unwrap_or_default();

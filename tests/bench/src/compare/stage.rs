@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::pairs::{FOREIGN, Figures, Gather, Pair, Side};
 use super::server::{Broker, Cast, NameServer};
-use super::{Options, Talk, settle};
+use super::{Options, Talk, memory, settle};
 use crate::load::latency::Percentiles;
 use crate::load::pull::{AtEnd, Pulled, Reading};
 use crate::load::send::{Load, Sent};
@@ -28,7 +28,12 @@ pub(super) struct Stage<'a> {
     ours: Option<Broker>,
     /// How often the stores were begun anew.
     pub(super) renewed: u32,
+    /// Bytes that a run may append.
+    appended_max: u64,
 }
+
+/// What a run may append before any was measured.
+const APPENDED_AT_FIRST: u64 = 1 << 30;
 
 impl<'a> Stage<'a> {
     pub(super) fn start(
@@ -45,6 +50,7 @@ impl<'a> Stage<'a> {
             apache: None,
             ours: None,
             renewed: 0,
+            appended_max: APPENDED_AT_FIRST,
         };
         stage.begin()?;
         Ok(stage)
@@ -135,7 +141,8 @@ impl<'a> Stage<'a> {
     pub(super) fn send(&mut self, side: Side, load: &Load) -> anyhow::Result<Figures> {
         settle(self.options)?;
         let mut meter = self.meter(side)?;
-        let sent = load.run(&mut meter)?;
+        let sent = memory::run(load, &mut meter, self.appended_max)?;
+        self.appended_max = self.appended_max.max(memory::appended(load, &sent));
         let waited = self.check(side, load, &sent)?;
         let mut figures = send_figures(&sent, &meter.usage());
         figures.insert("visible_after_ms".to_owned(), waited.as_secs_f64() * 1e3);
