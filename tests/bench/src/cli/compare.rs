@@ -102,6 +102,13 @@ pub(super) fn run(args: &Compare) -> anyhow::Result<ExitCode> {
         compare::run(&options, Box::new(|line| eprintln!("{line}")))?;
     }
     let outcomes = record::latest(&args.results)?;
+    if outcomes.is_empty() {
+        bail!(
+            "nothing is recorded in {}: measure first, without --report; {} is left as it is",
+            args.results.display(),
+            args.docs.join("benchmarks.md").display()
+        );
+    }
     let notes = std::fs::read_to_string(&args.notes).unwrap_or_default();
     report::write(&outcomes, &notes, &args.docs)?;
     for outcome in &outcomes {

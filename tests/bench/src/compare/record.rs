@@ -140,11 +140,15 @@ pub fn append(path: &Path, outcome: &Outcome) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The latest outcome of each row in all `*.json` files of a folder, by their names' order; full runs win over quick ones.
+/// The latest outcome of each row in all `*.json` files of a folder, by their names' order; full runs win over quick ones. None where
+/// there is no such folder yet.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn latest(dir: &Path) -> anyhow::Result<Vec<Outcome>> {
+    if !dir.try_exists()? {
+        return Ok(Vec::new());
+    }
     let mut files: Vec<_> = fs::read_dir(dir)
         .with_context(|| dir.display().to_string())?
         .flatten()
