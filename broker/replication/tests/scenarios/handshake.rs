@@ -10,7 +10,7 @@ use rocket_replication::replica::{Flush, Replica, Writes};
 use rocket_replication::{Epoch, GroupUid, Incarnation, Member, PhysicalOffset, Proposal, State};
 
 use super::{LINK, calm_world, epochs, greeting_slave, hello, refusal, replica};
-use crate::world::{Action, Crash};
+use crate::world::{Action, Crash, World};
 
 /// §8.4.1, §8.13: news of a higher epoch stops the answers before the object is read.
 #[test]
