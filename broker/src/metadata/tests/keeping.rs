@@ -118,6 +118,7 @@ fn positions_behind_messages_that_were_cut_off_go_with_them() {
         commit(&master.metadata, "t", "g", 3);
         if is_told {
             world.tell(&master.metadata);
+            master.applied();
         }
         master.keep();
         drop(master);
