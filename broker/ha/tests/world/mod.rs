@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rocket_ha::Coordinator as _;
 use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Request, Told, Wish};
 use rocket_ha::{
     Actor, Answers, Board, Event, Found, Fresh, GroupPolicy, Held, Items, News, Options, Parts,
@@ -61,7 +62,7 @@ impl Plan {
 }
 
 pub(crate) struct Process {
-    pub(crate) actor: Actor<MemoryLog, MemoryNet, MemoryRequests, Watcher>,
+    pub(crate) actor: Actor<MemoryLog, MemoryNet, Binding, Watcher>,
     pub(crate) log: MemoryLog,
     pub(crate) board: Arc<Board>,
     pub(crate) net: MemoryNet,
@@ -74,6 +75,26 @@ pub(crate) struct Process {
     /// What was committed when that was looked at last.
     pub(crate) checked: u64,
     pub(crate) needs_restart: bool,
+}
+
+/// Looks, when a write leaves, whether answers are bound already by the modes that it says are in force (A2 of §5.1).
+pub(crate) struct Binding {
+    requests: MemoryRequests,
+    board: Arc<Board>,
+}
+
+impl rocket_ha::Coordinator for Binding {
+    fn read(&mut self) {
+        self.requests.read();
+    }
+
+    fn cas(&mut self, cas: Cas) {
+        if let (Some(said), Some(bound)) = (cas.new.in_force, self.board.modes()) {
+            let strongest = bound.stronger(said.policy());
+            assert_eq!(bound, strongest, "said before it binds");
+        }
+        self.requests.cas(cas);
+    }
 }
 
 pub(crate) struct Machine {
@@ -259,7 +280,10 @@ impl World {
             items,
             log: log.clone(),
             net: net.clone(),
-            coordinator: requests.clone(),
+            coordinator: Binding {
+                requests: requests.clone(),
+                board: Arc::clone(&board),
+            },
             observer: Box::new(move |news| heard.lock().push(news)) as Watcher,
             board: Arc::clone(&board),
         };
