@@ -1,5 +1,9 @@
 use super::*;
-use crate::messages::LINK_VERSION;
+use crate::epochs::{EPOCHS_MAX, Epochs};
+use crate::identity::{DiskId, GroupUid, Incarnation, Member, ReplicaId, Version};
+use crate::messages::{
+    Ack, Beat, Data, Fetch, Hello, LINK_VERSION, Range, Reason, Refuse, Report, RoleName, Welcome,
+};
 
 fn member() -> Member {
     Member {

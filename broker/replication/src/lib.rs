@@ -22,6 +22,7 @@ pub mod memory;
 pub mod messages;
 mod modes;
 pub mod mutations;
+mod payload;
 pub mod policy;
 pub mod recovery;
 pub mod replica;
