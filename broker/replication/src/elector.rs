@@ -83,9 +83,12 @@ pub fn decide(
     if !seen.waited && state.complete().any(|m| !reporters.contains(m)) {
         return Decision::Wait;
     }
+    // §8.15: it lacks bytes that others have; it is waited for, and neither chosen nor kept in S.
+    let sound: Vec<&Report> = reports.iter().filter(|r| !r.damaged).copied().collect();
+    let sound_members: BTreeSet<Member> = sound.iter().map(|r| named(r)).collect();
     let among = |set: &BTreeSet<Member>| {
         best(
-            reports.iter().filter(|r| set.contains(&named(r))).copied(),
+            sound.iter().filter(|r| set.contains(&named(r))).copied(),
             seen.preference,
         )
     };
@@ -99,7 +102,7 @@ pub fn decide(
     let dropped = state
         .in_sync
         .iter()
-        .filter(|m| !reporters.contains(m))
+        .filter(|m| !sound_members.contains(m))
         .copied()
         .collect();
     Decision::Elect(Box::new(state.elected(
@@ -175,6 +178,15 @@ fn outside(
             missing: state.last_complete.clone(),
         };
     }
+    if chosen.damaged && may_a_sound_one_come(state, reports) {
+        // It lacks something amid its log, and the others its end: which of them is given up is no elector's choice.
+        let missing = BTreeSet::from([chosen.member.replica_id]);
+        return if seen.waited {
+            Decision::NeedsHuman { missing }
+        } else {
+            Decision::Wait
+        };
+    }
     // Of all, since an election may have named one that lost power after its report and left out one that lost nothing. Who is
     // the greatest has no less of what was promised than any other.
     let reason = "no complete member was left; this replica held the most of all that answered";
@@ -186,7 +198,17 @@ fn outside(
     )))
 }
 
-/// §8.10.3: the greatest (last epoch, log end); among equals by preference, then the lowest id.
+/// Whether there is a replica of which nobody knows that its log is damaged.
+fn may_a_sound_one_come(state: &State, reports: &[&Report]) -> bool {
+    let is_damaged = |id: &ReplicaId| {
+        let mut damaged = reports.iter().filter(|r| r.damaged);
+        damaged.any(|r| r.member.replica_id == *id)
+    };
+    let mut replicas = state.replicas.iter();
+    replicas.any(|(id, replica)| !replica.lost && !is_damaged(id))
+}
+
+/// §8.10.3: the greatest (last epoch, log end); among equals a sound one, then by preference, then the lowest id.
 fn best<'a>(
     reports: impl Iterator<Item = &'a Report>,
     preference: &[ReplicaId],
@@ -197,13 +219,10 @@ fn best<'a>(
             .position(|p| *p == id)
             .unwrap_or(preference.len())
     };
-    let key = |r: &Report| -> (Epoch, PhysicalOffset, Reverse<(usize, ReplicaId)>) {
+    let key = |r: &Report| -> (Epoch, PhysicalOffset, Reverse<(bool, usize, ReplicaId)>) {
         let last = r.last.map_or(Epoch(0), |e| e.epoch);
-        (
-            last,
-            r.log_end,
-            Reverse((rank(r.member.replica_id), r.member.replica_id)),
-        )
+        let id = r.member.replica_id;
+        (last, r.log_end, Reverse((r.damaged, rank(id), id)))
     };
     reports.max_by_key(|r| key(r))
 }

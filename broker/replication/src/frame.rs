@@ -23,11 +23,13 @@
 //!  6 Beat     epoch 8 · offset 8 · stamp 8
 //!  7 Probe    –
 //!  8 Report   member 20 · role 1 (1 Booting … 7 Halted) · max epoch 8 · has entry 1 · entry 16 · log end 8 · durable end 8 · confirm 8
-//!             · version 8 · master linked 1
+//!             · version 8 · state 1 (bit 0 master linked, bit 1 damaged)
 //!  9 Nudge    –
 //! 10 Fetch    offset 8 · length 4
 //! 11 Range    offset 8 · count 4 · count checksums of 4 · bytes to the end
 //! ```
+//!
+//! A reader that does not know the bit for damage takes the report for none, and so does not elect its sender.
 //!
 //! The version in `Hello` is that of everything after it: a master that does not speak it refuses the link.
 

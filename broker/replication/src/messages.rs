@@ -187,6 +187,8 @@ pub struct Report {
     pub version: Version,
     /// Whether its link to the master is up.
     pub master_linked: bool,
+    /// Whether a part of its log is damaged: it holds less than it says until that is repaired (§8.15).
+    pub damaged: bool,
 }
 
 /// Asks for a range of the log.

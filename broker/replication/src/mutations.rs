@@ -82,6 +82,10 @@ pub enum Mutant {
     M41,
     /// What is committed counts as flushed everywhere although a member may not be durable.
     M42,
+    /// A replica whose log is damaged acknowledges.
+    M43,
+    /// A replica whose log is damaged does not tell electors.
+    M44,
 }
 
 /// The broken rules of one run.

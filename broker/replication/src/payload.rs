@@ -109,7 +109,7 @@ fn put_report(report: &Report, out: &mut BytesMut) {
     );
     put_offsets(&[report.log_end, report.durable_end, report.confirm], out);
     out.put_u64(report.version.0);
-    out.put_u8(u8::from(report.master_linked));
+    out.put_u8(u8::from(report.master_linked) | u8::from(report.damaged) << 1);
 }
 
 /// Appends the fields of a `Data` before its bytes.
@@ -246,7 +246,11 @@ impl Reader {
         let (has_last, entry) = (self.flag()?, self.entry()?);
         let (log_end, durable_end, confirm) = (self.offset()?, self.offset()?, self.offset()?);
         let version = Version(self.u64()?);
-        let (last, master_linked) = (has_last.then_some(entry), self.flag()?);
+        let last = has_last.then_some(entry);
+        let (master_linked, damaged) = match self.0.try_get_u8().ok()? {
+            bits @ 0..4 => (bits & 1 != 0, bits & 2 != 0),
+            _ => return None,
+        };
         Some(Report {
             member,
             role,
@@ -257,6 +261,7 @@ impl Reader {
             confirm,
             version,
             master_linked,
+            damaged,
         })
     }
 

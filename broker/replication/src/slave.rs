@@ -309,7 +309,7 @@ impl Slave {
             return;
         };
         // §8.15: what is damaged is not here, and a master would take it for copied.
-        if core.evidence.damaged {
+        if core.evidence.damaged && !core.mutations.has(Mutant::M43) {
             return;
         }
         let broken = core.mutations.has(Mutant::M10);

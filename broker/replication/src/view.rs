@@ -26,6 +26,7 @@ impl Replica {
             confirm: core.log.confirm,
             version: core.max_version,
             master_linked: matches!(&self.role, Role::Following(s) if s.is_streaming()),
+            damaged: self.is_damaged() && !core.mutations.has(Mutant::M44),
         })
     }
 
@@ -112,6 +113,11 @@ impl Replica {
     /// The highest epoch and version that it durably saw.
     pub fn seen(&self) -> (Epoch, Version) {
         (self.core.max_epoch, self.core.max_version)
+    }
+
+    /// Whether a part of its log is damaged (§8.15).
+    pub fn is_damaged(&self) -> bool {
+        self.core.evidence.damaged
     }
 
     /// The mastership, if this replica leads.

@@ -105,6 +105,7 @@ mod tests {
             confirm: PhysicalOffset(100),
             version: Version(1),
             master_linked: false,
+            damaged: false,
         };
         ids.iter().map(report).collect()
     }

@@ -139,6 +139,7 @@ mod tests {
             confirm: PhysicalOffset(0),
             version: group(3).version,
             master_linked,
+            damaged: false,
         }
     }
 

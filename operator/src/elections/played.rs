@@ -33,6 +33,7 @@ pub(super) fn answer(
         confirm: PhysicalOffset(0),
         version: Version(1),
         master_linked: false,
+        damaged: false,
     };
     let (links, mut events) =
         Links::new(Settings::default(), secret(), tasks.clone(), stop.clone());

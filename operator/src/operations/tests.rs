@@ -38,6 +38,7 @@ fn report(id: u32, role: RoleName, epoch: u64) -> Report {
         confirm: PhysicalOffset(100),
         version: Version(1),
         master_linked: role == RoleName::InSync,
+        damaged: false,
     }
 }
 

@@ -78,6 +78,7 @@ impl Replica {
             confirm: PhysicalOffset(0),
             version: Version(0),
             master_linked: false,
+            damaged: false,
         }));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (links, mut events) =
