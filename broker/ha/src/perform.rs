@@ -198,11 +198,13 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         }
     }
 
-    /// Where answers do not wait for the commit, any byte beyond it may have been acknowledged. Of a group whose object asks for
-    /// modes the report says so already.
+    /// Where answers do not wait for the commit, any byte beyond it may have been acknowledged. Once a master has said what is in
+    /// force the report says so already.
     fn reported(&self, report: Report) -> Report {
+        let state = self.replica.tracker().seen();
+        let is_said = state.is_some_and(|state| state.in_force.is_some());
         match self.options.answers {
-            Answers::Counted if self.board.modes().is_none() => Report::Event,
+            Answers::Counted if !is_said => Report::Event,
             Answers::Counted | Answers::Committed => report,
         }
     }

@@ -1,5 +1,8 @@
 //! A group of three whose modes change (docs/replication.md §5.1), told as stories.
 
+use rocket_ha::{Answers, News};
+use rocket_replication::effect::Report;
+use rocket_replication::memory::Fate;
 use rocket_replication::replica::Flush;
 use rocket_replication::{InForce, Policy, Replication, State};
 
@@ -105,6 +108,59 @@ fn stronger_modes_are_in_force_when_every_member_keeps_them() {
     world.heal();
     world.check_acked();
     assert!(world.state().unclean.is_empty());
+}
+
+/// Modes are asked for, and no master has said yet what is in force: what the configuration promised is still what was promised.
+#[test]
+fn cut_before_a_master_has_said_what_is_in_force_is_told_as_one_that_may_lose() {
+    let mut world = World::healthy(Plan {
+        answers: Answers::Counted,
+        ..Plan::sync(3, 1)
+    });
+    let old = world.open_master().unwrap();
+    let ticket = world.send(old, 10).unwrap();
+    world.flush(old);
+    assert!(world.acked.contains(&ticket), "nobody has copied it");
+    world.crash(old, End::Kill);
+    world.ask_for(STRONGEST);
+    let survivors = world.reports();
+    world.elect(&survivors, true);
+    let new = world.machine_of(world.state().master.unwrap()).unwrap();
+    // Its first write opens it. The next, which would say what is in force, does not arrive.
+    for _ in 0..20 {
+        if world.state().activated.is_none() {
+            world.show(new);
+            world.request(new, Fate::Answered);
+            world.answer(new);
+        }
+    }
+    assert!(world.state().activated.is_some());
+    world.start(old);
+    for _ in 0..20 {
+        world.request(old, Fate::Answered);
+        world.answer(old);
+        while world.dials() > 0 {
+            world.dial();
+        }
+        while let Some(first) = world.deliverable().first().copied() {
+            world.deliver(first);
+        }
+        // The master reads, and learns of the other's new life; what it writes does not arrive.
+        world.show(new);
+        world.request(new, Fate::Late);
+        world.answer(new);
+        world.pass(20);
+    }
+    assert_eq!(in_force(&world), None);
+    let cuts: Vec<Report> = world
+        .news
+        .iter()
+        .filter_map(|(n, news)| match news {
+            News::Cut { report, .. } if *n == old => Some(*report),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cuts, [Report::Event]);
 }
 
 /// The master that was to say what is in force is gone; the next one does, by the same object.
