@@ -116,7 +116,8 @@ impl Core {
     }
 
     /// §5.1: what shall count here by the newest state that is known. Unflushed bytes only while nobody was promised others: the
-    /// object asks for none, its master says so, and what it records of this replica says so too.
+    /// object asks for none, its master says so, and what it records of this replica says so too. And only of a member of S or E:
+    /// what a learner copies may have been promised before.
     fn flush_due(&self) -> Flush {
         let own = self.settings.flush;
         let Some(state) = self.tracker.seen() else {
@@ -127,7 +128,9 @@ impl Core {
         };
         let in_force = state.in_force.map_or(own, |said| said.flush);
         let is_durable = self.me().is_some_and(|me| state.is_durable(me));
-        if is_durable && !self.mutations.has(Mutant::M40) {
+        let is_learner = !self.me().is_some_and(|me| state.is_complete(me));
+        let is_learner = is_learner && !self.mutations.has(Mutant::M45);
+        if is_learner || is_durable && !self.mutations.has(Mutant::M40) {
             return Flush::Sync;
         }
         policy.flush.max(in_force)

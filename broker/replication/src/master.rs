@@ -341,8 +341,10 @@ impl Master {
         let learner = self.commit.links().find_map(|(_, member, acked)| {
             let replica = state.replicas.get(&member.replica_id)?;
             let has_all = acked? >= self.commit.confirm() && acked? >= start;
-            // W8: it declares itself durable first.
-            let keeps = replica.durable || !state.promises_flushed();
+            // It declares itself durable first, whatever is in force now (§5.1, A3).
+            let keeps = replica.durable
+                || state.policy.is_none()
+                || core.mutations.has(Mutant::M45) && !state.promises_flushed();
             let may = state.is_current(member) && !replica.cordoned && !replica.lost && keeps;
             (may && has_all && !state.in_sync.contains(&member)).then_some(member)
         })?;

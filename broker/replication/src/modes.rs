@@ -56,6 +56,7 @@ impl Master {
         let durable: BTreeSet<ReplicaId> = linked
             .chain([self.member])
             .filter(|member| state.is_durable(*member))
+            .filter(|member| state.is_complete(*member) || core.mutations.has(Mutant::M45))
             .map(|member| member.replica_id)
             .collect();
         (!durable.is_empty()).then(|| state.with_durable(core.proposals.fresh(), &durable, false))

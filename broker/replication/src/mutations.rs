@@ -86,6 +86,8 @@ pub enum Mutant {
     M43,
     /// A replica whose log is damaged does not tell electors.
     M44,
+    /// A replica grows into S by bytes that it has not flushed, wherever the modes allow that for its members.
+    M45,
 }
 
 /// The broken rules of one run.
