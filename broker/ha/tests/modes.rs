@@ -166,6 +166,31 @@ fn cut_before_a_master_has_said_what_is_in_force_is_told_as_one_that_may_lose() 
     assert_eq!(cuts, [Report::Event]);
 }
 
+/// Modes that were stronger between two signs of life only went unnoticed, and who had been promised them waited for flags that were
+/// gone.
+#[test]
+fn who_was_promised_stronger_modes_for_a_moment_is_answered_when_they_are_kept() {
+    let mut world = begun_with(WEAKEST);
+    world.pass(A_WHILE_MS);
+    world.calm();
+    assert_eq!(durable(&world.state()), 0, "weaker modes are settled");
+    world.ask_for(STRONGEST);
+    world.calm();
+    assert_eq!(in_force(&world), Some(STRONGEST));
+    let master = world.open_master().unwrap();
+    let promised = world.send(master, 10).unwrap();
+    world.ask_for(WEAKEST);
+    world.settle_flushing(&[]);
+    assert_eq!(in_force(&world), Some(WEAKEST));
+    assert_eq!(
+        durable(&world.state()),
+        3,
+        "somebody waits for their flushes"
+    );
+    world.settle_flushing(&[0, 1, 2]);
+    assert!(world.acked.contains(&promised));
+}
+
 /// Counterexample found by a seed of the simulation: with flush `ASYNC` a replica joined by bytes that it had not flushed, the
 /// others left S, and its machine lost what had been promised to be flushed before the modes changed.
 #[test]

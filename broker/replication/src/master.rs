@@ -197,6 +197,7 @@ impl Master {
             return;
         }
         self.bind(core);
+        self.tighten(core);
         self.opened(core);
         self.advance(core, out);
         self.handover(core, out);

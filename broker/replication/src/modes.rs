@@ -65,11 +65,17 @@ impl Master {
     /// Notes once, a while after weaker modes came into force, how far sends may have been promised more. Earlier would do no harm:
     /// they would be told that their outcome is unknown.
     pub(crate) fn loosen(&mut self, core: &mut Core, out: &mut Vec<Effect>) {
-        if !core.tracker.seen().is_some_and(|state| is_loose(state)) {
-            self.loosened = None;
-        } else if self.loosened.is_none() {
+        let is_loose = core.tracker.seen().is_some_and(|state| is_loose(state));
+        if is_loose && self.loosened.is_none() {
             self.loosened = Some(core.log.end);
             self.look(core, out);
+        }
+    }
+
+    /// Stronger modes came into force, be it for a moment: what was noted does not reach those who were promised them.
+    pub(crate) fn tighten(&mut self, core: &Core) {
+        if !core.tracker.seen().is_some_and(|state| is_loose(state)) {
+            self.loosened = None;
         }
     }
 }
