@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::Damaged;
 use crate::checksums::is_damage;
+use crate::mutant::{self, Mutant};
 
 const PATH: &str = "rocket/damage.json";
 /// Ranges that are remembered over a restart; what is found beyond them is found again by the scrubber.
@@ -53,6 +54,7 @@ impl Damage {
             }
             read => read?,
         };
+        let text = text.filter(|_| !mutant::is_on(Mutant::DamageForgotten));
         let notes: Vec<Note> = match text {
             Some(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
                 tracing::error!(file = PATH, %error, "the note of known damage cannot be read");

@@ -30,6 +30,8 @@ pub(crate) enum Mutant {
     CutWithoutIntent,
     /// A new master gives out offsets behind those that are visible, and not behind all that it holds.
     OffsetsOfVisible,
+    /// A start does not read the note of known damage.
+    DamageForgotten,
 }
 
 /// Whether `mutant` is on.
@@ -69,6 +71,7 @@ pub(crate) mod switch {
             "cut-not-zeroed" => Mutant::CutNotZeroed,
             "cut-without-intent" => Mutant::CutWithoutIntent,
             "offsets-of-visible" => Mutant::OffsetsOfVisible,
+            "damage-forgotten" => Mutant::DamageForgotten,
             other => return Err(format!("no mutant is called {other}")),
         };
         PROCESS

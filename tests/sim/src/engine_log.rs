@@ -22,6 +22,7 @@ use crate::fuse::FusedDirectory;
 use crate::log::{GroupLog, Mirror, Seen, ticket_of};
 
 const SEGMENT_BYTES: u64 = 4096;
+const BLOCK_BYTES: u64 = 512;
 const EIO: i32 = 5;
 
 pub(crate) struct Done(u64, Sender<(u64, Told)>);
@@ -69,7 +70,7 @@ fn config(flush: Flush) -> StoreConfig {
         index_slots: 16,
         index_entries: 64,
         flush,
-        checksum_block_bytes: 512,
+        checksum_block_bytes: BLOCK_BYTES,
         watermarks: Watermarks {
             clean: 90,
             force: None,
@@ -184,6 +185,29 @@ impl GroupLog for EngineLog {
         matches!(self.engine.health(), Health::ReadOnly { .. })
     }
 
+    fn rot(&self, dir: &FusedDirectory, number: u64) -> bool {
+        let engine = &self.engine;
+        while engine.seal_step() == Step::Worked {}
+        engine.checkpoint_step();
+        let positions = engine.positions();
+        // Whole blocks of checksums: what lies behind the last one nobody can tell.
+        let first = positions.min.0.div_ceil(BLOCK_BYTES);
+        let blocks = (positions.durable.0 / BLOCK_BYTES).saturating_sub(first);
+        if blocks == 0 || self.has_failed() {
+            return false;
+        }
+        let at = (first + number % blocks) * BLOCK_BYTES + number / blocks % BLOCK_BYTES;
+        let path = format!("commitlog/{:020}", at / SEGMENT_BYTES * SEGMENT_BYTES);
+        let flip = || dir.memory().flip(&path, (at % SEGMENT_BYTES) as usize);
+        flip();
+        engine.scrub_step(u64::MAX);
+        let is_found = !engine.damage().is_empty();
+        if !is_found {
+            flip();
+        }
+        is_found
+    }
+
     fn take_told(&self) -> Vec<(u64, Told)> {
         self.told.lock().try_iter().collect()
     }
@@ -217,6 +241,7 @@ impl GroupLog for EngineLog {
             at = records.to;
         }
         mirror.durable = ends.durable.0;
+        mirror.is_damaged = !self.engine.damage().is_empty();
     }
 
     fn read(&self, queue: u64, from: u64) -> Vec<Seen> {

@@ -36,6 +36,8 @@ pub(crate) struct Mirror {
     pub(crate) bytes: Vec<u8>,
     /// End of what is flushed.
     pub(crate) durable: u64,
+    /// Bits flipped in it, and that is known: what lies there and behind is not among `bytes`.
+    pub(crate) is_damaged: bool,
 }
 
 impl Mirror {
@@ -103,6 +105,9 @@ pub(crate) trait GroupLog: Log + Clone + Send + 'static {
     fn fail(&self, dir: &FusedDirectory, kind: u64);
     /// Whether it failed.
     fn has_failed(&self) -> bool;
+    /// Bits flip below what is flushed, where `number` says, and the scrubber looks. Whether it found that; if not, they are as
+    /// they were.
+    fn rot(&self, dir: &FusedDirectory, number: u64) -> bool;
     /// What senders were told since the last call.
     fn take_told(&self) -> Vec<(u64, Told)>;
     /// Whether something waits for a flush.
@@ -139,7 +144,7 @@ impl GroupLog for MemoryLog {
         _: Flush,
     ) -> Result<(Self, Found), String> {
         let found = Found {
-            damaged: false,
+            damaged: image.damage.is_some(),
             confirm: PhysicalOffset(image.confirm),
         };
         Ok((Self::open(image, policy, FILE_BYTES), found))
@@ -169,6 +174,23 @@ impl GroupLog for MemoryLog {
         self.fails()
     }
 
+    fn rot(&self, _: &FusedDirectory, number: u64) -> bool {
+        let place = self.look(|image| {
+            let ends = image.boundaries();
+            let starts = std::iter::once(image.min).chain(ends.iter().copied());
+            let records: Vec<(u64, u64)> = starts
+                .zip(ends.iter().copied())
+                .filter(|(_, end)| *end <= image.durable)
+                .collect();
+            let at = number.checked_rem(records.len() as u64)?;
+            records.get(at as usize).copied()
+        });
+        if let Some((from, to)) = place {
+            self.damage(from, to);
+        }
+        place.is_some()
+    }
+
     fn take_told(&self) -> Vec<(u64, Told)> {
         self.take_told()
     }
@@ -191,11 +213,12 @@ impl GroupLog for MemoryLog {
                 mirror.bytes.clear();
                 mirror.min = image.min;
             }
-            mirror.bytes.truncate(image.bytes.len());
-            mirror
-                .bytes
-                .extend_from_slice(&image.bytes[mirror.bytes.len()..]);
+            let whole = image.damage.map_or(image.end(), |(from, _)| from);
+            let whole = &image.bytes[..whole.saturating_sub(image.min) as usize];
+            mirror.bytes.truncate(whole.len());
+            mirror.bytes.extend_from_slice(&whole[mirror.bytes.len()..]);
             mirror.durable = image.durable;
+            mirror.is_damaged = image.damage.is_some();
         });
     }
 
@@ -207,8 +230,10 @@ impl GroupLog for MemoryLog {
                 && seen.len() < 4
                 && let Some((next, payload)) = image.record_at(at)
             {
-                // A filler is no message.
-                if let Some(ticket) = ticket_of(payload) {
+                // A filler is no message, and what is damaged is passed over.
+                if let Some(ticket) = ticket_of(payload)
+                    && !image.is_damaged(at, next)
+                {
                     let offset = at;
                     seen.push(Seen {
                         offset,

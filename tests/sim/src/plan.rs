@@ -8,6 +8,7 @@ use rocket_ha::Answers;
 use rocket_mapped_file::memory::Dice;
 use rocket_replication::mutations::Mutations;
 use rocket_replication::replica::Flush;
+use rocket_replication::{Policy, Replication};
 
 /// A column of docs/replication.md §11.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -57,6 +58,17 @@ impl Column {
             Answers::Counted
         } else {
             Answers::Committed
+        }
+    }
+
+    /// The same as an object asks for it (§5.1).
+    pub fn policy(self) -> Policy {
+        Policy {
+            flush: self.flush(),
+            replication: match self.answers() {
+                Answers::Counted => Replication::Async,
+                Answers::Committed => Replication::Sync,
+            },
         }
     }
 }
@@ -128,11 +140,15 @@ pub enum Fault {
     FlushMode,
     /// For a while the object is an old copy of itself.
     Forgetting,
+    /// Somebody asks for other modes while the group runs (§5.1).
+    ChangeModes,
+    /// Bits flip on one disk below what is flushed, and the scrubber finds it (§8.15).
+    Rot,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Kill,
         Self::Stop,
         Self::Power,
@@ -152,7 +168,13 @@ impl Fault {
         Self::Retention,
         Self::FlushMode,
         Self::Forgetting,
+        Self::ChangeModes,
+        Self::Rot,
     ];
+
+    /// So many of them are older than the others, which have dice of their own: seeds that were noted before there were others
+    /// still give the schedules that they gave, when those are taken away.
+    const OLDER: usize = 19;
 }
 
 /// Which kinds may come.
@@ -171,12 +193,33 @@ impl Weather {
         self.0 & 1 << fault as u8 != 0
     }
 
-    /// Every kind, each with one chance in two.
-    fn drawn(dice: &mut Dice) -> Self {
+    /// With one kind less.
+    #[must_use]
+    pub fn without(self, fault: Fault) -> Self {
+        Self(self.0 & !(1 << fault as u8))
+    }
+
+    /// What a schedule chooses among when something is to go wrong. Not all of them may come.
+    pub(crate) fn choices(self) -> &'static [Fault] {
+        let newer = Fault::ALL.iter().skip(Fault::OLDER);
+        if newer.copied().any(|fault| self.has(fault)) {
+            &Fault::ALL
+        } else {
+            &Fault::ALL[..Fault::OLDER]
+        }
+    }
+
+    /// Every kind, each with one chance in two; some are rarer.
+    fn drawn(dice: &mut Dice, newer: &mut Dice) -> Self {
         let mut weather = Self::default();
         for fault in Fault::ALL {
-            let rare = matches!(fault, Fault::FlushMode | Fault::Forgetting);
-            if dice.once_in(if rare { 6 } else { 2 }) {
+            let drawn = match fault {
+                Fault::FlushMode | Fault::Forgetting => dice.once_in(6),
+                Fault::ChangeModes => newer.once_in(3),
+                Fault::Rot => newer.once_in(6),
+                _ => dice.once_in(2),
+            };
+            if drawn {
                 weather = weather.with(fault);
             }
         }
@@ -203,12 +246,15 @@ pub struct Plan {
     pub elects_itself: bool,
     /// The schedule begins with a group that is at rest, or with nobody registered.
     pub begins_healthy: bool,
+    /// Where modes change: the object asks for some from its beginning on, or from the first change on.
+    pub begins_with_modes: bool,
 }
 
 impl Plan {
     /// The schedule of a seed.
     pub fn of(seed: u64, column: Column, weight: Weight) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
+        let mut newer = Dice::new(seed ^ 0x6e65_7765);
         Self {
             seed,
             column,
@@ -218,10 +264,29 @@ impl Plan {
                 Weight::Heavy => 2_000,
             },
             mutations: Mutations::default(),
-            weather: Weather::drawn(&mut dice),
+            weather: Weather::drawn(&mut dice, &mut newer),
             elects_itself: dice.once_in(4),
             begins_healthy: !dice.once_in(5),
+            begins_with_modes: !newer.once_in(3),
         }
+    }
+
+    /// The schedule that its seed gave before modes changed and bits flipped.
+    #[must_use]
+    pub fn of_old(self) -> Self {
+        let newer = Fault::ALL.iter().skip(Fault::OLDER);
+        let weather = newer.fold(self.weather, |weather, fault| weather.without(*fault));
+        Self { weather, ..self }
+    }
+
+    /// Whether the object asks for modes, now one and now another.
+    pub fn changes_modes(&self) -> bool {
+        self.weather.has(Fault::ChangeModes)
+    }
+
+    /// Whether everything that is ever promised is flushed everywhere before.
+    pub(crate) fn promises_flushed_alone(&self) -> bool {
+        self.column.flush() == Flush::Sync && !self.is_mixed() && !self.changes_modes()
     }
 
     /// Whether machines may run with different flush modes.

@@ -18,6 +18,8 @@ pub struct Image {
     pub confirm: u64,
     /// What was cut away: where it began, and the bytes.
     pub quarantine: Vec<(u64, Vec<u8>)>,
+    /// Bits flipped in here, and that is known: where it begins and ends, both between records.
+    pub damage: Option<(u64, u64)>,
 }
 
 impl Image {
@@ -49,6 +51,15 @@ impl Image {
         self.bytes.truncate(len);
         self.durable = self.durable.min(self.end());
         self.confirm = self.confirm.min(self.end());
+        let end = self.end();
+        let left = |(from, to): (u64, u64)| (from < end).then_some((from, to.min(end)));
+        self.damage = self.damage.and_then(left);
+    }
+
+    /// Whether what lies from `from` to `to` cannot be read.
+    pub fn is_damaged(&self, from: u64, to: u64) -> bool {
+        self.damage
+            .is_some_and(|(begin, end)| begin < to && from < end)
     }
 
     /// The machine loses power: of what was not flushed, whole records below `end` stay.

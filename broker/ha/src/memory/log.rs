@@ -119,6 +119,12 @@ impl MemoryLog {
         let gone = usize::try_from(min.saturating_sub(state.image.min)).unwrap_or(0);
         state.image.bytes.drain(..gone);
         state.image.min = min;
+        state.image.damage = state.image.damage.filter(|(_, to)| *to > min);
+    }
+
+    /// What lies from `from` to `to`, both between records, cannot be read any more, and that is known.
+    pub fn damage(&self, from: u64, to: u64) {
+        self.state.lock().image.damage = Some((from, to));
     }
 
     /// From now on every write fails.
@@ -262,6 +268,7 @@ impl Log for MemoryLog {
         while let Some((next, _)) = state.image.record_at(end)
             && next <= limit
             && (end == from.0 || next - from.0 <= bytes_target)
+            && !state.image.is_damaged(end, next)
         {
             end = next;
         }

@@ -38,7 +38,7 @@ use Break::{None as NoSwitch, Rules, Store};
 use Column::{A, B, C, C1, D};
 use Mutant::{
     M1, M2, M3, M4, M5, M6, M7, M8, M9, M10, M11, M12, M14, M15, M16, M17, M18, M19, M24, M25, M26,
-    M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38,
+    M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38, M39, M40, M41, M42, M43, M44, M45,
 };
 
 const ALL: &[Column] = &[A, B, C1, C, D];
@@ -111,8 +111,9 @@ fn rows() -> Vec<Row> {
         row("M21", "consumer offsets not lowered by a cut", NoSwitch, SYNC, false)
             .note("no switch: offsets are records of the log; `metadata::tests::keeping` of rocket-broker"),
         row("M22", "a flush is tried again", Store("flush-retried", &[]), &[B, D], false).with(&[Fault::DiskError, Fault::Power]),
-        row("M23", "damage below the floor taken for a torn tail", NoSwitch, SYNC, false)
-            .note("no switch: nothing flips bits here; `damage` of rocket-store"),
+        row("M23", "damage below the floor is forgotten by a start", Store("damage-forgotten", &[]), SYNC, false)
+            .with(&[Fault::Rot])
+            .note("`damage` of rocket-store"),
         row("M24", "identity by address", Rules(&[M24]), SYNC, false).with(&[Fault::LostDisk]),
         row("M25", "a stale watch is obeyed", Rules(&[M25]), SYNC, true).with(&[Fault::StrangeWrite]),
         row("M26", "the elector goes by replica, not by run", Rules(&[M26]), SYNC, false).with(&[Fault::Kill]),
@@ -138,6 +139,14 @@ fn rows() -> Vec<Row> {
         row("M37", "proof of a run that never registered", Rules(&[M37]), &[C1, C], true).with(&[Fault::Stop, Fault::Power, Fault::Unreachable]),
         row("M38", "`Data` ends within a record", Rules(&[M38]), SYNC, true)
             .note("its switch is in the model's world; stores hand out whole records"),
+        row("M39", "flush `SYNC` in force before all are durable", Rules(&[M39]), ALL, true).with(&[Fault::ChangeModes]),
+        row("M40", "unflushed acknowledgements before the flag is off", Rules(&[M40]), ALL, true).with(&[Fault::ChangeModes]),
+        row("M41", "weaker modes bind when sent", Rules(&[M41]), ALL, true).with(&[Fault::ChangeModes, Fault::StrangeWrite]),
+        row("M42", "committed counts as flushed everywhere", Rules(&[M42]), ALL, false).with(&[Fault::ChangeModes, Fault::Power]),
+        row("M42 + M45", "and by who joined unflushed", Rules(&[M42, M45]), ALL, true).with(&[Fault::ChangeModes, Fault::Power]),
+        row("M45", "a replica joins by unflushed bytes", Rules(&[M45]), ALL, false).with(&[Fault::ChangeModes, Fault::LostDisk]),
+        row("M43", "a damaged replica acknowledges", Rules(&[M43]), SYNC, false).with(&[Fault::Rot]),
+        row("M44", "electors do not hear of damage", Rules(&[M44]), &[C1, C], false).with(&[Fault::Rot, Fault::Power]),
     ]
 }
 
@@ -151,7 +160,8 @@ struct Count {
 pub(super) fn named(names: &[String]) -> anyhow::Result<Mutations> {
     let all = [
         M1, M2, M3, M4, M5, M6, M7, M8, M9, M10, M11, M12, M14, M15, M16, M17, M18, M19, M24, M25,
-        M26, M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38,
+        M26, M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38, M39, M40, M41, M42, M43,
+        M44, M45,
     ];
     let mut mutations = Mutations::default();
     for name in names {

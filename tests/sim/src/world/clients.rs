@@ -3,12 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rocket_ha::Answers;
 use rocket_ha::memory::Told;
 use rocket_replication::mutations::Mutant;
-use rocket_replication::replica::{Flush, Replica};
+use rocket_replication::policy::Flush;
+use rocket_replication::replica::Replica;
+use rocket_replication::{Policy, Replication};
 
 use super::World;
+use super::ledger::Loss;
 use crate::log::{GroupLog, Seen, payload};
 
 /// A message that a log took.
@@ -18,22 +20,24 @@ pub(super) struct Sent {
     by: (usize, u128),
     queue: u64,
     /// Where its bytes begin in the log, and where its record ends; `None` if the log failed while it was written.
-    at: Option<(u64, u64)>,
-    len: usize,
+    pub(super) at: Option<(u64, u64)>,
+    pub(super) len: usize,
+    /// What its master took for in force when it was appended; once it is answered, what its answer promises.
+    pub(super) promise: Policy,
 }
 
 /// See the module.
 pub(super) struct Clients {
     tickets: u64,
-    sent: BTreeMap<u64, Sent>,
-    acked: BTreeSet<u64>,
+    pub(super) sent: BTreeMap<u64, Sent>,
+    pub(super) acked: BTreeSet<u64>,
     unknown: BTreeSet<u64>,
     /// Acknowledged, and lost by an election that says so.
     given_up: BTreeSet<u64>,
     /// Told that they were not sent.
     refused: BTreeSet<u64>,
     /// End of what was acknowledged: what is sent afterwards lies behind it.
-    acked_end: u64,
+    pub(super) acked_end: u64,
     /// What was ever seen: by queue and offset, which message, and where the next one is.
     seen: BTreeMap<(u64, u64), (u64, u64)>,
     /// Where each consumer goes on, by consumer and queue.
@@ -73,6 +77,7 @@ impl<L: GroupLog> World<L> {
         if !self.is_awake(n) {
             return false;
         }
+        let promise = self.modes_of(n);
         let Some(process) = self.machines[n].process.as_mut() else {
             return false;
         };
@@ -94,9 +99,15 @@ impl<L: GroupLog> World<L> {
             self.clients.tickets = ticket;
             self.say(format_args!("{n} takes message {ticket} at {at:?}"));
             let by = (n, starts);
-            let sent = Sent { by, queue, at, len };
+            let sent = Sent {
+                by,
+                queue,
+                at,
+                len,
+                promise,
+            };
             self.clients.sent.insert(ticket, sent);
-            self.judge_send(n, at);
+            self.judge_send(n, at, promise);
         }
         if let Some(frozen) = frozen {
             // What it did after its end nobody has.
@@ -113,7 +124,7 @@ impl<L: GroupLog> World<L> {
     }
 
     /// I16, §8.11.5, I4, P3.
-    fn judge_send(&mut self, n: usize, at: Option<(u64, u64)>) {
+    fn judge_send(&mut self, n: usize, at: Option<(u64, u64)>, promise: Policy) {
         let Some(replica) = self.replica(n) else {
             return;
         };
@@ -138,7 +149,7 @@ impl<L: GroupLog> World<L> {
         }
         let acked_end = self.clients.acked_end;
         let is_before = at.is_some_and(|(at, _)| at < acked_end);
-        if is_before && self.plan.column.answers() == Answers::Committed && !self.is_given_up(n) {
+        if is_before && promise.replication == Replication::Sync && !self.is_given_up(n) {
             // Nobody may be told that it was sent; that it lies there is no harm.
             self.say(format_args!(
                 "  {n} appends before {acked_end}, which was acknowledged"
@@ -167,30 +178,11 @@ impl<L: GroupLog> World<L> {
         }
         clients.acked.insert(ticket);
         self.ledger.reached.acked += 1;
-        let Some((_, end)) = sent.at else {
-            self.fail(format!("message {ticket} was answered and not written"));
-            return;
-        };
-        let durable = self.held_by(n).durable;
-        let flush = self.process(n).map_or(self.machines[n].flush, |p| p.flush);
-        match (self.plan.column.answers(), flush) {
-            (Answers::Committed, _) => {
-                if !self.is_committed(ticket) {
-                    self.fail(format!(
-                        "I1: message {ticket} is answered and not committed"
-                    ));
-                }
-                self.clients.acked_end = self.clients.acked_end.max(end);
-            }
-            (Answers::Counted, Flush::Sync) if durable < end => {
-                self.fail(format!("message {ticket} is answered and not flushed"));
-            }
-            (Answers::Counted, _) => {}
-        }
+        self.judge_answer(n, ticket, &sent);
     }
 
     /// Whether it lies among what was committed.
-    fn is_committed(&self, ticket: u64) -> bool {
+    pub(super) fn is_committed(&self, ticket: u64) -> bool {
         let committed = &self.ledger.committed;
         self.clients.sent.get(&ticket).is_some_and(|sent| {
             let bytes = payload(ticket, sent.len);
@@ -233,7 +225,10 @@ impl<L: GroupLog> World<L> {
         let from = self.clients.positions.get(&(consumer, queue)).copied();
         let from = from.unwrap_or(0);
         let next = self.read(n, queue, from);
-        self.clients.positions.insert((consumer, queue), next);
+        // What is damaged there the consumer gets of another replica.
+        if !self.held_by(n).is_damaged {
+            self.clients.positions.insert((consumer, queue), next);
+        }
     }
 
     /// Reads once, judges what came, and returns where to go on.
@@ -264,6 +259,7 @@ impl<L: GroupLog> World<L> {
             .sent
             .get(&seen.ticket)
             .is_some_and(|sent| sent.queue == queue);
+        let is_dense = L::QUEUES > 1 && !self.held_by(n).is_damaged;
         if before != found {
             self.fail(format!(
                 "I10: {n} shows message {} at offset {} of queue {queue}, and {} was seen there",
@@ -274,7 +270,7 @@ impl<L: GroupLog> World<L> {
                 "I10: {n} shows message {}, which is not committed",
                 seen.ticket
             ));
-        } else if !is_sent_there || seen.offset < asked || L::QUEUES > 1 && seen.offset != asked {
+        } else if !is_sent_there || seen.offset < asked || is_dense && seen.offset != asked {
             self.fail(format!(
                 "I11: {n} shows offset {} of queue {queue} to who asked for {asked}",
                 seen.offset
@@ -305,6 +301,9 @@ impl<L: GroupLog> World<L> {
     /// order, the same everywhere.
     pub(super) fn judge_history(&mut self) {
         for n in 0..self.machines.len() {
+            if self.held_by(n).is_damaged {
+                continue;
+            }
             self.judge_acked(n);
             if let Some(Err(wrong)) = self.process(n).map(|process| process.log.derived()) {
                 self.fail(format!("on {n}: {wrong}"));
@@ -320,9 +319,11 @@ impl<L: GroupLog> World<L> {
                 }
             }
         }
+        let mut all = 0..self.machines.len();
+        let whole = all.find(|n| !self.held_by(*n).is_damaged).unwrap_or(0);
         let unseen = self.clients.acked.iter().find(|ticket| {
             let mut seen = self.clients.seen.values();
-            let min = self.held_by(0).min;
+            let min = self.held_by(whole).min;
             let is_there = self.clients.sent[*ticket]
                 .at
                 .is_some_and(|(at, _)| at >= min);
@@ -343,12 +344,11 @@ impl<L: GroupLog> World<L> {
             };
             let bytes = payload(*ticket, sent.len);
             if at >= mirror.min && mirror.slice(at, end).get(..bytes.len()) != Some(&bytes[..]) {
-                lost.push((*ticket, sent.by.0, at, end));
+                lost.push((*ticket, sent.clone()));
             }
         }
-        let is_tail_allowed = self.plan.column.answers() == Answers::Counted;
-        for (ticket, by, at, end) in lost {
-            if is_tail_allowed && self.is_explained(by, at, end) {
+        for (ticket, sent) in lost {
+            if sent.promise.replication == Replication::Async && self.is_explained(&sent) {
                 self.ledger.reached.lost += u64::from(n == 0);
             } else {
                 self.fail(format!(
@@ -359,7 +359,10 @@ impl<L: GroupLog> World<L> {
     }
 
     /// Replication async: a tail may be lost that was cut off and is kept aside, or went down with its machine.
-    fn is_explained(&self, by: usize, at: u64, end: u64) -> bool {
+    fn is_explained(&self, sent: &Sent) -> bool {
+        let ((by, _), Some((at, end))) = (sent.by, sent.at) else {
+            return false;
+        };
         let holds = |from: u64, to: u64| from <= at && end <= to;
         let is_cut = self
             .ledger
@@ -370,11 +373,10 @@ impl<L: GroupLog> World<L> {
             let pieces = process.log.quarantine();
             pieces.iter().any(|(from, to)| holds(*from, *to))
         });
-        let is_harmed = self
-            .ledger
-            .harmed
-            .iter()
-            .any(|(n, from)| *n == by && *from < end);
+        // What was promised flushed goes with a disk alone.
+        let may_take = |what: Loss| what == Loss::Disk || sent.promise.flush == Flush::Async;
+        let mut harmed = self.ledger.harmed.iter();
+        let is_harmed = harmed.any(|(n, from, what)| *n == by && *from < end && may_take(*what));
         is_cut || is_aside || is_harmed
     }
 

@@ -65,7 +65,22 @@ pub(super) fn show(state: &State) -> String {
         state.min_in_sync,
         state.activated.map(|a| (a.epoch.0, a.start_offset.0)),
         state.handover.map(|id| id.0),
-        state.unclean.len()
+        state.unclean.len(),
+    ) + &show_modes(state)
+}
+
+fn show_modes(state: &State) -> String {
+    let Some(asked) = state.policy else {
+        return String::new();
+    };
+    let durable = state.replicas.iter().filter(|(_, replica)| replica.durable);
+    let durable: Vec<u32> = durable.map(|(id, _)| id.0).collect();
+    let said = state
+        .in_force
+        .map(|said| (said.flush, said.replication, said.min_in_sync, said.since.0));
+    format!(
+        " asks for {:?} {:?}, in force {said:?}, durable {durable:?}",
+        asked.flush, asked.replication
     )
 }
 
@@ -357,6 +372,7 @@ impl<L: GroupLog> World<L> {
             .collect();
         let best = reports
             .iter()
+            .filter(|report| !report.damaged)
             .max_by_key(|r| (r.last.map_or(Epoch(0), |e| e.epoch), r.log_end));
         let Some(best) = best.map(|r| r.member.replica_id) else {
             return;
@@ -375,6 +391,7 @@ impl<L: GroupLog> World<L> {
         if let Decision::Elect(new) = decide(&state, &circumstances, proposal, self.plan.mutations)
         {
             self.say(format_args!("a human forces an election of {best}"));
+            self.go_on_without_the_damaged();
             self.write_as_elector(&state, *new);
         }
     }

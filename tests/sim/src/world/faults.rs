@@ -132,7 +132,11 @@ impl<L: GroupLog> World<L> {
     }
 
     fn fault(&mut self, n: usize) {
-        let fault = *self.dice.pick(&Fault::ALL);
+        if self.plan.changes_modes() && self.dice.once_in(4) {
+            self.ask_for_modes();
+            return;
+        }
+        let fault = *self.dice.pick(self.plan.weather.choices());
         if !self.plan.weather.has(fault) {
             return;
         }
@@ -180,12 +184,19 @@ impl<L: GroupLog> World<L> {
                 self.crash(n, End::Kill);
             }
             Fault::Forgetting => self.forget(),
+            Fault::ChangeModes => self.ask_for_modes(),
+            Fault::Rot => self.rot(n),
         }
+    }
+
+    /// Whether somebody may have been promised what power takes.
+    fn may_be_unflushed(&self) -> bool {
+        self.plan.column.flush() == Flush::Async || self.plan.changes_modes()
     }
 
     fn cut_power(&mut self, n: usize) {
         // Where only this machine has what was committed, and power would take it, a schedule mostly spares it.
-        let is_bare = self.plan.column.flush() == Flush::Async && !self.is_spare(n);
+        let is_bare = self.may_be_unflushed() && !self.is_spare(n);
         if is_bare && !self.dice.once_in(6) {
             return;
         }
@@ -223,7 +234,7 @@ impl<L: GroupLog> World<L> {
 
     fn fail_disk(&mut self, n: usize) {
         let kind = self.dice.roll() >> 8;
-        let is_bare = self.plan.column.flush() == Flush::Async && !self.is_spare(n);
+        let is_bare = self.may_be_unflushed() && !self.is_spare(n);
         if is_bare && !self.dice.once_in(6) {
             return;
         }
@@ -231,6 +242,16 @@ impl<L: GroupLog> World<L> {
             process.log.fail(&process.dir, kind);
             self.ledger.reached.disk_errors += 1;
             self.say(format_args!("the disk of {n} begins to fail"));
+        }
+    }
+
+    /// Bits flip on the disk of `n`, below what is flushed; the scrubber finds it, and the process ends. Only where another replica
+    /// has everything, and none is damaged: that the same bytes rot everywhere is outside of all promises (§2).
+    fn rot(&mut self, n: usize) {
+        let number = self.dice.roll() >> 8;
+        let is_any = (0..self.machines.len()).any(|n| self.held_by(n).is_damaged);
+        if !is_any && self.is_spare(n) && self.is_awake(n) && self.forgotten.is_none() {
+            self.rot_disk(n, number);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Faults have stopped: the group must come to rest with a master that takes sends, everybody in S, and everything that was
-//! sent committed, answered and read (L1 to L4).
+//! sent committed, answered and read (L1 to L4), in the modes that are asked for (L6). A replica whose log is damaged stays
+//! outside (§8.15).
 
 use rocket_mapped_file::memory::Faults;
 use rocket_replication::effect::Halt;
@@ -93,9 +94,12 @@ impl<L: GroupLog> World<L> {
     /// What ended is started again, and what can do no more by itself is ended first.
     fn tend(&mut self) {
         for n in 0..self.machines.len() {
-            let is_done = self
-                .process(n)
-                .is_some_and(|process| process.needs_restart || process.halted.is_some());
+            let is_done = self.process(n).is_some_and(|process| {
+                // What was damaged is gone, and a start sees that.
+                let is_whole_again =
+                    process.actor.replica().is_damaged() && !process.mirror.is_damaged;
+                process.needs_restart || process.halted.is_some() || is_whole_again
+            });
             if is_done {
                 self.crash(n, End::Kill);
             }
@@ -146,7 +150,7 @@ impl<L: GroupLog> World<L> {
         }
     }
 
-    /// L1, L2, L3, L4.
+    /// L1, L2, L3, L4, L6.
     fn is_whole(&self) -> Result<(), String> {
         let count = self.machines.len();
         let Some(master) = self.open_master().filter(|n| self.leads(*n)) else {
@@ -155,6 +159,9 @@ impl<L: GroupLog> World<L> {
         let state = self.state();
         for n in 0..count {
             let member = self.replica(n).and_then(Replica::member);
+            if self.held_by(n).is_damaged && member.is_some_and(|m| state.is_current(m)) {
+                continue;
+            }
             if member.is_none_or(|m| !state.in_sync.contains(&m)) {
                 return Err(format!("L2: {n} is not in S"));
             }
@@ -167,6 +174,7 @@ impl<L: GroupLog> World<L> {
                 return Err(format!("{n} and {master} differ"));
             }
         }
+        self.is_in_force()?;
         match self.unanswered() {
             Some(ticket) => Err(format!("L3: message {ticket} is not answered")),
             None => Ok(()),

@@ -25,17 +25,15 @@ impl<L: GroupLog> World<L> {
         for item in news {
             match item {
                 News::Cut {
-                    to: kept,
+                    to, epoch, report, ..
+                } => self.judge_cut(n, (to.0, to.0), *epoch, *report),
+                News::StartedAnew {
+                    at,
+                    from,
                     epoch,
                     report,
                     ..
-                }
-                | News::StartedAnew {
-                    at: kept,
-                    epoch,
-                    report,
-                    ..
-                } => self.judge_cut(n, kept.0, *epoch, *report),
+                } => self.judge_cut(n, (at.0, from.0), *epoch, *report),
                 News::Halted(why) => self.judge_halt(n, *why),
                 News::Role { .. } | News::NeedsRestart => {}
             }
@@ -57,6 +55,7 @@ impl<L: GroupLog> World<L> {
         }
         self.judge_logs(n);
         self.judge_visible(n);
+        self.judge_flushed(n);
         let machine = &mut self.machines[n];
         if let Some(process) = machine.process.as_mut() {
             let replica = process.actor.replica();
@@ -96,6 +95,13 @@ impl<L: GroupLog> World<L> {
             return;
         };
         let (confirm, checked) = (process.board.committed().0, process.known.3);
+        if process.mirror.is_damaged {
+            // What it knows to be committed it cannot read. It counts for nothing (I2), and leads nobody.
+            if let Some(process) = self.machines[n].process.as_mut() {
+                process.known.3 = confirm;
+            }
+            return;
+        }
         if confirm > process.mirror.end() {
             self.fail(format!("{n} takes for committed what it does not have"));
             return;
@@ -299,8 +305,9 @@ impl<L: GroupLog> World<L> {
         }
     }
 
-    /// I6, P4. A cut that a start finished is judged by what the process knew that began it.
-    fn judge_cut(&mut self, n: usize, to: u64, epoch: Epoch, report: CutReport) {
+    /// I6, P4. A cut that a start finished is judged by what the process knew that began it. The log goes on at `to`, and what
+    /// lies from `gone` on is given up.
+    fn judge_cut(&mut self, n: usize, (to, gone): (u64, u64), epoch: Epoch, report: CutReport) {
         let state = self.state();
         let (own, last) = self.machines[n].knew;
         let is_given_up = |unclean: &Unclean| last < unclean.epoch && unclean.epoch <= epoch;
@@ -321,7 +328,11 @@ impl<L: GroupLog> World<L> {
                 "I6: {n} cuts to {to}, below {own}, which it knew to be committed"
             ));
         }
-        let is_promised = self.plan.column.answers() == rocket_ha::Answers::Counted;
+        let is_promised = if self.plan.changes_modes() {
+            self.holds_promised(n, gone)
+        } else {
+            self.plan.column.answers() == rocket_ha::Answers::Counted
+        };
         if is_promised && report == CutReport::Quiet {
             self.fail(format!("P4: the cut of {n} to {to} is not reported"));
         }
@@ -371,9 +382,14 @@ impl<L: GroupLog> World<L> {
         let (Some(slave), Some(master)) = (self.process(n), self.process(other)) else {
             return;
         };
-        let promise = match slave.flush {
-            Flush::Sync => slave.mirror.durable,
-            Flush::Async => slave.mirror.end(),
+        // Where modes change the record says what an acknowledgement means (§5).
+        let recorded = slave.actor.replica().member();
+        let is_durable = recorded.is_some_and(|member| self.state().is_durable(member))
+            || !self.plan.changes_modes() && slave.flush == Flush::Sync;
+        let promise = if is_durable {
+            slave.mirror.durable
+        } else {
+            slave.mirror.end()
         };
         let is_leading = master
             .actor

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rocket_replication::replica::Flush;
 use rocket_replication::{Epoch, Member, PhysicalOffset, ReplicaId};
 
 use super::World;
@@ -39,6 +38,12 @@ pub struct Reached {
     pub mid_step: u64,
     /// Masters that answered although the object had another epoch.
     pub committed_late: u64,
+    /// Modes, and m with them, of which a master said that they are in force.
+    pub modes_changed: u64,
+    /// Messages whose answers promised that every copy that counts has them flushed.
+    pub promised_flushed: u64,
+    /// Disks on which bits flipped.
+    pub rotten: u64,
 }
 
 impl Reached {
@@ -58,6 +63,9 @@ impl Reached {
             disk_errors,
             mid_step,
             committed_late,
+            modes_changed,
+            promised_flushed,
+            rotten,
         } = *other;
         self.acked += acked;
         self.read += read;
@@ -72,6 +80,9 @@ impl Reached {
         self.disk_errors += disk_errors;
         self.mid_step += mid_step;
         self.committed_late += committed_late;
+        self.modes_changed += modes_changed;
+        self.promised_flushed += promised_flushed;
+        self.rotten += rotten;
     }
 }
 
@@ -80,7 +91,7 @@ impl Reached {
 pub(super) enum Loss {
     /// What was not flushed.
     Unflushed,
-    /// Everything.
+    /// Everything, or what bits flipped in.
     Disk,
 }
 
@@ -100,7 +111,11 @@ pub(super) struct Ledger {
     /// What logs gave up and told (P4), by machine: begin, end.
     pub(super) cut: Vec<(usize, u64, u64)>,
     /// Machines that lost bytes by such a fault, from so far on.
-    pub(super) harmed: Vec<(usize, u64)>,
+    pub(super) harmed: Vec<(usize, u64, Loss)>,
+    /// End of what was promised to be committed and flushed, and not given up since (§5.1).
+    pub(super) flushed: u64,
+    /// A disk was lost, or a part of what it held.
+    pub(super) is_disk_lost: bool,
     /// The first thing that is wrong.
     pub(super) broken: Option<String>,
     pub(super) reached: Reached,
@@ -129,6 +144,12 @@ impl<L: GroupLog> World<L> {
             self.ledger.activated.insert(activated.epoch);
         }
         self.history.push(state.clone());
+        if state.in_force != before.in_force {
+            self.ledger.reached.modes_changed += 1;
+        }
+        if state.promises_flushed() && !state.are_complete_durable() {
+            self.fail("W8: flush Sync is in force, and a member is not durable".to_owned());
+        }
         if state.epoch > before.epoch {
             self.count_what_is_left();
             self.ledger.reached.epochs += 1;
@@ -142,6 +163,7 @@ impl<L: GroupLog> World<L> {
             self.gave_up(unclean.chosen);
         }
         self.judge_electable();
+        self.judge_all_flushed();
     }
 
     /// The copies that count are others now, or a master that is superseded has committed by what they had acknowledged. An
@@ -187,12 +209,34 @@ impl<L: GroupLog> World<L> {
     }
 
     fn note_what_is_left(&mut self) {
-        let (left, committed) = (self.survives(), self.ledger.committed.len() as u64);
+        let (survives, committed) = (self.survives(), self.ledger.committed.len() as u64);
+        // What was promised flushed no power cut takes, whatever modes came after.
+        let left = if self.ledger.is_disk_lost {
+            survives
+        } else {
+            survives.max(self.ledger.flushed)
+        };
         if left < committed {
             let gone = self.ledger.gone.map_or(left, |gone| gone.min(left));
             self.say(format_args!(
                 "  no copy that counts has more than {left} of the {committed} committed: the rest may be lost"
             ));
+            self.ledger.gone = Some(gone);
+        }
+    }
+
+    /// A human has a sound replica elected although a damaged one may reach further: what no sound one has is given up.
+    pub(super) fn go_on_without_the_damaged(&mut self) {
+        let machines = 0..self.machines.len();
+        let (damaged, sound): (Vec<usize>, Vec<usize>) =
+            machines.partition(|n| self.held_by(*n).is_damaged);
+        if damaged.is_empty() {
+            return;
+        }
+        let counted = sound.into_iter().filter(|n| self.is_counted(*n));
+        let left = counted.map(|n| self.holds(n)).max().unwrap_or(0);
+        if left < self.ledger.committed.len() as u64 {
+            let gone = self.ledger.gone.map_or(left, |gone| gone.min(left));
             self.ledger.gone = Some(gone);
         }
     }
@@ -226,6 +270,7 @@ impl<L: GroupLog> World<L> {
             ));
         }
         self.ledger.committed.truncate(kept as usize);
+        self.ledger.flushed = self.ledger.flushed.min(kept);
         self.clients_lose_from(kept);
     }
 
@@ -233,11 +278,11 @@ impl<L: GroupLog> World<L> {
     /// Not while another replica that an election may fall back to has it; and where all promises are of flushed bytes, only
     /// a lost disk takes any.
     pub(super) fn judge_loss(&mut self, n: usize, what: Loss) {
-        let promise_is_durable = self.plan.column.flush() == Flush::Sync && !self.plan.is_mixed();
-        if promise_is_durable && what == Loss::Unflushed {
+        if self.plan.promises_flushed_alone() && what == Loss::Unflushed {
             return;
         }
-        self.ledger.harmed.push((n, self.held_by(n).end()));
+        self.ledger.is_disk_lost |= what == Loss::Disk;
+        self.ledger.harmed.push((n, self.held_by(n).end(), what));
         // What it had acknowledged and lost may be committed later, by a master that does not know of it.
         self.ledger.hurt.extend(self.id_of(n));
         if self.is_counted(n) && self.holds(n) < self.ledger.committed.len() as u64 {

@@ -8,6 +8,7 @@ mod healing;
 mod invariants;
 mod ledger;
 mod machines;
+mod modes;
 mod run;
 mod wires;
 
@@ -110,7 +111,10 @@ pub(crate) struct World<L> {
 
 impl<L: GroupLog> World<L> {
     fn new(plan: Plan, trace: Trace) -> Self {
-        let state = State::new(GroupUid(7), plan.column.min_in_sync(), Proposal(1));
+        let mut state = State::new(GroupUid(7), plan.column.min_in_sync(), Proposal(1));
+        if plan.changes_modes() && plan.begins_with_modes {
+            state = state.begun_with(plan.column.policy());
+        }
         let machine = |n: usize| Machine {
             dir: MemoryDirectory::default(),
             image: Image::default(),
@@ -298,6 +302,11 @@ impl<L: GroupLog> World<L> {
         if let Some(frozen) = process.dir.take_frozen() {
             self.froze(n, frozen);
             return;
+        }
+        if self.plan.changes_modes() {
+            // An answer is judged by what is in force when it is given.
+            let told = process.log.take_told();
+            self.hear(n, told);
         }
         self.judge_visible(n);
         self.tell_failure(n);
