@@ -27,8 +27,10 @@ use crate::engine::{Engine, Step};
 use crate::intent::{self, Deed, Intent};
 use crate::mutant::{self, Mutant};
 use crate::quarantine;
+use crate::queues::SharedQueue;
 use crate::replica_log::answer_unknown;
 use crate::tail;
+use crate::unit::Unit;
 use crate::waiters::Closed;
 
 /// What becomes of bytes that are cut off.
@@ -207,12 +209,43 @@ impl<C: Completion> Engine<C> {
             Ok(())
         };
         tail::follow(&self.log, from, end, TailRule::Ours, each).map_err(io::Error::other)?;
+        if self.log.damage().within(from, end).is_some() {
+            // Of messages that cannot be read only the queues tell.
+            for queue in self.queues.all() {
+                let next = self.goes_on_at(&queue, from)?;
+                let first = cut.entry((queue.topic().clone(), queue.queue_id()));
+                first
+                    .and_modify(|first| *first = next.min(*first))
+                    .or_insert(next);
+            }
+        }
         let put = if is_shown {
             self.queues.put_offsets()
         } else {
             Vec::new()
         };
         self.carried.lower(put, &cut)
+    }
+
+    /// The offset at which `queue` goes on when the log ends at `from`, by what the queue tells of its messages. A place that stands
+    /// for a message in damage goes with its neighbours, unless there is damage too that stays.
+    fn goes_on_at(&self, queue: &SharedQueue, from: u64) -> io::Result<u64> {
+        let (min, max) = queue.range();
+        let (mut next, mut stays, mut begin) = (max, min, self.log.min());
+        for index in (min..max).rev() {
+            match queue.get(index)? {
+                Some(unit) if unit.is_at_least(from) => next = index,
+                Some(Unit::PADDING) => {}
+                Some(unit) => {
+                    stays = index + 1;
+                    begin = unit.physical_offset + u64::from(unit.size);
+                    break;
+                }
+                None => break,
+            }
+        }
+        let is_any_left = self.log.damage().within(begin, from).is_some();
+        Ok(if is_any_left { next } else { stays })
     }
 
     /// Notes durably what is to be done.
