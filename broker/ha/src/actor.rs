@@ -82,7 +82,9 @@ pub struct Actor<L, N, C, O> {
     own: VecDeque<Input>,
     timers: Timers,
     lag: LagWatch,
-    behind: Lag,
+    pub(crate) behind: Lag,
+    /// The time of the present step.
+    pub(crate) now_ms: u64,
     told: (RoleName, Epoch, Writes, Option<Member>),
     version: Version,
     /// How the log was told to flush.
@@ -110,6 +112,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             timers: Timers::new(options.timing, now_ms),
             lag: LagWatch::new(options.timing.limits),
             behind: Lag::new(now_ms),
+            now_ms,
             told: (replica.role(), replica.seen().0, Writes::NotMaster, None),
             version: Version(0),
             flush: options.settings.flush,
@@ -136,6 +139,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         if self.needs_restart {
             return u64::MAX;
         }
+        self.now_ms = now_ms;
         if let Some(event) = &event {
             self.behind.hears(now_ms, event, &self.replica);
         }

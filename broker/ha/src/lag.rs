@@ -16,6 +16,8 @@ use crate::surroundings::Event;
 
 /// Ends of the log are noted no more often.
 const MARK_PAUSE_MS: u64 = 200;
+/// A master says something on every link several times in this time. One that does not stands still, or cannot be reached.
+const HEARD_MS: u64 = 800;
 /// So many are kept. A replica that is behind for longer is told with less precision: about one part in a hundred.
 const MARKS_MAX: usize = 256;
 
@@ -66,6 +68,13 @@ impl Lag {
             };
             self.follower.heard = Some((now_ms, committed));
         }
+    }
+
+    /// Whether the master that this replica streams from has said something of late, or could not have yet. Its link alone says less:
+    /// of a machine that is gone it stays open until its silence is noticed there.
+    pub(crate) fn hears_master(&self, now_ms: u64) -> bool {
+        let heard = self.follower.heard;
+        heard.is_none_or(|(at_ms, _)| now_ms.saturating_sub(at_ms) < HEARD_MS)
     }
 
     /// How far the slowest other replica is behind this master, or this replica behind its own. To be called after each step.
@@ -242,6 +251,15 @@ mod tests {
         assert_eq!(look(1_700, heard, 50), (30, 700), "it copies what it lacks");
         assert_eq!(look(1_800, heard, 80), (0, 200));
         assert_eq!(look(9_600, heard, 80), (0, 8_000), "it is cut off");
+    }
+
+    #[test]
+    fn master_is_heard_until_it_was_silent_for_four_beats() {
+        let mut lag = Lag::new(0);
+        assert!(lag.hears_master(9_000), "it could not have said anything");
+        lag.follower.heard = Some((1_000, PhysicalOffset(0)));
+        assert!(lag.hears_master(1_799));
+        assert!(!lag.hears_master(1_800));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use rocket_replication::coordinator::CasAnswer;
 use rocket_replication::effect::{Effect, Input, Report};
 use rocket_replication::epochs::Epochs;
 use rocket_replication::frame::DataHead;
-use rocket_replication::messages::LinkId;
+use rocket_replication::messages::{LinkId, Message};
 use rocket_replication::{Epoch, PhysicalOffset, Replication};
 
 use crate::actor::Actor;
@@ -128,7 +128,10 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 self.dialing = Some(self.net.connect(&address));
             }
             Effect::Disconnect(link) => self.net.close(link),
-            Effect::Send(link, message) => self.net.send(link, message),
+            Effect::Send(link, message) => {
+                let message = self.as_heard(message);
+                self.net.send(link, message);
+            }
             Effect::SendData {
                 link,
                 epoch,
@@ -171,6 +174,17 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
         }
         Ok(())
+    }
+
+    /// Nobody is told of a link to a master that has fallen silent: another one could be elected by now.
+    fn as_heard(&self, message: Message) -> Message {
+        match message {
+            Message::Report(mut report) => {
+                report.master_linked &= self.behind.hears_master(self.now_ms);
+                Message::Report(report)
+            }
+            other => other,
+        }
     }
 
     fn append(

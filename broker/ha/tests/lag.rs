@@ -1,5 +1,9 @@
 //! What people are told of replicas that are behind, in a group of three with flush SYNC and replication SYNC.
 
+use rocket_ha::Event;
+use rocket_ha::memory::Wish;
+use rocket_replication::messages::Message;
+
 use crate::world::{End, Plan, World};
 
 fn healthy() -> (World, usize, usize) {
@@ -112,4 +116,34 @@ fn slave_that_stopped_in_order_does_not_lag_until_it_is_back() {
     world.pass(5_000);
     let (bytes, ms) = lag(&world, master);
     assert!(bytes > 0 && ms == 5_000, "{bytes} bytes, {ms} ms");
+}
+
+/// What an elector is told that asks.
+fn is_linked(world: &mut World, n: usize) -> bool {
+    let now_ms = world.now_ms;
+    let process = world.machines[n].process.as_mut().unwrap();
+    let elector = process.net.fresh();
+    let asked = Event::Received(elector, Message::Probe);
+    process.actor.step(now_ms, Some(asked));
+    while let Some(wish) = process.net.take() {
+        if let Wish::Send(link, Message::Report(report)) = wish
+            && link == elector
+        {
+            return report.master_linked;
+        }
+    }
+    panic!("it says nothing")
+}
+
+#[test]
+fn slave_whose_master_is_silent_does_not_hold_up_an_election() {
+    let (mut world, _, slave) = healthy();
+    assert!(is_linked(&mut world, slave));
+    // Nothing of what is sent arrives, and no link is closed.
+    world.pass(700);
+    assert!(is_linked(&mut world, slave));
+    world.pass(200);
+    assert!(!is_linked(&mut world, slave));
+    world.calm();
+    assert!(is_linked(&mut world, slave), "it spoke again");
 }
