@@ -184,7 +184,14 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
             Event::ConnectFailed(_) | Event::LogMoved => {}
             Event::Received(link, message) => self.feed(Input::Received(link, message)),
-            Event::Disconnected(link) => self.feed(Input::Disconnected(link)),
+            Event::Disconnected(link) => {
+                let was_led = is_led(&self.replica);
+                self.feed(Input::Disconnected(link));
+                // A master that has handed over closes its links: the object names the next one already.
+                if was_led && !is_led(&self.replica) && self.halted.is_none() {
+                    self.desk.read();
+                }
+            }
             Event::LogFailed => self.feed(Input::DiskFailed),
         }
     }
@@ -218,10 +225,12 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 let asked = self.desk.asked();
                 self.feed(Input::Retry);
                 // Whoever has no master to talk to may have missed an election: hints can be lost, and so can this read.
-                if !is_led(&self.replica) && self.halted.is_none() {
+                let is_lost = !is_led(&self.replica) && self.halted.is_none();
+                if is_lost {
                     self.desk.read();
                 }
-                self.timers.tried(now_ms, self.desk.asked() > asked);
+                self.timers
+                    .tried(now_ms, is_lost || self.desk.asked() > asked);
             }
             Due::HandoverWaited => self.feed(Input::HandoverWaited),
         }

@@ -10,7 +10,9 @@ pub struct Timing {
     pub beat_interval_ms: u64,
     /// When members are asked out of S.
     pub limits: Limits,
-    /// Pause before what failed is tried again. Doubled while that means asking the coordinator, up to the next. Default 200 ms.
+    /// Pause before what failed is tried again. Doubled while that means asking the coordinator, up to the next. Default 20 ms: a new
+    /// master opens when its slaves have found it, and they look for it before it takes them. While nothing has failed it is looked
+    /// after at each sign of life.
     pub retry_min_ms: u64,
     /// Longest such pause. Default 2 s.
     pub retry_max_ms: u64,
@@ -23,7 +25,7 @@ impl Default for Timing {
         Self {
             beat_interval_ms: 200,
             limits: Limits::default(),
-            retry_min_ms: 200,
+            retry_min_ms: 20,
             retry_max_ms: 2_000,
             handover_wait_ms: 2_000,
         }
@@ -76,14 +78,15 @@ impl Timers {
         None
     }
 
-    /// Whether the last try asked the coordinator: then the next one waits longer.
+    /// Whether the last try asked the coordinator: then the next one waits longer. If not, nothing has failed.
     pub(crate) fn tried(&mut self, now_ms: u64, has_asked: bool) {
-        self.retry_pause = if has_asked {
-            (self.retry_pause * 2).min(self.timing.retry_max_ms)
+        if has_asked {
+            self.retry_pause = (self.retry_pause * 2).min(self.timing.retry_max_ms);
+            self.retry_at = now_ms + self.retry_pause;
         } else {
-            self.timing.retry_min_ms
-        };
-        self.retry_at = now_ms + self.retry_pause;
+            self.retry_pause = self.timing.retry_min_ms;
+            self.retry_at = now_ms + self.timing.beat_interval_ms.max(self.retry_pause);
+        }
     }
 
     /// Something became known: tries are worth it again.
@@ -112,13 +115,20 @@ impl Timers {
 mod tests {
     use super::*;
 
+    fn timing() -> Timing {
+        Timing {
+            retry_min_ms: 200,
+            ..Timing::default()
+        }
+    }
+
     fn all_due(timers: &mut Timers, now_ms: u64) -> Vec<Due> {
         std::iter::from_fn(|| timers.due(now_ms)).collect()
     }
 
     #[test]
     fn each_is_due_once_at_its_time() {
-        let mut timers = Timers::new(Timing::default(), 1_000);
+        let mut timers = Timers::new(timing(), 1_000);
         assert_eq!(timers.next_ms(), 1_200);
         assert_eq!(all_due(&mut timers, 1_199), []);
         assert_eq!(all_due(&mut timers, 1_200), [Due::Beat, Due::Retry]);
@@ -132,7 +142,7 @@ mod tests {
 
     #[test]
     fn tries_that_ask_the_coordinator_become_rare_until_there_is_hope() {
-        let mut timers = Timers::new(Timing::default(), 0);
+        let mut timers = Timers::new(timing(), 0);
         for expected in [400, 800, 1_600, 2_000, 2_000] {
             timers.tried(0, true);
             assert_eq!(timers.retry_at, expected);
