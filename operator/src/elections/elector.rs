@@ -37,8 +37,11 @@ use crate::roles::{self, Change};
 use crate::secret;
 
 /// How often replicas are asked while all is well.
-const LOOK: Duration = Duration::from_millis(500);
-/// How soon they are asked again while it is not. Doubled up to some seconds while nothing comes of it.
+const LOOK: Duration = Duration::from_millis(250);
+/// How soon they are asked again while the master does not answer, and how long answers are then waited for.
+const SOON: Duration = Duration::from_millis(20);
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+/// How soon an election is tried again. Doubled up to some seconds while nothing comes of it.
 const AGAIN: Duration = Duration::from_millis(100);
 /// `election_wait`: how long answers are waited for.
 const WAIT: Duration = Duration::from_millis(300);
@@ -172,18 +175,20 @@ impl Elector {
         self.follow(state).await;
         let (wait, rest) = match self.handing {
             Some(_) => (CLOSE_WAIT, CLOSELY),
+            None if self.judge.is_suspicious() => (SHORT_WAIT, LOOK),
             None => (WAIT, LOOK),
         };
-        let round = self.probes.ask(state, wait).await;
+        let asked_ms = self.now_ms();
+        let round = self.probes.ask(state, wait, None).await;
         self.note(state, &round).await;
         let (now_ms, life) = (self.now_ms(), self.life(state));
-        match self.judge.look(now_ms, state, &round, life) {
+        match self.judge.look((asked_ms, now_ms), state, &round, life) {
             Opinion::Fine => {
                 self.tries = 0;
                 *self.post.finding.lock() = None;
                 rest
             }
-            Opinion::Suspicious => AGAIN,
+            Opinion::Suspicious => SOON,
             Opinion::Elect => {
                 self.tries = self.tries.saturating_add(1);
                 self.elect().await;
@@ -197,9 +202,12 @@ impl Elector {
         let Some(state) = self.read().await else {
             return;
         };
-        let round = self.probes.ask(&state, WAIT).await;
+        let asked_ms = self.now_ms();
+        let master = state.master.map(|master| master.replica_id);
+        let round = self.probes.ask(&state, WAIT, master).await;
         let (now_ms, life) = (self.now_ms(), self.life(&state));
-        if self.judge.look(now_ms, &state, &round, life) != Opinion::Elect {
+        let opinion = self.judge.look((asked_ms, now_ms), &state, &round, life);
+        if opinion != Opinion::Elect {
             return;
         }
         let missed_ms = self.judge.missed_ms(now_ms);

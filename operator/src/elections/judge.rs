@@ -1,8 +1,9 @@
 //! When a master is given up: from what the replicas of its group and Kubernetes say. Pure, time is an argument.
 //!
 //! No safety hangs on it (P5, P6): an election that was not needed costs a moment without writes. What is judged here is how
-//! soon one is tried. The master's own answer outweighs everything. A process that has ended needs no time. One that
-//! cannot be reached is given some, and more while its slaves still hear it: then it may be the operator that is cut off.
+//! soon one is tried. The master's own answer outweighs everything. A process that has ended needs no time, and where nobody listens
+//! one has ended. One that is silent is given some, and more while its slaves still hear it: then it may be the operator that is
+//! cut off.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +33,14 @@ impl Round {
         self.reports.iter().find(|report| report.member == member)
     }
 
+    /// Whether another run of the same replica answers: the one that `member` names has ended.
+    fn is_succeeded(&self, member: Member) -> bool {
+        let is_later = |report: &Report| {
+            report.member.replica_id == member.replica_id && report.member != member
+        };
+        self.reports.iter().any(is_later)
+    }
+
     fn is_followed(&self, state: &State) -> bool {
         let follows = |report: &Report| report.master_linked && report.max_epoch == state.epoch;
         self.reports.iter().any(follows)
@@ -41,7 +50,7 @@ impl Round {
 /// How long nothing may be heard of a master, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Nobody listens where it was.
+    /// Nobody listens where it was: long enough to knock twice.
     pub(super) refused: u64,
     /// Neither it nor its slaves speak of it.
     pub(super) silent: u64,
@@ -52,7 +61,7 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            refused: 250,
+            refused: 20,
             silent: 1_000,
             followed: 3_000,
         }
@@ -79,18 +88,19 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// What one round of answers means for the master that `state` names. `life` is what Kubernetes knows of its process.
+    /// What one round of answers means for the master that `state` names: asked for at `asked_ms`, waited for until `now_ms`. `life`
+    /// is what Kubernetes knows of its process.
     pub(super) fn look(
         &mut self,
-        now_ms: u64,
+        (asked_ms, now_ms): (u64, u64),
         state: &State,
         round: &Round,
         life: Life,
     ) -> Opinion {
         let since = match self.missed {
             Some((whom, since)) if state.master.is_none() || whom == state.master => since,
-            // Another master is given time of its own.
-            _ => now_ms,
+            // Another master is given time of its own. It has been silent since it was asked.
+            _ => asked_ms,
         };
         self.missed = Some((state.master, since));
         let Some(master) = state.master else {
@@ -102,6 +112,7 @@ impl Judge {
                 self.missed = None;
                 return Opinion::Fine;
             }
+            None if round.is_succeeded(master) => 0,
             None if round.is_followed(state) => self.limits.followed,
             None if life == Life::Ended => 0,
             None if round.refused.contains(&master.replica_id) => self.limits.refused,
@@ -112,6 +123,11 @@ impl Judge {
         } else {
             Opinion::Suspicious
         }
+    }
+
+    /// Whether the present master did not answer when it was asked last.
+    pub(super) fn is_suspicious(&self) -> bool {
+        self.missed.is_some()
     }
 
     /// For how long nothing was heard of a master.
@@ -150,6 +166,11 @@ mod tests {
         }
     }
 
+    /// A round whose answers came at once.
+    fn at(now_ms: u64) -> (u64, u64) {
+        (now_ms, now_ms)
+    }
+
     fn slaves(are_linked: bool) -> Round {
         round(&[2, 3].map(|id| report(id, RoleName::InSync, are_linked)))
     }
@@ -159,12 +180,12 @@ mod tests {
         let answers = round(&[report(1, RoleName::Master, false)]);
         let mut judge = Judge::default();
         assert_eq!(
-            judge.look(0, &group(3), &answers, Life::Ended),
+            judge.look(at(0), &group(3), &answers, Life::Ended),
             Opinion::Fine
         );
         let halted = round(&[report(1, RoleName::Halted, false)]);
         assert_eq!(
-            judge.look(1, &group(3), &halted, Life::Runs),
+            judge.look(at(1), &group(3), &halted, Life::Runs),
             Opinion::Elect
         );
         assert!(halted.able().is_empty());
@@ -175,13 +196,13 @@ mod tests {
         let state = group(3);
         let mut judge = Judge::default();
         assert_eq!(
-            judge.look(0, &state, &slaves(false), Life::Ended),
+            judge.look(at(0), &state, &slaves(false), Life::Ended),
             Opinion::Elect
         );
         let mut refused = slaves(false);
         refused.refused.insert(ReplicaId(1));
         for (answers, limit_ms) in [
-            (&refused, 250),
+            (&refused, 20),
             (&slaves(false), 1_000),
             (&slaves(true), 3_000),
         ] {
@@ -191,20 +212,36 @@ mod tests {
                 (limit_ms + 4, Opinion::Suspicious),
                 (limit_ms + 5, Opinion::Elect),
             ] {
-                let opinion = judge.look(now_ms, &state, answers, Life::Runs);
+                let opinion = judge.look(at(now_ms), &state, answers, Life::Runs);
                 assert_eq!(opinion, expected, "{now_ms} of {limit_ms}");
             }
         }
     }
 
     #[test]
+    fn silence_counts_from_the_question_and_a_later_run_ends_it() {
+        let (state, mut judge) = (group(3), Judge::default());
+        let mut look = |at, answers: &Round| judge.look(at, &state, answers, Life::Runs);
+        assert_eq!(look((0, 300), &slaves(false)), Opinion::Suspicious);
+        assert_eq!(look((320, 999), &slaves(false)), Opinion::Suspicious);
+        assert_eq!(look((900, 1_000), &slaves(false)), Opinion::Elect);
+        let mut judge = Judge::default();
+        let mut restarted = slaves(true);
+        let mut later = report(1, RoleName::Booting, false);
+        later.member.incarnation.0 += 1;
+        restarted.reports.push(later);
+        let opinion = judge.look(at(0), &state, &restarted, Life::Runs);
+        assert_eq!(opinion, Opinion::Elect);
+    }
+
+    #[test]
     fn an_answer_in_between_begins_the_time_anew() {
         let (state, mut judge) = (group(3), Judge::default());
         let answers = round(&[report(1, RoleName::Master, false)]);
-        judge.look(0, &state, &slaves(false), Life::Runs);
-        judge.look(900, &state, &answers, Life::Runs);
+        judge.look(at(0), &state, &slaves(false), Life::Runs);
+        judge.look(at(900), &state, &answers, Life::Runs);
         assert_eq!(
-            judge.look(1_100, &state, &slaves(false), Life::Runs),
+            judge.look(at(1_100), &state, &slaves(false), Life::Runs),
             Opinion::Suspicious
         );
     }
@@ -212,16 +249,16 @@ mod tests {
     #[test]
     fn next_master_is_given_time_of_its_own_and_a_missing_one_none() {
         let (mut state, mut judge) = (group(3), Judge::default());
-        judge.look(0, &state, &slaves(false), Life::Runs);
+        judge.look(at(0), &state, &slaves(false), Life::Runs);
         state.master = None;
         assert_eq!(
-            judge.look(400, &state, &slaves(false), Life::Runs),
+            judge.look(at(400), &state, &slaves(false), Life::Runs),
             Opinion::Elect
         );
         assert_eq!(judge.missed_ms(400), 400);
         state.master = Some(member(2));
         assert_eq!(
-            judge.look(2_000, &state, &round(&[]), Life::Runs),
+            judge.look(at(2_000), &state, &round(&[]), Life::Runs),
             Opinion::Suspicious
         );
     }

@@ -17,6 +17,8 @@ use super::judge::Round;
 
 /// A connection that fails so soon was refused; one that takes longer got no answer, which says less.
 const REFUSAL: Duration = Duration::from_millis(250);
+/// How long the one replica that is thought to be gone is waited for when all others have answered.
+const MISSING: Duration = Duration::from_millis(20);
 
 /// Where a replica is reached that says an address of itself: there, except in tests.
 #[derive(Clone)]
@@ -71,10 +73,16 @@ impl Probes {
         }
     }
 
-    /// Asks all replicas that `state` knows, and waits until each has answered or `wait` is over.
+    /// Asks all replicas that `state` knows, and waits until each has answered or `wait` is over. `missing`: one that has not
+    /// answered for so long that only the others are waited for.
     ///
     /// An answer to an earlier question that comes late counts: it was given after that question.
-    pub(super) async fn ask(&mut self, state: &State, wait: Duration) -> Round {
+    pub(super) async fn ask(
+        &mut self,
+        state: &State,
+        wait: Duration,
+        missing: Option<ReplicaId>,
+    ) -> Round {
         while let Ok(event) = self.events.try_recv() {
             self.happened(&event);
         }
@@ -89,8 +97,11 @@ impl Probes {
         for open in self.open.values().filter(|open| open.is_up) {
             self.probe(open.link);
         }
-        let deadline = Instant::now() + wait;
+        let mut deadline = Instant::now() + wait;
         while !waiting.is_empty() {
+            if waiting.values().all(|id| Some(*id) == missing) {
+                deadline = deadline.min(Instant::now() + MISSING);
+            }
             let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await else {
                 break;
             };
@@ -226,7 +237,7 @@ mod tests {
         answer(1, listeners.remove(0), &tasks, &process);
         let mut probes = Probes::new(secret(), Route::default(), tasks.clone(), stop.clone());
         for _ in 0..2 {
-            let round = probes.ask(&state, WAIT).await;
+            let round = probes.ask(&state, WAIT, None).await;
             let answered: Vec<_> = round.reports.iter().map(|report| report.member).collect();
             assert_eq!(answered, [member(1)]);
             assert_eq!(round.refused, BTreeSet::from([ReplicaId(2)]));
@@ -234,9 +245,34 @@ mod tests {
         process.cancel();
         let cut = tokio::time::timeout(Duration::from_secs(5), probes.cut());
         cut.await.expect("the end of a process is noticed at once");
-        let round = probes.ask(&state, WAIT).await;
+        let round = probes.ask(&state, WAIT, None).await;
         assert!(round.reports.is_empty());
         assert!(round.refused.contains(&ReplicaId(1)));
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    #[tokio::test]
+    async fn one_that_is_missing_is_not_waited_for_when_all_others_have_answered() {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut state = group(2);
+        let mut listeners = Vec::new();
+        for replica in state.replicas.values_mut() {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            replica.address = listener.local_addr().unwrap().to_string();
+            listeners.push(listener);
+        }
+        // The second takes links and says nothing: waited for, it would be given up as one that cuts every connection.
+        let settings = Settings::default();
+        let (silent, _unheard) = Links::new(settings, secret(), tasks.clone(), stop.clone());
+        silent.listen(listeners.remove(1));
+        answer(1, listeners.remove(0), &tasks, &stop);
+        let mut probes = Probes::new(secret(), Route::default(), tasks.clone(), stop.clone());
+        let patience = Duration::from_mins(1);
+        let round = probes.ask(&state, patience, Some(ReplicaId(2))).await;
+        assert_eq!(round.reports.len(), 1);
+        assert_eq!(round.refused, BTreeSet::new());
         stop.cancel();
         tasks.close();
         tasks.wait().await;

@@ -41,7 +41,7 @@ impl Elector {
     /// §8.12, as "anybody": asks the master by the record.
     async fn hand_over(&mut self, to: ReplicaId, at: Epoch, by: Option<String>) -> Answer {
         let state = self.read().await.ok_or(NOT_WRITTEN)?;
-        let round = self.probes.ask(&state, WAIT).await;
+        let round = self.probes.ask(&state, WAIT, None).await;
         self.note(&state, &round).await;
         if state.epoch != at {
             return Err(format!("the group is in epoch {} by now", state.epoch));
@@ -72,7 +72,7 @@ impl Elector {
     /// §8.14: an election by a person's decision.
     async fn force(&mut self, to: ReplicaId, at: Epoch, reason: &str) -> Answer {
         let state = self.read().await.ok_or(NOT_WRITTEN)?;
-        let round = self.probes.ask(&state, WAIT).await;
+        let round = self.probes.ask(&state, WAIT, None).await;
         self.note(&state, &round).await;
         if let Some(Obstacle::Yet(why) | Obstacle::Never(why)) =
             force::obstacle(&state, &round.reports, to, at)
