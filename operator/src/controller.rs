@@ -4,6 +4,7 @@
 //! metadata only, by label, and wake the cluster that they name; the objects themselves are read by the reconcile.
 //! Requests have a controller of their own, and wake the cluster that they are about.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::{
-    apps::v1 as apps, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
-    rbac::v1 as rbac,
+    apps::v1 as apps, core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
+    policy::v1 as policy, rbac::v1 as rbac,
 };
 use kube::api::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, Controller};
@@ -25,7 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
-use crate::names::selector_text;
+use crate::names::{selector_text, slice_selector};
 use crate::operations;
 use crate::reconcile::{DEADLINE, Error, reconcile};
 
@@ -102,6 +103,7 @@ async fn one(
         .watches_stream(watch.children::<core::Pod>(), named)
         .watches_stream(watch.children::<core::PersistentVolumeClaim>(), named)
         .watches_stream(watch.children::<core::Service>(), named)
+        .watches_stream(watch.slices(), named)
         .watches_stream(watch.children::<core::ConfigMap>(), named)
         .watches_stream(watch.children::<core::ServiceAccount>(), named)
         .watches_stream(watch.children::<rbac::Role>(), named)
@@ -159,16 +161,32 @@ impl Watch {
             + Send
             + 'static,
     {
-        let ours = selector_text(
-            &[(
-                label::MANAGED_BY.to_owned(),
-                label::MANAGED_BY_VALUE.to_owned(),
-            )]
-            .into(),
-        );
+        let ours = (label::MANAGED_BY, label::MANAGED_BY_VALUE);
+        self.labelled(&[(ours.0.to_owned(), ours.1.to_owned())].into())
+    }
+
+    /// The same of the EndpointSlices, but not of those that Kubernetes makes for the operator's Services.
+    fn slices(
+        &self,
+    ) -> BoxStream<'static, watcher::Result<PartialObjectMeta<discovery::EndpointSlice>>> {
+        self.labelled(&slice_selector())
+    }
+
+    fn labelled<K>(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> BoxStream<'static, watcher::Result<PartialObjectMeta<K>>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + 'static,
+    {
         let events = watcher(
             self.api::<PartialObjectMeta<K>>(),
-            watcher::Config::default().labels(&ours),
+            watcher::Config::default().labels(&selector_text(labels)),
         )
         .default_backoff();
         self.counted(events.touched_objects()).boxed()

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::address::Home;
 use crate::context::Context;
 use crate::elected::{self, Life};
 use crate::names::Names;
@@ -108,6 +109,8 @@ struct Wanted {
     replicas: i32,
     /// What Kubernetes knows of them, by pod.
     lives: BTreeMap<String, Life>,
+    /// Where they are reached, by pod; nothing where the operator does not lead Services itself.
+    homes: BTreeMap<String, Home>,
 }
 
 struct Running {
@@ -153,6 +156,7 @@ impl Elections {
                 cluster: Arc::clone(&shared),
                 replicas: cluster.spec.groups.replicas,
                 lives: elected::lives(observed.pods_of(index)),
+                homes: homes(index, observed),
             };
             let key = (names.namespace.clone(), name);
             let uid = record.uid().unwrap_or_default();
@@ -273,4 +277,12 @@ impl Elections {
             _stop: stop.drop_guard(),
         }
     }
+}
+
+fn homes(index: i32, observed: &Observed) -> BTreeMap<String, Home> {
+    let pods = observed
+        .pods_of(index)
+        .filter(|_| observed.endpoint_slices);
+    let homes = pods.filter_map(Home::of);
+    homes.map(|home| (home.pod.clone(), home)).collect()
 }

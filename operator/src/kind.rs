@@ -1,8 +1,8 @@
 //! The kinds of objects that a cluster owns: how each is addressed, and in which order they are written.
 
 use k8s_openapi::api::{
-    apps::v1 as apps, core::v1 as core, networking::v1 as networking, policy::v1 as policy,
-    rbac::v1 as rbac,
+    apps::v1 as apps, core::v1 as core, discovery::v1 as discovery, networking::v1 as networking,
+    policy::v1 as policy, rbac::v1 as rbac,
 };
 use kube::Resource;
 use kube::discovery::ApiResource;
@@ -21,6 +21,8 @@ pub enum Kind {
     RoleBinding,
     /// Configuration files.
     ConfigMap,
+    /// Where a Service leads. Before the Service, which may have led there by itself until now.
+    EndpointSlice,
     /// Addresses.
     Service,
     /// Who may connect.
@@ -35,12 +37,13 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds in the order of writing.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BrokerGroup,
         Self::ServiceAccount,
         Self::Role,
         Self::RoleBinding,
         Self::ConfigMap,
+        Self::EndpointSlice,
         Self::Service,
         Self::NetworkPolicy,
         Self::PodDisruptionBudget,
@@ -56,6 +59,7 @@ impl Kind {
             Self::Role => ApiResource::erase::<rbac::Role>(&()),
             Self::RoleBinding => ApiResource::erase::<rbac::RoleBinding>(&()),
             Self::ConfigMap => ApiResource::erase::<core::ConfigMap>(&()),
+            Self::EndpointSlice => ApiResource::erase::<discovery::EndpointSlice>(&()),
             Self::Service => ApiResource::erase::<core::Service>(&()),
             Self::NetworkPolicy => ApiResource::erase::<networking::NetworkPolicy>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<policy::PodDisruptionBudget>(&()),
@@ -72,6 +76,7 @@ impl Kind {
             Self::Role => "Role",
             Self::RoleBinding => "RoleBinding",
             Self::ConfigMap => "ConfigMap",
+            Self::EndpointSlice => "EndpointSlice",
             Self::Service => "Service",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
@@ -80,9 +85,9 @@ impl Kind {
         }
     }
 
-    /// Whether the kind may be missing from the API server.
+    /// Whether the kind may be missing from the API server, or not be granted by roles of an earlier version.
     pub fn is_optional(self) -> bool {
-        self == Self::PodMonitor
+        matches!(self, Self::PodMonitor | Self::EndpointSlice)
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! A reconcile runs once through five rooms: [`observe`] reads everything that it needs, [`validate`] makes a checked
 //! specification, [`build`] makes the objects that should exist, [`apply`] writes those that differ, [`status`] says
-//! what is true. What decides is pure (`validate`, `build`, `master`, `elected`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
+//! what is true. What decides is pure (`validate`, `build`, `address`, `master`, `elected`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
 //! what acts reads the present, never the event that woke it, so that running it twice changes nothing.
 //!
 //! Beside the reconciles [`elections`] looks after the groups that elect their masters. A reconcile tells it what was observed
 //! and never waits for it. [`operations`] carries out what people ask for once.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod apply;
 pub mod build;
 pub mod check;

@@ -58,6 +58,10 @@ impl Names {
     pub fn group_replicas(&self, index: i32) -> String {
         format!("{}-{index}-replicas", self.cluster)
     }
+    /// EndpointSlice that leads the Service of a group that elects to its master.
+    pub fn group_master(&self, index: i32) -> String {
+        format!("{}-{index}-master", self.cluster)
+    }
     /// ConfigMap of a group.
     pub fn group_config(&self, index: i32) -> String {
         format!("{}-{index}-config", self.cluster)
@@ -132,6 +136,14 @@ impl Names {
         labels.extend(pairs(&[(label::GROUP, &index.to_string())]));
         labels
     }
+}
+
+/// What tells EndpointSlices of the operator from those that Kubernetes makes, which carry the labels of their Service.
+pub fn slice_selector() -> BTreeMap<String, String> {
+    pairs(&[
+        (label::MANAGED_BY, label::MANAGED_BY_VALUE),
+        (label::SLICE_MANAGED_BY, label::MANAGED_BY_VALUE),
+    ])
 }
 
 /// A map of labels as a selector's text.

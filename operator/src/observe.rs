@@ -28,6 +28,8 @@ pub struct Observed {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Whether the PodMonitor resource is installed.
     pub pod_monitors: bool,
+    /// Whether the operator may read EndpointSlices; where it may not, Kubernetes leads Services to masters by their label.
+    pub endpoint_slices: bool,
     /// UIDs of the pods that requests have begun to restart.
     pub restarting: BTreeSet<String>,
 }
@@ -117,6 +119,7 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
     };
     for (kind, items) in try_join_all(lists).await? {
         observed.pod_monitors |= kind == Kind::PodMonitor && items.is_some();
+        observed.endpoint_slices |= kind == Kind::EndpointSlice && items.is_some();
         for item in items.into_iter().flatten().filter(|item| {
             is_controlled_by(item.owner_references(), &uid)
                 || is_left(kind, item, &cluster.name_any())

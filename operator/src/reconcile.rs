@@ -17,6 +17,7 @@ use rocket_api::{
 };
 use serde_json::json;
 
+use crate::address;
 use crate::apply::{self, Apply, Outcome};
 use crate::build::{self, Present};
 use crate::context::{Context, Decision, spread};
@@ -157,6 +158,12 @@ fn shape(cluster: &ValidatedCluster, observed: &Observed) -> Present {
         strained: electing()
             .filter(|index| !elected::is_whole(*index, replicas, &cluster.names, observed))
             .collect(),
+        addresses: observed.endpoint_slices.then(|| {
+            let address = |index| address::of(index, &cluster.names, observed);
+            electing()
+                .filter_map(|index| Some((index, address(index)?)))
+                .collect()
+        }),
     }
 }
 

@@ -71,6 +71,12 @@ pub mod label {
     pub const ROLE_MASTER: &str = "master";
     /// Value of [`ROLE`] on every other broker pod.
     pub const ROLE_STANDBY: &str = "standby";
+    /// Value of [`ROLE`] that no pod has: in the selector of a Service whose endpoint the operator writes.
+    pub const ROLE_NOBODY: &str = "see-endpointslice";
+    /// Kubernetes' label for the Service that an EndpointSlice belongs to.
+    pub const SERVICE: &str = "kubernetes.io/service-name";
+    /// Kubernetes' label for the controller of an EndpointSlice.
+    pub const SLICE_MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
     /// Kubernetes' recommended label for the program.
     pub const NAME: &str = "app.kubernetes.io/name";
     /// Value of [`NAME`].

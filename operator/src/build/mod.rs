@@ -8,6 +8,7 @@ mod broker_conf;
 mod broker_group;
 mod config_map;
 mod disruption_budget;
+mod endpoint_slice;
 mod network_policy;
 pub mod pod;
 mod pod_monitor;
@@ -21,13 +22,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use kube::Resource;
-use rocket_api::RocketCluster;
+use rocket_api::{GroupRule, RocketCluster};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::address::Address;
 use crate::drift::stable_hash;
 use crate::kind::{Key, Kind};
-use crate::names::APPLIED_HASH;
+use crate::names::{APPLIED_HASH, Names};
 use crate::validate::ValidatedCluster;
 
 pub use secret::replication_secret;
@@ -43,6 +45,8 @@ pub struct Present {
     pub claims: BTreeMap<i32, Vec<(String, String)>>,
     /// Elected groups that could not spare a replica now.
     pub strained: BTreeSet<i32>,
+    /// Where the Services of elected groups lead, each to its master, if the operator says so itself; else their labels do.
+    pub addresses: Option<BTreeMap<i32, Address>>,
 }
 
 /// An object that should exist.
@@ -88,7 +92,14 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
             Kind::ConfigMap,
             &config_map::group(cluster, index, *master),
         ));
-        objects.push(seal(Kind::Service, &service::master(cluster, index)));
+        if let Some(address) = present.addresses.as_ref().and_then(|all| all.get(&index)) {
+            objects.push(master_address(&cluster.names, &cluster.uid, index, address));
+        }
+        let is_led = present.addresses.is_some() && cluster.rule == GroupRule::Elected;
+        objects.push(seal(
+            Kind::Service,
+            &service::master(cluster, index, is_led),
+        ));
         objects.push(seal(Kind::Service, &service::replicas(cluster, index)));
         objects.push(seal(
             Kind::PodDisruptionBudget,
@@ -111,6 +122,14 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
     }
     objects.sort_by_key(|desired| desired.key.0);
     objects
+}
+
+/// The EndpointSlice that leads the Service of a group to its master. `uid`: that of the cluster.
+pub fn master_address(names: &Names, uid: &str, index: i32, address: &Address) -> Desired {
+    seal(
+        Kind::EndpointSlice,
+        &endpoint_slice::master(names, uid, index, address),
+    )
 }
 
 /// An object as JSON with the hash of itself.
@@ -145,15 +164,20 @@ fn metadata(
     name: String,
     labels: BTreeMap<String, String>,
 ) -> ObjectMeta {
+    owned(&cluster.names, &cluster.uid, name, labels)
+}
+
+/// The same where no more is known of the cluster.
+fn owned(names: &Names, uid: &str, name: String, labels: BTreeMap<String, String>) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
-        namespace: Some(cluster.names.namespace.clone()),
+        namespace: Some(names.namespace.clone()),
         labels: Some(labels),
         owner_references: Some(vec![OwnerReference {
             api_version: RocketCluster::api_version(&()).into_owned(),
             kind: RocketCluster::kind(&()).into_owned(),
-            name: cluster.names.cluster.clone(),
-            uid: cluster.uid.clone(),
+            name: names.cluster.clone(),
+            uid: uid.to_owned(),
             controller: Some(true),
             block_owner_deletion: Some(true),
         }]),

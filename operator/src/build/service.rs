@@ -41,9 +41,17 @@ pub(super) fn name_server_replicas(cluster: &ValidatedCluster) -> Service {
 
 /// The address of a group: whichever pod carries the role `master`. It stays the same over a change of master, so a client
 /// reconnects at once instead of waiting for its next look-up of routes.
-pub(super) fn master(cluster: &ValidatedCluster, index: i32) -> Service {
+///
+/// `is_led`: the operator says itself where it leads. The selector then finds no pod; without any, Kubernetes would keep the endpoint
+/// that it found by a former one.
+pub(super) fn master(cluster: &ValidatedCluster, index: i32, is_led: bool) -> Service {
     let mut selector = cluster.names.group_selector(index);
-    selector.insert(label::ROLE.to_owned(), label::ROLE_MASTER.to_owned());
+    let role = if is_led {
+        label::ROLE_NOBODY
+    } else {
+        label::ROLE_MASTER
+    };
+    selector.insert(label::ROLE.to_owned(), role.to_owned());
     clients(
         metadata(
             cluster,

@@ -4,6 +4,7 @@ use rocket_api::{Flush, GroupRule, ReplicationMode, RocketCluster, label};
 use serde_json::json;
 
 use super::*;
+use crate::address::Home;
 use crate::observe::Observed;
 use crate::validate::{Settings, validate};
 
@@ -98,6 +99,45 @@ fn electing_objects() -> Vec<Desired> {
         ..Present::default()
     };
     build(&electing(), &present)
+}
+
+#[test]
+fn service_of_a_group_that_elects_leads_where_the_operator_says_if_it_may() {
+    let home = Home {
+        pod: "elected-0-1".into(),
+        uid: "p".into(),
+        ip: "10.0.0.2".into(),
+        node: Some("n1".into()),
+    };
+    let address = Address { epoch: 3, home };
+    let present = Present {
+        addresses: Some([(0, address)].into()),
+        ..Present::default()
+    };
+    let find = |present: &Present, kind, name: &str| {
+        let mut objects = build(&electing(), present).into_iter();
+        let found = objects.find(|object| object.key == (kind, name.to_owned()));
+        found.map(|object| object.object)
+    };
+    let service = find(&present, Kind::Service, "elected-0").unwrap();
+    let slice = find(&present, Kind::EndpointSlice, "elected-0-master").unwrap();
+    let labels = &slice["metadata"]["labels"];
+    assert_eq!(labels[label::SERVICE], service["metadata"]["name"]);
+    let ports = &service["spec"]["ports"];
+    assert_eq!(slice["ports"][0]["name"], ports[0]["name"]);
+    let endpoint = &slice["endpoints"][0];
+    assert_eq!(endpoint["addresses"], json!(["10.0.0.2"]));
+    assert_eq!(endpoint["conditions"]["ready"], true);
+    // Were a pod found by the selector, Kubernetes would lead there too.
+    let role = &service["spec"]["selector"][label::ROLE];
+    assert!(role != label::ROLE_MASTER && role != label::ROLE_STANDBY);
+    let refused = Present::default();
+    let service = find(&refused, Kind::Service, "elected-0").unwrap();
+    assert_eq!(service["spec"]["selector"][label::ROLE], label::ROLE_MASTER);
+    assert_eq!(
+        find(&refused, Kind::EndpointSlice, "elected-0-master"),
+        None
+    );
 }
 
 #[test]

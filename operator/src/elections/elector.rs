@@ -5,14 +5,13 @@
 //! the replicas. A write without a clear answer is looked up (C2); one that is still open then is left: it names the version
 //! that it replaces, so it either lands on the state that it was decided on, or never.
 
+mod led;
 mod orders;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use rocket_api::{Reason, pod_of_address};
 use rocket_coordinator::kubernetes::KubernetesCoordinator;
 use rocket_coordinator::{Cas, CasAnswer, Coordinator, Hints, ReadAnswer};
@@ -33,7 +32,6 @@ use super::{Finding, Order, Seen, Wanted};
 use crate::context::{self, Context};
 use crate::elected::Life;
 use crate::metrics::{CountedGroup, ElectionKind};
-use crate::roles::{self, Change};
 use crate::secret;
 
 /// How often replicas are asked while all is well.
@@ -295,48 +293,6 @@ impl Elector {
         self.follow(&new).await;
         self.tell(state, &new).await;
         true
-    }
-
-    /// Moves the group's address to a new master, and notes when it has opened for writes.
-    async fn follow(&mut self, state: &State) {
-        if let Some((epoch, missed_at_ms)) = self.opening
-            && state.activated.is_some_and(|opened| opened.epoch >= epoch)
-        {
-            self.opening = None;
-            let took = Duration::from_millis(self.now_ms().saturating_sub(missed_at_ms));
-            let metrics = &self.post.context.metrics;
-            metrics.failover_seconds.observe(took.as_secs_f64());
-        }
-        let master = master_pod(state);
-        let Some((epoch, former)) = &self.led else {
-            self.led = Some((state.epoch, master));
-            return;
-        };
-        if *epoch >= state.epoch || master.is_none() {
-            return;
-        }
-        let change = |pod: Option<String>, is_master| {
-            pod.map(|pod| Change {
-                is_master,
-                pod,
-                uid: None,
-            })
-        };
-        let former = former.clone().filter(|pod| Some(pod) != master.as_ref());
-        let changes = [change(former, false), change(master.clone(), true)];
-        self.led = Some((state.epoch, master));
-        let client = self.post.context.client.clone();
-        let api: Api<Pod> = Api::namespaced(client, &self.post.namespace);
-        let writes = changes.iter().flatten().map(|change| {
-            let api = &api;
-            async move {
-                if let Err(error) = roles::write(api, change).await {
-                    // The next reconcile does it.
-                    tracing::debug!(pod = change.pod, %error, "a role was not written");
-                }
-            }
-        });
-        futures::future::join_all(writes).await;
     }
 
     async fn tell(&self, former: &State, new: &State) {

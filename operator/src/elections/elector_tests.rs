@@ -15,7 +15,7 @@ use rocket_replication::memory::{Fate, group, member};
 use rocket_replication::messages::{Report, RoleName};
 use rocket_replication::state::Activation;
 use rocket_replication::{PhysicalOffset, Version};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -24,6 +24,7 @@ use super::super::played::{answer, secret};
 use super::super::probes::Route;
 use super::super::{Answer, Task};
 use super::*;
+use crate::address::Home;
 use crate::metrics::Metrics;
 use crate::validate::Settings;
 
@@ -88,10 +89,17 @@ impl Stage {
         });
         let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": {}});
         let cluster: RocketCluster = serde_json::from_value(cluster).unwrap();
+        let home = Home {
+            pod: "orders-0-1".into(),
+            uid: "p".into(),
+            ip: "10.0.0.2".into(),
+            node: None,
+        };
         let (wanted, receiver) = watch::channel(Wanted {
             cluster: Arc::new(cluster),
             replicas: 3,
             lives: BTreeMap::from([("orders-0-0".to_owned(), life)]),
+            homes: BTreeMap::from([("orders-0-1".to_owned(), home)]),
         });
         let (_asking, orders) = mpsc::channel(1);
         let memory = Arc::new(MemoryCoordinator::new(state));
@@ -180,6 +188,12 @@ fn kubernetes(
                 let role = String::from_utf8_lossy(&body).contains("\"master\"");
                 patches.lock().push(format!("{pod} {role}"));
             }
+            if let Some((_, slice)) = head.uri.path().rsplit_once("/endpointslices/") {
+                let slice_body: Value = serde_json::from_slice(&body).unwrap();
+                let ip = &slice_body["endpoints"][0]["addresses"][0];
+                let epoch = &slice_body["metadata"]["annotations"]["rocketcluster.io/epoch"];
+                patches.lock().push(format!("{slice} {ip} {epoch}"));
+            }
             let answer = json!({"metadata": {"name": "x"}}).to_string();
             let answer = Response::new(Body::from(answer.into_bytes()));
             respond.send_response(answer);
@@ -202,7 +216,12 @@ async fn lost_answer_of_an_election_is_found_and_told_once() {
     assert_eq!(state.in_sync, [2, 3].map(member).into());
     let mut patches = stage.patches.lock().clone();
     patches.sort();
-    assert_eq!(patches, ["orders-0-0 false", "orders-0-1 true"]);
+    let expected = [
+        "orders-0-0 false",
+        "orders-0-1 true",
+        "orders-0-master \"10.0.0.2\" \"2\"",
+    ];
+    assert_eq!(patches, expected);
     // The elected one answers: nothing is left to do.
     stage.look().await;
     assert_eq!(stage.state().await, state);
