@@ -106,14 +106,7 @@ impl UniqueKey {
 impl ProducerSend {
     fn complete(self, outcome: &PutOutcome) {
         let context = &self.topic.context;
-        let stored = put_answer(&outcome.status, || context.config.load().max_message_size.0)
-            .and_then(|code| match &outcome.appended {
-                Some(appended) => Ok((code, appended)),
-                None => Err(Refusal::system_error(
-                    "the store does not say where the message is",
-                )),
-            });
-        match stored {
+        match stored(outcome, || context.config.load().max_message_size.0) {
             Ok((code, appended)) => {
                 let took = took(self.begun);
                 let (count, len) = (appended.count, appended.len);
@@ -168,6 +161,27 @@ pub(super) fn refuse_send(
         .with_ext(property::TRACE_ON, trace_on);
     reply.send(response);
     context.answered(request, code, took(begun));
+}
+
+/// What is answered to an append, and where it is stored.
+///
+/// SERVICE_NOT_AVAILABLE says to whoever passes a send on that it is nowhere and may be tried elsewhere. So it is never said of what was
+/// appended, whatever the store says besides: that is an open outcome.
+pub(super) fn stored(
+    outcome: &PutOutcome,
+    message_bytes_max: impl FnOnce() -> u64,
+) -> Result<(ResponseCode, &Appended), Refusal> {
+    let answer = put_answer(&outcome.status, message_bytes_max);
+    match (answer, &outcome.appended) {
+        (Ok(code), Some(appended)) => Ok((code, appended)),
+        (Ok(_), None) => Err(Refusal::system_error(
+            "the store does not say where the message is",
+        )),
+        (Err(refusal), Some(appended)) if refusal.code == ResponseCode::SERVICE_NOT_AVAILABLE => {
+            Ok((ResponseCode::FLUSH_SLAVE_TIMEOUT, appended))
+        }
+        (Err(refusal), _) => Err(refusal),
+    }
 }
 
 /// The code of an append that is stored, also when its promise was not kept in time, or why nothing is stored.

@@ -4,11 +4,14 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use rocket_protocol::header::{SendMessageHeader, SendMessageV2Header, ViewMessageHeader};
 use rocket_protocol::message::{BatchMessage, OffsetMessageId, property};
-use rocket_protocol::{Command, HeaderFormat, RecordView, RequestCode, ResponseCode};
+use rocket_protocol::{
+    Command, HeaderFormat, PhysicalOffset, QueueOffset, RecordView, RequestCode, ResponseCode,
+    UnixMillis,
+};
 use rocket_remoting::{Client, ClientConfig, NoRequests};
-use rocket_store::PutStatus;
+use rocket_store::{Appended, PutOutcome, PutStatus};
 
-use super::super::pending::put_answer;
+use super::super::pending::{put_answer, stored};
 use super::{START, World, send_header, send_request};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -317,5 +320,45 @@ fn every_outcome_of_an_append_has_its_code() {
         assert_eq!(answer.is_ok(), stored, "{status:?}");
         let found = answer.unwrap_or_else(|refusal| refusal.code);
         assert_eq!(found.0, code, "{status:?}");
+    }
+}
+
+/// A replica that passes a send on takes this code for "not stored", and tries again.
+#[test]
+fn what_was_appended_is_never_said_to_be_unavailable() {
+    let reason: Arc<str> = "why".into();
+    let appended = Appended {
+        physical_offset: PhysicalOffset(7),
+        queue_offset: QueueOffset(0),
+        len: 100,
+        store_timestamp: UnixMillis(1),
+        count: 1,
+        physical_offsets: Vec::new(),
+    };
+    for status in [
+        PutStatus::Ok,
+        PutStatus::FlushDiskTimeout,
+        PutStatus::FlushSlaveTimeout,
+        PutStatus::SlaveNotAvailable,
+        PutStatus::InSyncReplicasNotEnough,
+        PutStatus::MessageIllegal(Arc::clone(&reason)),
+        PutStatus::PropertiesTooLong,
+        PutStatus::ServiceNotAvailable(reason),
+        PutStatus::Busy,
+        PutStatus::Unknown,
+    ] {
+        let mut outcome = PutOutcome {
+            status,
+            appended: Some(appended.clone()),
+        };
+        let code = |outcome: &PutOutcome| match stored(outcome, || 4096) {
+            Ok((code, _)) => code,
+            Err(refusal) => refusal.code,
+        };
+        let unavailable = ResponseCode::SERVICE_NOT_AVAILABLE;
+        assert_ne!(code(&outcome), unavailable, "{:?}", outcome.status);
+        outcome.appended = None;
+        let is_said = matches!(outcome.status, PutStatus::ServiceNotAvailable(_));
+        assert_eq!(code(&outcome) == unavailable, is_said);
     }
 }
