@@ -2,8 +2,9 @@
 //!
 //! Up: probes and metrics (so that a long recovery is visible), the port, the store and what is kept beside it, then the
 //! processors and registration; in a group those come and go with the role of the replica, which starts before them.
-//! Down: farewell to the name servers (clients go elsewhere), the mastership to another replica, the port with all that is in
-//! flight, background work, metadata, the store with a last flush, probes and metrics.
+//! Down: the mastership to another replica, while clients are served as long as it is here and then passed on; farewell to the name
+//! servers (clients go elsewhere), the port with all that is in flight, background work, metadata, the store with a last flush, probes
+//! and metrics.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +19,9 @@ use crate::clients::Clients;
 use crate::clock;
 use crate::commit_policy::SingleCopy;
 use crate::config::{BrokerConfig, LiveConfig};
-use crate::crew::{Alarm, Crew};
+use crate::crew::Alarm;
 use crate::gauges::{self, Sources};
-use crate::ha::{Follower, JoinError, Joined, Joining, Standing};
+use crate::ha::{JoinError, Joined, Joining, Standing};
 use crate::health::{Failure, Phase};
 use crate::identity::Identity;
 use crate::kept::{Clocks, Hearers, Kept};
@@ -30,6 +31,7 @@ use crate::metrics::{Metrics, Scrape};
 use crate::processor::{BrokerStore, Deps};
 use crate::refuser::Refuser;
 use crate::registration::{Plan, Registration};
+use crate::replica::Replica;
 use crate::retention::GroupReaders;
 use crate::serving::Stage;
 use crate::store_settings;
@@ -92,12 +94,6 @@ pub struct Broker {
     replica: Option<Replica>,
 }
 
-/// A replica of a group at work, and the task that follows its role.
-struct Replica {
-    joined: Joined,
-    following: Crew,
-}
-
 impl Broker {
     /// Brings a broker up. Its metrics go to `registry`, which `scrape` prints.
     ///
@@ -155,6 +151,8 @@ impl Broker {
             joined,
         } = recovered;
         let store = Arc::clone(&kept.store);
+        let clients = port.server.local_addr().port();
+        let ports_apart = i32::from(config.ha_port(clients)) - i32::from(clients);
         let config = Arc::new(LiveConfig::new(config));
         let registration = Registration::new(alarm.clone());
         let stage = Arc::new(stage(
@@ -188,19 +186,13 @@ impl Broker {
             },
         );
         let replica = joined.map(|joined| {
-            let follower = Follower {
-                group: identity.broker_name.clone(),
-                stage: Arc::clone(&stage),
-                metadata: Arc::clone(&joined.metadata),
-                health: Arc::clone(&probes.health),
-                metrics,
-            };
-            let following = Crew::default();
-            let run = follower.run(joined.group.standing(), following.stop.clone());
-            following
-                .tasks
-                .spawn(alarm.watch("role of the replica", run));
-            Replica { joined, following }
+            Replica::start(
+                joined,
+                &stage,
+                (&probes.health, metrics),
+                (&port, ports_apart),
+                (&identity.broker_name, alarm),
+            )
         });
         if replica.is_none() {
             let config = config.load();
@@ -272,16 +264,17 @@ impl Broker {
     pub async fn stop(&self) -> Result<(), Error> {
         self.probes.health.enter(Phase::Stopping);
         if let Some(replica) = &self.replica {
-            replica.following.dismiss().await;
+            replica.take_leave(&self.stage).await;
         }
         self.stage.leave().await;
         let mut mark = None;
-        if let Some(Replica { joined, .. }) = &self.replica {
+        if let Some(replica) = &self.replica {
             let refuser = Refuser::slave(&self.identity.broker_name, None);
             self.port.gate.open(Arc::new(refuser));
-            joined.take_leave().await;
+            replica.let_go().await;
             self.port.crew.dismiss().await;
-            mark = joined.stop().await;
+            replica.passed_on().await;
+            mark = replica.joined.stop().await;
         }
         self.port.crew.dismiss().await;
         let (store, stage) = (Arc::clone(&self.store), Arc::clone(&self.stage));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parking_lot::Mutex;
+use rocket_remoting::Processor;
 
 use crate::announcement::BrokerAnnouncement;
 use crate::crew::Crew;
 use crate::gate::Gate;
 use crate::metrics::Series;
 use crate::processor::{BrokerProcessor, Deps};
-use crate::refuser::Refuser;
 use crate::registration::{Plan, Registration};
 
 /// See the module.
@@ -64,7 +64,7 @@ impl Stage {
         let (crew, registering) = (Crew::default(), Crew::default());
         crew.tasks
             .spawn(Arc::clone(&processor).run(crew.stop.clone()));
-        self.gate.open(Arc::clone(&processor) as _);
+        self.gate.serve(Arc::clone(&processor) as _);
         self.registration.start(
             self.plan.clone(),
             Arc::clone(&self.announcement) as _,
@@ -87,14 +87,17 @@ impl Stage {
         serving.crew.dismiss().await;
     }
 
-    /// Goes at once, because another replica is to serve: `refuser` answers from now on, and connections are closed when what
-    /// they wait for is answered.
-    pub(crate) async fn give_way(&self, refuser: Refuser) {
-        self.gate.open(Arc::new(refuser));
+    /// Goes at once, because another replica is to serve: `next` answers from now on. Connections stay until [`Stage::part`].
+    pub(crate) async fn give_way(&self, next: Arc<dyn Processor>) {
+        self.gate.open(next);
         let Some(serving) = self.take() else { return };
         tokio::join!(serving.crew.dismiss(), serving.registering.dismiss());
-        self.gate.drain();
         self.deps.clients.clear();
+    }
+
+    /// Has every connection closed when what it waits for is answered: the next one leads to whoever serves.
+    pub(crate) fn part(&self) {
+        self.gate.drain();
     }
 
     fn take(&self) -> Option<Serving> {

@@ -1,14 +1,17 @@
-//! Follows the role of this broker's replica: serves clients while it is master and refuses them while it is not, says so at
-//! `/readyz`, and ends the process when the replica cannot go on.
+//! Follows the role of this broker's replica: serves clients while it is master, passes their sends on to the next master for a moment
+//! when it is not any more, and then refuses them; says so at `/readyz`, and ends the process when the replica cannot go on.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use rocket_remoting::Processor;
 use rocket_replication::effect::Halt;
 use rocket_replication::messages::RoleName;
 use rocket_replication::replica::Writes;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::{Ended, Standing};
 use crate::clock;
@@ -17,10 +20,15 @@ use crate::health::{BrokerHealth, Failure, Phase};
 use crate::metadata::Metadata;
 use crate::metrics::Metrics;
 use crate::refuser::Refuser;
+use crate::relay::{Relay, clients_port};
 use crate::serving::Stage;
 
 /// How long it rests after it could not begin to serve although it is master.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How long the sends of those who are connected here are passed on to the next master. In this time the group's address has come to
+/// lead there: the operator hears of it at once, and kube-proxy takes up a change at most a second after the one before.
+const PASSING: Duration = Duration::from_secs(2);
 
 /// How long it waits at a time for what the group knows beside its messages.
 const LEAD_PATIENCE: Duration = Duration::from_secs(1);
@@ -40,6 +48,12 @@ pub(crate) struct Follower {
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) health: Arc<BrokerHealth>,
     pub(crate) metrics: Arc<Metrics>,
+    /// How far the replication port is above that for clients, in every replica of the group.
+    pub(crate) ports_apart: i32,
+    /// Sends that are being passed on.
+    pub(crate) passing: TaskTracker,
+    /// Told until when sends are passed on, and that they are not.
+    pub(crate) passes: watch::Sender<Option<Instant>>,
 }
 
 impl Follower {
@@ -66,9 +80,21 @@ impl Follower {
                     Obeyed::NotYet => tokio::time::sleep(AGAIN).await,
                 }
             };
+            let passes = *self.passes.borrow();
+            let passed = async {
+                match passes {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = passed => {
+                    self.passes.send_replace(None);
+                    self.give_way(&now).await;
+                    self.stage.part();
+                }
                 changed = standing.changed() => if changed.is_err() {
                     let what = "replica: its thread is gone".to_owned();
                     return self.health.fail(Failure::Task(what));
@@ -90,7 +116,14 @@ impl Follower {
         // Also before it serves in another epoch: what the group has learned meanwhile is not in what serves.
         if serving.take().is_some() {
             tracing::info!(epoch, "clients are not served any more");
+            // One that was replaced without its doing is not in sync: whom it has heard of last may be master no more.
+            let handed_over = self.next(now).filter(|_| now.role == RoleName::InSync);
+            let until = handed_over.map(|_| Instant::now() + PASSING);
+            self.passes.send_replace(until);
             self.give_way(now).await;
+            if until.is_none() {
+                self.stage.part();
+            }
             let metadata = Arc::clone(&self.metadata);
             joined(tokio::task::spawn_blocking(move || metadata.stand_down()).await);
         }
@@ -102,6 +135,7 @@ impl Follower {
         if !self.lead().await {
             return Obeyed::NotYet;
         }
+        self.passes.send_replace(None);
         self.stage.enter(epoch);
         self.health.stand("master", epoch, Phase::Serving);
         tracing::info!(epoch, "clients are served: this replica is the master");
@@ -109,11 +143,22 @@ impl Follower {
         Obeyed::Yes
     }
 
+    /// Where the next master takes clients, if this replica follows it: one that follows nobody may be master itself soon.
+    fn next(&self, now: &Standing) -> Option<String> {
+        let follows = matches!(now.role, RoleName::InSync | RoleName::CatchUp);
+        let master = now.master.as_deref().filter(|_| follows)?;
+        clients_port(master, self.ports_apart)
+    }
+
+    /// To the next master, as long as sends are passed on; else to nobody.
     async fn give_way(&self, now: &Standing) {
-        let master = now.master.as_deref();
-        self.stage
-            .give_way(Refuser::slave(&self.group, master))
-            .await;
+        let is_passing = self.passes.borrow().is_some();
+        let refuser = Refuser::slave(&self.group, now.master.as_deref());
+        let instead: Arc<dyn Processor> = match self.next(now).filter(|_| is_passing) {
+            Some(next) => Arc::new(Relay::new(next, refuser, self.passing.clone())),
+            None => Arc::new(refuser),
+        };
+        self.stage.give_way(instead).await;
     }
 
     /// Sees to it that all that the group knows beside its messages is here, and may be changed here from now on.

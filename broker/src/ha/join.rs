@@ -200,7 +200,7 @@ impl Joining {
 
 impl Joined {
     /// Tells the group the last positions, has another replica take over if this one is master, and tells the master that this
-    /// one stops. To be called while nobody is served any more.
+    /// one stops. Clients are served meanwhile: what they have consumed from then on is consumed again.
     pub(crate) async fn take_leave(&self) {
         let metadata = Arc::clone(&self.metadata);
         let told = tokio::task::spawn_blocking(move || metadata.farewell(clock::now())).await;

@@ -583,6 +583,45 @@ async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_conn
     check(&group, &producer).await;
 }
 
+/// One that does not learn of the next master, as the address that it knows follows the mastership a moment late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn producer_that_stays_connected_is_refused_nothing_while_the_master_hands_over() {
+    let mut group = Group::start();
+    for is_stopped in [false, true] {
+        let old = group.settled().await;
+        let address = group.replica(old).address("broker").to_owned();
+        let epoch = group.gauge(old, "rocket_epoch");
+        let mut producer = Producer::new(&group);
+        assert!(producer.send_to(&address).await);
+        let mut stopped = None;
+        if is_stopped {
+            stopped = group.replicas[old].take();
+            stopped.as_ref().unwrap().signal(Signal::TERM);
+        } else {
+            group.ask_handover().await;
+        }
+        let others: Vec<usize> = (0..3).filter(|n| *n != old).collect();
+        let has_moved = || others.iter().any(|n| group.is_master(*n));
+        // While it moves, and then to the master that is none any more.
+        while !has_moved() {
+            assert!(producer.send_to(&address).await);
+        }
+        assert!(producer.send_to(&address).await, "it is passed on");
+        let new = group.master().await;
+        assert_eq!(group.gauge(new, "rocket_epoch"), epoch + 1);
+        let found = consumed(group.replica(new).address("broker")).await;
+        for (offset, number) in &producer.kept {
+            assert_eq!(found.get(offset), Some(number), "offset {offset}");
+        }
+        // In the end the connection is closed, and the next one leads elsewhere.
+        let client = producer.client.take().unwrap();
+        until("it is closed", || (!client.is_open()).then_some(())).await;
+        if let Some(mut stopped) = stopped {
+            assert_eq!(stopped.exit_status(), Some(0));
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follows() {
     let group = Group::start();

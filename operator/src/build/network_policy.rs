@@ -42,7 +42,7 @@ pub(super) fn brokers(cluster: &ValidatedCluster) -> NetworkPolicy {
         labels,
         cluster.names.broker_selector(),
         vec![
-            rule(PORT_BROKER, clients(cluster)),
+            rule(PORT_BROKER, senders(cluster)),
             rule(PORT_HA, replicas),
             rule(PORT_METRICS, Vec::new()),
         ],
@@ -93,6 +93,15 @@ fn operator() -> NetworkPolicyPeer {
         namespace_selector: Some(selector(BTreeMap::new())),
         ..pods(BTreeMap::from([name]))
     }
+}
+
+/// Clients, and replicas that pass on to the next master what still comes to them.
+fn senders(cluster: &ValidatedCluster) -> Vec<NetworkPolicyPeer> {
+    let mut peers = clients(cluster);
+    if !peers.is_empty() && cluster.rule == GroupRule::Elected {
+        peers.push(pods(cluster.names.broker_selector()));
+    }
+    peers
 }
 
 fn clients(cluster: &ValidatedCluster) -> Vec<NetworkPolicyPeer> {
