@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -27,6 +28,7 @@ pub struct Context {
     pub elections: Elections,
     /// Where a replica is reached that says an address.
     pub route: Route,
+    is_standby: AtomicBool,
     proposals: Mutex<Proposals>,
     recorder: Recorder,
     failures: Mutex<HashMap<String, u32>>,
@@ -68,10 +70,21 @@ impl Context {
             metrics,
             elections: Elections::default(),
             route: Route::default(),
+            is_standby: AtomicBool::new(false),
             proposals: Mutex::new(Proposals::new(rand::random())),
             recorder,
             failures: Mutex::default(),
         }
+    }
+
+    /// Whether another operator leads. This one then only elects masters that the other one does not, being gone too.
+    pub fn is_standby(&self) -> bool {
+        self.is_standby.load(Ordering::Acquire)
+    }
+
+    /// Says so. Nothing of the controllers may run meanwhile.
+    pub fn stand_by(&self, is_standby: bool) {
+        self.is_standby.store(is_standby, Ordering::Release);
     }
 
     /// A mark for one write of a group's record (docs/replication.md C1), never given before.

@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::OptionFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
@@ -40,7 +41,8 @@ const OPERATIONS: u16 = 16;
 /// How long what has begun may take to end after the stop.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Runs the controllers of all watched namespaces until told to stop; what has begun is ended first, within reason.
+/// Runs the controllers of all watched namespaces until told to stop; what has begun is ended first, within reason. Standing by, they
+/// write nothing but elections, and leave requests alone.
 pub async fn run(
     context: Arc<Context>,
     namespaces: &[String],
@@ -55,7 +57,9 @@ pub async fn run(
     // One controller per namespace: each has a store of its own, which a relist replaces as a whole.
     let all = scopes.into_iter().map(|namespace| {
         let clusters = one(&context, namespace, concurrency, stop.clone());
-        futures::future::join(clusters, requests(&context, namespace, stop.clone()))
+        let requests = requests(&context, namespace, stop.clone());
+        let requests = OptionFuture::from((!context.is_standby()).then_some(requests));
+        futures::future::join(clusters, requests)
     });
     tokio::select! {
         _ = futures::future::join_all(all) => {}

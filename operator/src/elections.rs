@@ -280,9 +280,7 @@ impl Elections {
 }
 
 fn homes(index: i32, observed: &Observed) -> BTreeMap<String, Home> {
-    let pods = observed
-        .pods_of(index)
-        .filter(|_| observed.endpoint_slices);
+    let pods = observed.pods_of(index).filter(|_| observed.endpoint_slices);
     let homes = pods.filter_map(Home::of);
     homes.map(|home| (home.pod.clone(), home)).collect()
 }

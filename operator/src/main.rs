@@ -162,7 +162,7 @@ async fn lead(
     run: &Run,
     stop: &CancellationToken,
 ) -> End {
-    if !election.win(stop).await {
+    if !stand_by(election, context, run, stop).await {
         return End::Asked;
     }
     tracing::info!(lease = run.lease_name, "leading");
@@ -194,6 +194,32 @@ async fn lead(
         );
     }
     end
+}
+
+/// Waits to be leader. Meanwhile masters are elected that the leader does not elect: it may be gone with one, and its lease lasts long.
+async fn stand_by(
+    election: &mut Election,
+    context: &Arc<Context>,
+    run: &Run,
+    stop: &CancellationToken,
+) -> bool {
+    context.stand_by(true);
+    let work_stop = stop.child_token();
+    let namespaces = run.namespaces();
+    let work = controller::run(
+        Arc::clone(context),
+        &namespaces,
+        run.concurrency,
+        &work_stop,
+    );
+    let won = async {
+        let won = election.win(stop).await;
+        work_stop.cancel();
+        won
+    };
+    let ((), won) = tokio::join!(work, won);
+    context.stand_by(false);
+    won
 }
 
 /// A client whose every request is counted.

@@ -95,6 +95,9 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     let observed = observe(&context.client, &cluster).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
         context.elections.forget(&namespace, &name);
+        if context.is_standby() {
+            return Ok(Action::await_change());
+        }
         return finalize(&context, &api, &cluster, &observed).await;
     }
     let names = validate::names(&cluster, &context.settings);
@@ -102,6 +105,10 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     context
         .elections
         .keep(&context, &cluster, &names, &observed);
+    if context.is_standby() {
+        let key = format!("{namespace}/{name}");
+        return Ok(Action::requeue(spread(RESYNC, &key)));
+    }
     let validated = validate(&cluster, &observed, &context.settings);
     let mut outcome = Outcome::default();
     if let (Ok(checked), false) = (&validated, cluster.spec.paused) {

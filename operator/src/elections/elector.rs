@@ -133,7 +133,7 @@ impl Elector {
             hints: coordinator.watch(),
             coordinator,
             probes: Probes::new(secret, route, tasks, post.stop.clone()),
-            judge: Judge::default(),
+            judge: Judge::new(post.context.is_standby()),
             started: Instant::now(),
             tracker: Tracker::default(),
             uid: None,

@@ -50,6 +50,8 @@ impl Round {
 /// How long nothing may be heard of a master, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Limits {
+    /// It is known to have ended, or there is none.
+    pub(super) ended: u64,
     /// Nobody listens where it was: long enough to knock twice.
     pub(super) refused: u64,
     /// Neither it nor its slaves speak of it.
@@ -61,9 +63,26 @@ pub(super) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            ended: 0,
             refused: 20,
             silent: 1_000,
             followed: 3_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Of an operator that another one works before: that one is given time. Were it gone with the master's node, its lease would
+    /// last much longer.
+    fn standby() -> Self {
+        const AHEAD: u64 = 750;
+        let first = Self::default();
+        Self {
+            ended: first.ended + AHEAD,
+            refused: first.refused + AHEAD,
+            silent: first.silent + AHEAD,
+            // A master that is heard where the group is, is nobody's business who is cut off from it.
+            followed: u64::MAX,
         }
     }
 }
@@ -83,11 +102,34 @@ pub(super) enum Opinion {
 #[derive(Debug, Default)]
 pub(super) struct Judge {
     limits: Limits,
-    /// Who does not answer, and since when; nobody when there is no master.
-    missed: Option<(Option<Member>, u64)>,
+    missed: Option<Missed>,
+}
+
+/// A master that does not answer.
+#[derive(Debug, Clone, Copy)]
+struct Missed {
+    /// Nobody when there is none.
+    whom: Option<Member>,
+    /// When it was asked first and did not answer.
+    since: u64,
+    /// Nobody has listened where it was since then.
+    is_refused: bool,
 }
 
 impl Judge {
+    /// Judges for an operator that leads, or for one that stands by.
+    pub(super) fn new(is_standby: bool) -> Self {
+        let limits = if is_standby {
+            Limits::standby()
+        } else {
+            Limits::default()
+        };
+        Self {
+            limits,
+            missed: None,
+        }
+    }
+
     /// What one round of answers means for the master that `state` names: asked for at `asked_ms`, waited for until `now_ms`. `life`
     /// is what Kubernetes knows of its process.
     pub(super) fn look(
@@ -97,28 +139,32 @@ impl Judge {
         round: &Round,
         life: Life,
     ) -> Opinion {
-        let since = match self.missed {
-            Some((whom, since)) if state.master.is_none() || whom == state.master => since,
-            // Another master is given time of its own. It has been silent since it was asked.
-            _ => asked_ms,
+        // Another master is given time of its own. It has been silent since it was asked.
+        let known = self
+            .missed
+            .filter(|missed| state.master.is_none() || missed.whom == state.master);
+        let refuses = |master: Member| round.refused.contains(&master.replica_id);
+        let missed = Missed {
+            whom: state.master,
+            since: known.map_or(asked_ms, |known| known.since),
+            is_refused: known.is_some_and(|known| known.is_refused)
+                || state.master.is_some_and(refuses),
         };
-        self.missed = Some((state.master, since));
-        let Some(master) = state.master else {
-            return Opinion::Elect;
-        };
-        let limit_ms = match round.of(master) {
-            Some(report) if report.role == RoleName::Halted => 0,
-            Some(_) => {
+        self.missed = Some(missed);
+        let limit_ms = match state.master.map(|master| (master, round.of(master))) {
+            None => self.limits.ended,
+            Some((_, Some(report))) if report.role == RoleName::Halted => self.limits.ended,
+            Some((_, Some(_))) => {
                 self.missed = None;
                 return Opinion::Fine;
             }
-            None if round.is_succeeded(master) => 0,
-            None if round.is_followed(state) => self.limits.followed,
-            None if life == Life::Ended => 0,
-            None if round.refused.contains(&master.replica_id) => self.limits.refused,
-            None => self.limits.silent,
+            Some((master, None)) if round.is_succeeded(master) => self.limits.ended,
+            Some((_, None)) if round.is_followed(state) => self.limits.followed,
+            Some((_, None)) if life == Life::Ended => self.limits.ended,
+            Some((_, None)) if missed.is_refused => self.limits.refused,
+            Some((_, None)) => self.limits.silent,
         };
-        if now_ms.saturating_sub(since) >= limit_ms {
+        if now_ms.saturating_sub(missed.since) >= limit_ms {
             Opinion::Elect
         } else {
             Opinion::Suspicious
@@ -133,7 +179,7 @@ impl Judge {
     /// For how long nothing was heard of a master.
     pub(super) fn missed_ms(&self, now_ms: u64) -> u64 {
         self.missed
-            .map_or(0, |(_, since)| now_ms.saturating_sub(since))
+            .map_or(0, |missed| now_ms.saturating_sub(missed.since))
     }
 }
 
@@ -225,6 +271,13 @@ mod tests {
         assert_eq!(look((0, 300), &slaves(false)), Opinion::Suspicious);
         assert_eq!(look((320, 999), &slaves(false)), Opinion::Suspicious);
         assert_eq!(look((900, 1_000), &slaves(false)), Opinion::Elect);
+        // Whoever was refused once and hears nothing now has not come nearer.
+        let mut judge = Judge::default();
+        let mut refused = slaves(false);
+        refused.refused.insert(ReplicaId(1));
+        judge.look(at(0), &state, &refused, Life::Runs);
+        let opinion = judge.look(at(20), &state, &slaves(false), Life::Runs);
+        assert_eq!(opinion, Opinion::Elect);
         let mut judge = Judge::default();
         let mut restarted = slaves(true);
         let mut later = report(1, RoleName::Booting, false);
@@ -232,6 +285,31 @@ mod tests {
         restarted.reports.push(later);
         let opinion = judge.look(at(0), &state, &restarted, Life::Runs);
         assert_eq!(opinion, Opinion::Elect);
+    }
+
+    #[test]
+    fn operator_that_stands_by_leaves_time_to_the_one_that_leads() {
+        let state = group(3);
+        let none = State {
+            master: None,
+            ..state.clone()
+        };
+        let (mut refused, heard) = (slaves(false), slaves(true));
+        refused.refused.insert(ReplicaId(1));
+        for (state, answers, life, limit_ms) in [
+            (&none, &refused, Life::Runs, 750),
+            (&state, &slaves(false), Life::Ended, 750),
+            (&state, &refused, Life::Runs, 770),
+            (&state, &slaves(false), Life::Runs, 1_750),
+            (&state, &heard, Life::Ended, u64::MAX),
+        ] {
+            let mut judge = Judge::new(true);
+            for now_ms in [0, limit_ms - 1, limit_ms] {
+                let opinion = judge.look(at(now_ms), state, answers, life);
+                let is_over = now_ms == limit_ms;
+                assert_eq!(opinion == Opinion::Elect, is_over, "{now_ms} of {limit_ms}");
+            }
+        }
     }
 
     #[test]

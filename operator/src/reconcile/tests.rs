@@ -122,6 +122,17 @@ async fn reconcile_beside(
     passes: usize,
     spec: Value,
 ) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
+    reconcile_as(false, others, settings, passes, spec).await
+}
+
+/// The same as an operator that stands by, or leads.
+async fn reconcile_as(
+    is_standby: bool,
+    others: BTreeMap<String, Value>,
+    settings: Settings,
+    passes: usize,
+    spec: Value,
+) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u", "generation": 1}, "spec": spec});
     let mut objects = others;
@@ -154,6 +165,7 @@ async fn reconcile_beside(
             metrics,
             None,
         ));
+        context.stand_by(is_standby);
         let seen: Arc<RocketCluster> = Arc::new(serde_json::from_value(cluster).unwrap());
         let mut writes = Vec::new();
         for _ in 0..passes {
@@ -187,6 +199,14 @@ fn the_first_reconcile_writes_everything_and_the_third_nothing() {
     // The second one only says that what was written has arrived.
     assert_eq!(writes[1], [format!("PATCH {CLUSTER}/status")]);
     assert_eq!(writes[2], Vec::<String>::new());
+}
+
+#[test]
+fn operator_that_stands_by_reconciles_nothing() {
+    let standing_by = reconcile_as(true, BTreeMap::new(), Settings::default(), 2, json!({}));
+    let (writes, objects) = block_on(standing_by);
+    assert_eq!(writes, [Vec::<String>::new(), Vec::new()]);
+    assert_eq!(objects.len(), 1, "the cluster alone");
 }
 
 #[test]
