@@ -5,6 +5,7 @@
 //! for the checker of histories and goes on over a killed broker.
 #![forbid(unsafe_code)]
 
+pub mod allowed;
 pub mod audit;
 pub mod check;
 pub mod compare;

@@ -27,6 +27,8 @@ use crate::route::{self, Queue};
 
 /// A lane that is refused waits so long before it goes on.
 const PAUSE: Duration = Duration::from_millis(2);
+/// How often the caller is told how far it is.
+const PROGRESS: Duration = Duration::from_millis(200);
 
 /// What to send.
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub struct Options {
     pub run: String,
     /// How long an answer is waited for.
     pub patience: Duration,
+    /// How long a lane rests after an answer.
+    pub rest: Duration,
     /// Set by the caller to end the run early.
     pub stop: Arc<AtomicBool>,
 }
@@ -82,7 +86,7 @@ struct Shared {
     refused: AtomicU64,
 }
 
-/// Runs the loop; `progress` is called about once a second with the number of acknowledged sends.
+/// Runs the loop; `progress` is called about five times a second with the number of acknowledged sends.
 ///
 /// # Errors
 /// The route cannot be found or the history cannot be written.
@@ -113,7 +117,7 @@ pub async fn run(
         connections.spawn(connection(Arc::clone(&shared), queues.clone(), number));
     }
     let mut latency = Histogram::<u64>::new(3)?;
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    let mut tick = tokio::time::interval(PROGRESS);
     loop {
         tokio::select! {
             done = connections.join_next() => match done {
@@ -225,8 +229,13 @@ impl Lane {
                     for event in request.outcome(&answer) {
                         shared.note(&event)?;
                     }
-                    if is_refused {
-                        tokio::time::sleep(PAUSE).await;
+                    let rest = if is_refused {
+                        PAUSE.max(shared.options.rest)
+                    } else {
+                        shared.options.rest
+                    };
+                    if !rest.is_zero() {
+                        tokio::time::sleep(rest).await;
                     }
                 }
                 Err(error) => {

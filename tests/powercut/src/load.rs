@@ -70,6 +70,7 @@ impl Load {
             duration: None,
             run,
             patience: TIMEOUT,
+            rest: std::time::Duration::ZERO,
             stop: Arc::clone(&stop),
         };
         let path = history.clone();

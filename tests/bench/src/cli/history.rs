@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
+use bench::allowed::{Allowed, MayLose};
 use bench::{check, history, produce, verify as contents};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,6 +28,13 @@ pub(super) struct Verify {
     /// Histories of all runs on this topic
     #[arg(long, required = true, num_args = 1..)]
     history: Vec<PathBuf>,
+    /// Acknowledged messages of a run that may be lost: their records begin at these physical offsets (the last one not included),
+    /// and they were acknowledged before this time, microseconds since 1970. May be given several times
+    #[arg(long, value_name = "RUN:FROM-TO@BEFORE")]
+    may_lose: Vec<MayLose>,
+    /// The producers send again by themselves when they are in doubt, as RocketMQ's clients do: a message may be there more than once
+    #[arg(long)]
+    retried: bool,
 }
 
 /// Sends with a history: lanes that wait for each answer and go on over a broken connection.
@@ -51,6 +59,7 @@ pub(super) fn produce(
             .context("--seconds")?,
         run: args.run.clone(),
         patience: Duration::try_from_secs_f64(args.timeout).context("--timeout")?,
+        rest: Duration::try_from_secs_f64(args.rest).context("--rest")?,
         stop: Arc::default(),
     };
     let summary = async_run(until_told(options, path))?;
@@ -92,12 +101,17 @@ pub(super) fn verify(args: &Verify) -> anyhow::Result<ExitCode> {
         history::append(&mut events, further);
     }
     let contents = async_run(contents::read(&args.namesrv, &args.topic))?;
-    let verdict = check::check(&events, &contents.found, &contents.first);
+    let mut verdict = check::check(&events, &contents.found, &contents.first);
+    let allowed = Allowed {
+        losses: args.may_lose.clone(),
+        retried: args.retried,
+    };
+    let lost = allowed.forgive(&events, &contents.found, &mut verdict);
     for violation in verdict.violations.iter().take(20) {
         println!("{violation}");
     }
     println!(
-        "{} sent, {} acknowledged, {} unknown of which {} are stored, {} found, {} broken rules",
+        "{} sent, {} acknowledged, {} unknown of which {} are stored, {} found, {} broken rules, {lost} lost as allowed",
         verdict.sent,
         verdict.acked,
         verdict.unknown,

@@ -73,6 +73,9 @@ pub(super) struct Produce {
     /// With a history: seconds that an answer is waited for; then its connection is left, as RocketMQ's clients do
     #[arg(long, default_value_t = 5.0, requires = "history")]
     pub(super) timeout: f64,
+    /// With a history: seconds that each of the requests in flight rests after its answer, for a load that leaves the machine room
+    #[arg(long, default_value_t = 0.0, requires = "history")]
+    pub(super) rest: f64,
     /// Prefix of message keys in a history; two runs on one topic need two
     #[arg(long, default_value = "run")]
     pub(super) run: String,
