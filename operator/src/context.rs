@@ -31,6 +31,7 @@ pub struct Context {
     is_standby: AtomicBool,
     proposals: Mutex<Proposals>,
     recorder: Recorder,
+    reporter: Reporter,
     failures: Mutex<HashMap<String, u32>>,
 }
 
@@ -57,14 +58,13 @@ impl Context {
         metrics: Arc<Metrics>,
         instance: Option<String>,
     ) -> Self {
-        let recorder = Recorder::new(
-            client.clone(),
-            Reporter {
-                controller: "rocket-operator".to_owned(),
-                instance,
-            },
-        );
+        let reporter = Reporter {
+            controller: "rocket-operator".to_owned(),
+            instance,
+        };
         Self {
+            recorder: Recorder::new(client.clone(), reporter.clone()),
+            reporter,
             client,
             settings,
             metrics,
@@ -72,7 +72,6 @@ impl Context {
             route: Route::default(),
             is_standby: AtomicBool::new(false),
             proposals: Mutex::new(Proposals::new(rand::random())),
-            recorder,
             failures: Mutex::default(),
         }
     }
@@ -125,7 +124,11 @@ impl Context {
                 ..ObjectReference::default()
             }),
         };
-        if let Err(error) = self.recorder.publish(&event, object).await {
+        // A recorder counts what is like an event of the last minutes, and keeps the first one's words. Each election has its own.
+        let fresh = (decision.reason == Reason::Elected)
+            .then(|| Recorder::new(self.client.clone(), self.reporter.clone()));
+        let recorder = fresh.as_ref().unwrap_or(&self.recorder);
+        if let Err(error) = recorder.publish(&event, object).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot write an event"

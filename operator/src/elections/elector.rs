@@ -15,6 +15,7 @@ use std::time::Duration;
 use rocket_api::{Reason, pod_of_address};
 use rocket_coordinator::kubernetes::KubernetesCoordinator;
 use rocket_coordinator::{Cas, CasAnswer, Coordinator, Hints, ReadAnswer};
+use rocket_replication::Replication;
 use rocket_replication::coordinator::{Conclusion, Tracker};
 use rocket_replication::elector::{Circumstances, Decision, decide};
 use rocket_replication::identity::{Epoch, GroupUid, ReplicaId};
@@ -320,15 +321,37 @@ impl Elector {
             (ElectionKind::Clean, Some(pod)) => format!("{pod} did not answer"),
             (ElectionKind::Clean, None) => "the former master had ended".to_owned(),
         };
+        let alone = self.answered_alone(kind, former, new);
         let decision = context::Decision {
-            warning: is_unclean,
+            warning: is_unclean || alone.is_some(),
             reason: Reason::Elected,
             action: "Elect",
-            note: format!("group {index}: elected {master} in epoch {epoch}; {why}"),
+            note: format!(
+                "group {index}: elected {master} in epoch {epoch}; {why}{}",
+                alone.unwrap_or_default()
+            ),
             about: Some(("Pod", master)),
         };
         let cluster = Arc::clone(&self.post.wanted.borrow().cluster);
         self.post.context.publish(&cluster, &decision).await;
+    }
+
+    /// What a lost master may have taken with it where answers do not wait for the other replicas. Nobody but it knows whether it did.
+    fn answered_alone(&self, kind: ElectionKind, former: &State, new: &State) -> Option<String> {
+        let said = former.in_force?;
+        if kind != ElectionKind::Clean || said.replication != Replication::Async {
+            return None;
+        }
+        let seen = self.post.seen.lock();
+        let mut reports = seen.iter().flat_map(|standing| &standing.reports);
+        let beyond = reports
+            .find(|report| Some(report.member) == new.master)
+            .map_or_else(String::new, |report| {
+                format!(" beyond physical offset {}", report.log_end.0)
+            });
+        Some(format!(
+            "; replication Async is in force: acknowledged messages{beyond} may be lost, if the former master alone had them"
+        ))
     }
 
     fn needs_human(&self, state: &State, missing: &BTreeSet<ReplicaId>) {

@@ -13,8 +13,9 @@ use rocket_coordinator::memory::MemoryCoordinator;
 use rocket_replication::identity::Proposal;
 use rocket_replication::memory::{Fate, group, member};
 use rocket_replication::messages::{Report, RoleName};
+use rocket_replication::replica::Flush;
 use rocket_replication::state::Activation;
-use rocket_replication::{PhysicalOffset, Version};
+use rocket_replication::{InForce, PhysicalOffset, Replication, Version};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -28,12 +29,17 @@ use crate::address::Home;
 use crate::metrics::Metrics;
 use crate::validate::Settings;
 
+/// What was written, a line each.
+type Lines = Arc<Mutex<Vec<String>>>;
+
 struct Stage {
     memory: Arc<MemoryCoordinator>,
     front: Arc<Faulty<Arc<MemoryCoordinator>>>,
     elector: Elector,
     /// What was written of pods.
-    patches: Arc<Mutex<Vec<String>>>,
+    patches: Lines,
+    /// Events: type and note.
+    events: Lines,
     /// What each replica says that answers.
     told: BTreeMap<u32, Arc<Mutex<Report>>>,
     tasks: TaskTracker,
@@ -81,7 +87,9 @@ impl Stage {
         }
         let patches = Arc::<Mutex<Vec<String>>>::default();
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
-        let client = kubernetes(Arc::clone(&patches), &tasks, &stop);
+        let events = Lines::default();
+        let written = (Arc::clone(&patches), Arc::clone(&events));
+        let client = kubernetes(written, &tasks, &stop);
         let mut context = Context::new(client, Settings::default(), metrics, None);
         context.route = Route::new(|address| {
             let port = address.rsplit(':').next().unwrap_or_default();
@@ -124,6 +132,7 @@ impl Stage {
             memory,
             front,
             patches,
+            events,
             told,
             tasks,
             stop,
@@ -175,7 +184,7 @@ impl Stage {
 
 /// An API server that takes everything.
 fn kubernetes(
-    patches: Arc<Mutex<Vec<String>>>,
+    (patches, events): (Lines, Lines),
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Client {
@@ -193,6 +202,13 @@ fn kubernetes(
                 let ip = &slice_body["endpoints"][0]["addresses"][0];
                 let epoch = &slice_body["metadata"]["annotations"]["rocketcluster.io/epoch"];
                 patches.lock().push(format!("{slice} {ip} {epoch}"));
+            }
+            if head.method == http::Method::POST && head.uri.path().ends_with("/events") {
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                let text = |field: &str| event[field].as_str().unwrap_or_default();
+                events
+                    .lock()
+                    .push(format!("{} {}", text("type"), text("note")));
             }
             let answer = json!({"metadata": {"name": "x"}}).to_string();
             let answer = Response::new(Body::from(answer.into_bytes()));
@@ -226,6 +242,49 @@ async fn lost_answer_of_an_election_is_found_and_told_once() {
     stage.look().await;
     assert_eq!(stage.state().await, state);
     assert_eq!(stage.elected(), 1);
+    stage.end().await;
+}
+
+/// A master that answered by itself may have taken messages with it, and only an event can say so: one for each election.
+#[tokio::test]
+async fn every_election_where_masters_answer_alone_is_a_warning_of_its_own() {
+    let mut stage = Stage::new().await;
+    let mut state = (*stage.state().await).clone();
+    state.in_force = Some(InForce {
+        flush: Flush::Async,
+        replication: Replication::Async,
+        since: Epoch(1),
+        min_in_sync: 1,
+    });
+    stage.memory.replace(Some(state.clone()));
+    stage.told[&2].lock().log_end = PhysicalOffset(700);
+    stage.look().await;
+    let elected = stage.state().await;
+    assert_eq!(elected.master, Some(member(2)));
+    let next = State {
+        epoch: Epoch(3),
+        ..(*elected).clone()
+    };
+    stage.elector.tell(&elected, &next).await;
+    let events = stage.events.lock().clone();
+    assert_eq!(events.len(), 2, "{events:?}");
+    for (event, epoch) in events.iter().zip([2, 3]) {
+        assert!(event.starts_with("Warning "), "{event}");
+        assert!(event.contains(&format!("in epoch {epoch};")), "{event}");
+        assert!(
+            event.contains("beyond physical offset 700 may be lost"),
+            "{event}"
+        );
+    }
+    // Where answers wait nothing can be lost.
+    state.in_force = state.in_force.map(|said| InForce {
+        replication: Replication::Sync,
+        ..said
+    });
+    stage.elector.tell(&state, &elected).await;
+    let event = stage.events.lock().last().cloned().unwrap();
+    assert!(event.starts_with("Normal "), "{event}");
+    assert!(!event.contains("lost"), "{event}");
     stage.end().await;
 }
 
