@@ -22,6 +22,7 @@ pub mod long_polling;
 mod memory;
 pub mod metadata;
 pub mod metrics;
+pub mod mutant;
 pub mod name_server;
 pub mod process;
 pub mod processor;

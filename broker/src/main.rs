@@ -10,7 +10,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     #[cfg(feature = "mutants")]
     if let Some(name) = std::env::var_os("ROCKET_MUTANT")
-        && let Err(error) = rocket_store::choose_mutant(&name.to_string_lossy())
+        && let Err(error) = rocket_broker::mutant::choose(&name.to_string_lossy())
     {
         let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{error}\n").as_bytes());
         return ExitCode::FAILURE;

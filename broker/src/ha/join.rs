@@ -11,7 +11,6 @@ use rocket_coordinator::{Cas, Coordinator, ReadAnswer};
 use rocket_ha::{Answers, Board, Found, GroupPolicy, Held, Options, SelfElection, Timing};
 use rocket_link::{Secret, SecretError};
 use rocket_mapped_file::disk::DiskDirectory;
-use rocket_replication::mutations::Mutations;
 use rocket_replication::recovery::CleanMark;
 use rocket_replication::replica::{Flush, Settings};
 use rocket_replication::{GroupUid, Policy, Proposal, Replication, State};
@@ -23,6 +22,7 @@ use crate::config::{BrokerConfig, CoordinatorAt, FlushDiskType, ReplicationMode}
 use crate::crew::{Alarm, Crew, joined};
 use crate::kept::Kept;
 use crate::metadata::{Following, Metadata};
+use crate::mutant::mutations;
 use crate::{clock, store_settings};
 
 /// Bytes on the way to a slave and not acknowledged from which on nothing more is sent.
@@ -133,6 +133,7 @@ impl Joining {
     pub(crate) fn policy(&self, config: &BrokerConfig) -> GroupPolicy {
         let flush = store_settings::flush(config);
         GroupPolicy::new(Arc::clone(&self.board), flush, answers(config))
+            .with_mutations(mutations())
     }
 
     /// Starts the replica on what recovery found. `told`: where others reach it, unless the configuration says so. `alarm` is
@@ -156,7 +157,7 @@ impl Joining {
             answers: answers(config),
             self_election: self.self_election,
             data_bytes_target: DATA_BYTES_TARGET,
-            mutations: Mutations::default(),
+            mutations: mutations(),
         };
         let (store, report) = (Arc::clone(&kept.store), kept.report);
         let (board, dir) = (Arc::clone(&self.board), config.store_path_root_dir.clone());
@@ -302,7 +303,7 @@ async fn ask_for(
             "the group takes its modes from this configuration: replicas that must be in sync, flush, replication"
         );
         let proposal = Proposal(rand::random());
-        let mut new = state.with_min_in_sync(proposal, min_in_sync, Mutations::default());
+        let mut new = state.with_min_in_sync(proposal, min_in_sync, mutations());
         new.policy = Some(policy);
         // Whatever is answered, the next read shows what came of it.
         let _answer = coordinator
