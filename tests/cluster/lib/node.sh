@@ -125,6 +125,7 @@ TOML
 kubelet_config() { # N DIR
   # failCgroupV1: this machine's controllers are all in cgroup v1, which kubelet 1.34 still takes when told so.
   # oomScoreAdj: see containerd_config. volumePluginDir: the default lies in the host's /usr/libexec.
+  # crashLoopBackOff: tests kill a container again and again, and what they look at is not how long the kubelet then waits.
   cat <<YAML
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -152,6 +153,8 @@ evictionHard: {memory.available: 200Mi, nodefs.available: 1%, imagefs.available:
 nodeStatusUpdateFrequency: 4s
 nodeLeaseDurationSeconds: 10
 syncFrequency: 10s
+featureGates: {KubeletCrashLoopBackOffMax: true}
+crashLoopBackOff: {maxContainerRestartPeriod: 1s}
 maxPods: 60
 YAML
 }
