@@ -84,9 +84,14 @@ impl Space {
 
     /// The operator's own namespace, which stays.
     pub(crate) fn operator(shows: &str) -> Option<Self> {
+        Self::lasting(&operator_namespace(), shows)
+    }
+
+    /// Another namespace that stays.
+    pub(crate) fn lasting(name: &str, shows: &str) -> Option<Self> {
         Some(Self {
             kubectl: program("KUBECTL", shows)?,
-            name: operator_namespace(),
+            name: name.to_owned(),
             shows: shows.to_owned(),
             temporary: false,
         })
@@ -389,6 +394,11 @@ pub(crate) fn pod_is_ready(pod: &Value) -> bool {
     condition(pod, "Ready")["status"] == "True" && pod["metadata"]["deletionTimestamp"].is_null()
 }
 
+/// The name servers of a cluster, as clients are told them.
+pub(crate) fn namesrv(space: &Space, cluster: &str) -> String {
+    format!("{cluster}-namesrv.{}.svc.cluster.local:9876", space.name)
+}
+
 /// rocket-bench inside the cluster's network.
 pub(crate) struct Bench {
     cluster: String,
@@ -406,7 +416,18 @@ impl Bench {
         })
     }
 
-    /// The program inside the cluster's network, or behind the cable of `node`, with the name servers of a cluster.
+    /// The way for a program of this machine into the cluster's network, or behind the cable of `node`.
+    pub(crate) fn inside(&self, node: Option<&str>) -> Command {
+        let mut command = Command::new(&self.cluster);
+        command.arg("run");
+        if let Some(node) = node {
+            command.args(["--on", node]);
+        }
+        command.current_dir(&self.folder);
+        command
+    }
+
+    /// The program inside, with the name servers of a cluster.
     pub(crate) fn command(
         &self,
         space: &Space,
@@ -414,17 +435,11 @@ impl Bench {
         node: Option<&str>,
         args: &[&str],
     ) -> Command {
-        let namesrv = format!("{cluster}-namesrv.{}.svc.cluster.local:9876", space.name);
-        let mut command = Command::new(&self.cluster);
-        command.arg("run");
-        if let Some(node) = node {
-            command.args(["--on", node]);
-        }
+        let mut command = self.inside(node);
         command
             .arg(&self.program)
             .args(args)
-            .args(["--namesrv", &namesrv])
-            .current_dir(&self.folder);
+            .args(["--namesrv", &namesrv(space, cluster)]);
         command
     }
 
@@ -480,6 +495,7 @@ impl Bench {
     }
 
     /// Holds the topic against the histories: nothing lost, twice, out of order or made up.
+    #[track_caller]
     pub(crate) fn verify(
         &self,
         space: &Space,
@@ -487,8 +503,23 @@ impl Bench {
         topic: &str,
         runs: &[&str],
     ) -> String {
+        self.verify_but(space, cluster, topic, runs, &[])
+    }
+
+    /// The same, but for what these arguments let through.
+    #[track_caller]
+    pub(crate) fn verify_but(
+        &self,
+        space: &Space,
+        cluster: &str,
+        topic: &str,
+        runs: &[&str],
+        but: &[&str],
+    ) -> String {
         let histories: Vec<String> = runs.iter().map(|run| format!("{run}.jsonl")).collect();
-        let mut args = vec!["verify", "--topic", topic, "--history"];
+        let mut args = vec!["verify", "--topic", topic];
+        args.extend(but);
+        args.push("--history");
         args.extend(histories.iter().map(String::as_str));
         self.run(space, cluster, &args)
             .unwrap_or_else(|error| panic!("rocket-bench verify: {error}"))

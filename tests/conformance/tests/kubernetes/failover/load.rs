@@ -1,4 +1,4 @@
-//! Acknowledged load that goes on over a fault: rocket-bench writes its history while it runs, and ends in order when it is told to.
+//! Acknowledged load that goes on over a fault: a program that writes its history while it runs, and ends in order when it is told to.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -7,26 +7,31 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{CLUSTER, TOPIC};
+use super::stage::CLUSTER;
 use crate::kubernetes::space::{Bench, PATIENCE, Space};
 
 /// A load that runs. It ends with its test, however that ends.
 pub(super) struct Load {
     child: Child,
     run: String,
-    /// How many messages are acknowledged; told about once a second.
+    /// How many messages are acknowledged; told some five times a second.
     told: mpsc::Receiver<u64>,
 }
 
 impl Load {
-    /// Begins to send to the group's topic, from behind the cable of `node` if one is named. `run` names its history.
-    pub(super) fn start(bench: &Bench, space: &Space, run: &str, node: Option<&str>) -> Self {
+    /// rocket-bench begins to send to a topic, from behind the cable of `node` if one is named. `run` names its history.
+    pub(super) fn start(
+        bench: &Bench,
+        space: &Space,
+        (topic, run): (&str, &str),
+        node: Option<&str>,
+    ) -> Self {
         let history = format!("{run}.jsonl");
         let args = [
             "produce",
             "--json",
             "--topic",
-            TOPIC,
+            topic,
             "--run",
             run,
             "--history",
@@ -42,9 +47,17 @@ impl Load {
             // What RocketMQ's clients wait by default.
             "--timeout",
             "3",
+            // Three brokers, Kubernetes and this share a small machine; what a round waits for comes sooner when it is not full.
+            "--rest",
+            "0.002",
         ];
-        let mut child = bench
-            .command(space, CLUSTER, node, &args)
+        Self::of(bench.command(space, CLUSTER, node, &args), run)
+    }
+
+    /// A program that tells of `run` as rocket-bench does: on standard error how many messages are acknowledged, and after SIGTERM
+    /// on standard output what came of all.
+    pub(super) fn of(mut command: Command, run: &str) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -52,13 +65,14 @@ impl Load {
             .unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let (teller, told) = mpsc::channel();
+        let name = run.to_owned();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let count = line.strip_suffix(" acknowledged");
                 if let Some(count) = count.and_then(|count| count.parse().ok()) {
                     let _ = teller.send(count);
                 } else {
-                    let _ = writeln!(std::io::stderr(), "rocket-bench: {line}");
+                    let _ = writeln!(std::io::stderr(), "{name}: {line}");
                 }
             }
         });
@@ -101,7 +115,10 @@ impl Load {
         let mut output = self.child.stdout.take().unwrap();
         output.read_to_string(&mut printed).unwrap();
         assert!(self.child.wait().unwrap().success(), "{printed}");
-        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error} in {printed}"))
+        // What logback says of its own set-up is no part of it.
+        let lines = printed.lines().filter(|line| !line.contains(" |-"));
+        let summary: String = lines.collect();
+        serde_json::from_str(&summary).unwrap_or_else(|error| panic!("{error} in {printed}"))
     }
 }
 
