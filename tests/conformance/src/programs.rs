@@ -42,19 +42,30 @@ pub fn programs() -> Result<&'static Programs, &'static str> {
 ///
 /// # Panics
 /// With `CI=true`, where a miss is a failure.
+pub fn programs_or_skip(not_shown: &str) -> Option<&'static Programs> {
+    or_skip(programs(), not_shown)
+}
+
+/// What was got, or a loud skip that names what was not shown.
+///
+/// # Panics
+/// With `CI=true`, where a miss is a failure.
 #[expect(
     clippy::panic,
     reason = "a miss has to fail the test that asked when CI promises the programs"
 )]
-pub fn programs_or_skip(not_shown: &str) -> Option<&'static Programs> {
-    match programs() {
-        Ok(programs) => Some(programs),
+fn or_skip<T, E: std::fmt::Display>(got: Result<T, E>, not_shown: &str) -> Option<T> {
+    match got {
+        Ok(got) => Some(got),
         Err(why) if std::env::var("CI").is_ok_and(|v| v == "true") => {
-            panic!("NOT SHOWN: {not_shown}: {why}")
+            panic!("NOT SHOWN: {not_shown}: {why:#}")
         }
         Err(why) => {
             // Past the capture of test output: a skip that nobody sees is a lie.
-            let _ = writeln!(std::io::stderr(), "SKIPPED, NOT SHOWN: {not_shown}: {why}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED, NOT SHOWN: {not_shown}: {why:#}"
+            );
             None
         }
     }
@@ -86,6 +97,28 @@ pub fn official_client() -> Result<String> {
     let apache = jars(&java.join("apache-5.4.0.xml"), "apache-5.4.0")?;
     let roundtrip = classes(&java.join("roundtrip"), &apache, "roundtrip-5.4.0")?;
     Ok(class_path(&apache, &roundtrip))
+}
+
+/// Class paths of both clients with our `Load`, each with the client's version; or a loud skip that names what was not shown.
+///
+/// # Panics
+/// With `CI=true`, where a miss is a failure.
+pub fn loads_or_skip(not_shown: &str) -> Option<[(&'static str, String); 2]> {
+    or_skip(loads(), not_shown)
+}
+
+fn loads() -> Result<[(&'static str, String); 2]> {
+    install_missing()?;
+    let java = Path::new(env!("CARGO_MANIFEST_DIR")).join("java");
+    let load = java.join("load");
+    let old = jars(&java.join("client-4.9.8.xml"), "client-4.9.8")?;
+    let new = jars(&java.join("apache-5.4.0.xml"), "apache-5.4.0")?;
+    let with_old = classes(&load, &old, "load-4.9.8")?;
+    let with_new = classes(&load, &new, "load-5.4.0")?;
+    Ok([
+        ("4.9.8", class_path(&old, &with_old)),
+        ("5.4.0", class_path(&new, &with_new)),
+    ])
 }
 
 fn class_path(jars: &Path, classes: &Path) -> String {

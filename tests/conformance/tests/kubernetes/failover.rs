@@ -8,6 +8,7 @@
 
 mod column;
 mod faults;
+mod java;
 mod load;
 mod losses;
 mod requests;
