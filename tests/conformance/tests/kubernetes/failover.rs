@@ -13,6 +13,7 @@ mod load;
 mod losses;
 mod requests;
 mod stage;
+mod two_operators;
 
 use std::time::{Duration, Instant};
 
