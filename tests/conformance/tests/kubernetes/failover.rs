@@ -14,6 +14,7 @@ mod losses;
 mod requests;
 mod stage;
 mod two_operators;
+mod upgrade;
 
 use std::time::{Duration, Instant};
 

@@ -93,6 +93,7 @@ impl Stage {
             "scheduling": {"zoneSpread": "Required"},
         });
         merge(&mut spec, &column.spec());
+        merge(&mut spec, &mutant());
         merge(&mut spec, more);
         stage.space.apply(&small_with(CLUSTER, &spec));
         stage.whole();
@@ -261,6 +262,21 @@ impl Stage {
         let lost = verdict.trim_end().strip_suffix(" lost as allowed");
         let lost = lost.and_then(|verdict| verdict.rsplit(' ').next()?.parse().ok());
         lost.unwrap_or_else(|| panic!("{verdict}"))
+    }
+}
+
+/// Brokers that break a rule on purpose, where the environment names one (`on-cluster --mutant`): the tests then have to fail.
+fn mutant() -> Value {
+    let variable = |name| std::env::var(name).ok();
+    match (
+        variable("ROCKET_MUTANT_BROKER_IMAGE"),
+        variable("ROCKET_FAILOVER_MUTANT"),
+    ) {
+        (Some(image), Some(mutant)) => {
+            let env = json!([{"name": "ROCKET_MUTANT", "value": mutant}]);
+            json!({"image": image, "podTemplate": {"env": env}})
+        }
+        _ => json!({}),
     }
 }
 
