@@ -113,6 +113,28 @@ fn stronger_modes_are_in_force_when_every_member_keeps_them() {
     assert!(world.state().unclean.is_empty());
 }
 
+/// Who was left out of S while the group could commit nothing lacks nothing, and nobody asks it for flushed bytes on its way back.
+#[test]
+fn members_of_e_come_back_under_flush_async() {
+    let mut world = World::healthy(Plan {
+        policy: Some(modes(Flush::Async, Replication::Sync)),
+        ..Plan::sync(2, 2)
+    });
+    world.pass(A_WHILE_MS);
+    world.calm();
+    assert_eq!(durable(&world.state()), 0);
+    let master = world.open_master().unwrap();
+    // Nothing is carried but the master's own writes.
+    world.send(master, 10);
+    while world.state().in_sync.len() > 1 {
+        world.pass(A_WHILE_MS);
+        world.request(master, Fate::Answered);
+        world.answer(master);
+    }
+    assert!(!world.state().eligible.is_empty());
+    world.heal();
+}
+
 /// Modes are asked for, and no master has said yet what is in force: what the configuration promised is still what was promised.
 #[test]
 fn cut_before_a_master_has_said_what_is_in_force_is_told_as_one_that_may_lose() {

@@ -342,10 +342,11 @@ impl Master {
         let learner = self.commit.links().find_map(|(_, member, acked)| {
             let replica = state.replicas.get(&member.replica_id)?;
             let has_all = acked? >= self.commit.confirm() && acked? >= start;
-            // It declares itself durable first, whatever is in force now (§5.1, A3).
+            // It declares itself durable first, whatever is in force now (§5.1, A3). One of E lacks nothing that was promised.
+            let is_trusted = state.eligible.contains(&member) || core.mutations.has(Mutant::M45);
             let keeps = replica.durable
                 || state.policy.is_none()
-                || core.mutations.has(Mutant::M45) && !state.promises_flushed();
+                || is_trusted && !state.promises_flushed();
             let may = state.is_current(member) && !replica.cordoned && !replica.lost && keeps;
             (may && has_all && !state.in_sync.contains(&member)).then_some(member)
         })?;
