@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use rocket_namesrv::table::Rules;
@@ -12,7 +13,12 @@ use rocket_remoting::{ConnectionLimits, Server, ServerConfig};
 use crate::clock;
 use crate::config::NamesrvConfig;
 use crate::crew::Crew;
+use crate::http::Readiness;
 use crate::metrics::{NamesrvMetrics, Scrape};
+
+/// So long a name server that began anew waits for the first broker before it calls itself ready all the same: in a new cluster there may
+/// be none yet.
+const FIRST_BROKER: Duration = Duration::from_secs(15);
 
 /// Why a name server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +43,7 @@ pub enum Error {
 pub struct NameServer {
     server: Server,
     crew: Crew,
+    namesrv: Arc<Namesrv>,
 }
 
 impl NameServer {
@@ -89,8 +96,9 @@ impl NameServer {
 
         let series = NamesrvMetrics::register(registry)?;
         let stats = server.stats();
+        let counted = Arc::clone(&namesrv);
         scrape.on_scrape(move || {
-            let (brokers, topics) = namesrv.counts();
+            let (brokers, topics) = counted.counts();
             series
                 .brokers
                 .set(i64::try_from(brokers).unwrap_or(i64::MAX));
@@ -99,7 +107,11 @@ impl NameServer {
                 .connections
                 .set(i64::try_from(stats.snapshot().connections_open).unwrap_or(i64::MAX));
         });
-        Ok(Self { server, crew })
+        Ok(Self {
+            server,
+            crew,
+            namesrv,
+        })
     }
 
     /// Where it listens.
@@ -107,9 +119,36 @@ impl NameServer {
         self.server.local_addr()
     }
 
+    /// What it says at `/readyz` from now on.
+    pub fn readiness(&self) -> impl Fn() -> Readiness + Send + Sync + 'static {
+        let (namesrv, start) = (Arc::clone(&self.namesrv), Instant::now());
+        let is_known = AtomicBool::new(false);
+        move || {
+            let knows = namesrv.counts().0 > 0 || is_known.load(Ordering::Relaxed);
+            is_known.store(knows, Ordering::Relaxed);
+            readiness(knows, start.elapsed())
+        }
+    }
+
     /// Stops accepting, answers what is in flight, and returns when all of its tasks have ended.
     pub async fn stop(&self) {
         self.crew.dismiss().await;
+    }
+}
+
+/// Whoever asks for a route where no broker has registered yet is told that there is none, and clients believe that. Once a broker was known
+/// it stays ready: that none is left is the truth then.
+fn readiness(has_known_a_broker: bool, since_start: Duration) -> Readiness {
+    const ROLE: &str = "nameserver";
+    match FIRST_BROKER.checked_sub(since_start) {
+        Some(left) if !has_known_a_broker && !left.is_zero() => Readiness::not_ready(
+            ROLE,
+            format!(
+                "no broker has registered since the start; ready without one in {} s",
+                left.as_secs() + 1
+            ),
+        ),
+        _ => Readiness::ready(ROLE),
     }
 }
 
@@ -125,5 +164,20 @@ async fn expire(
             _ = ticks.tick() => processor.expire(),
             () = stop.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_knows_no_broker_yet_is_not_ready_for_a_while() {
+        let early = readiness(false, Duration::from_millis(14_500));
+        assert!(!early.ready);
+        let reason = early.reason.unwrap();
+        assert!(reason.ends_with("ready without one in 1 s"), "{reason}");
+        assert!(readiness(false, FIRST_BROKER).ready, "a new cluster");
+        assert!(readiness(true, Duration::ZERO).ready);
     }
 }

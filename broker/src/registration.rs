@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 use crate::config::HostPort;
 use crate::crew::Alarm;
 
-/// How often names are looked up while all is well.
-const LOOKUP_PERIOD: Duration = Duration::from_secs(10);
+/// How often names are looked up while all is well: a name server that began anew elsewhere knows nobody until it is found.
+const LOOKUP_PERIOD: Duration = Duration::from_secs(2);
 /// A DNS server that does not answer is asked again later.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// A farewell must not hold up a stop.

@@ -55,7 +55,9 @@ pub(super) fn namesrv(args: &NamesrvArgs) -> Result<u8, Exit> {
         let scrape = Arc::new(Scrape::new(registry.clone()));
         let probing = Crew::default();
         let server = NameServer::start(&config, &registry, &scrape).map_err(Exit::failure)?;
-        let probes = serve_namesrv_probes(&config, Arc::clone(&scrape), &probing).await?;
+        let probes =
+            serve_namesrv_probes(&config, Arc::clone(&scrape), server.readiness(), &probing)
+                .await?;
         say(&[("name server", server.address()), ("metrics", probes)])?;
         tracing::info!(signal = signals.next().await, "stopping");
         let down = async {
@@ -157,10 +159,10 @@ fn status_of(error: &broker::Error) -> u8 {
 async fn serve_namesrv_probes(
     config: &NamesrvConfig,
     scrape: Arc<Scrape>,
+    ready: impl Fn() -> Readiness + Send + Sync + 'static,
     probing: &Crew,
 ) -> Result<SocketAddr, Exit> {
     let address = SocketAddr::new(config.bind_address, config.metrics_port);
-    let ready = || Readiness::ready("nameserver");
     let serving = http::serve(address, scrape, ready, &probing.tasks, probing.stop.clone()).await;
     serving.map_err(|error| Exit::failure(format!("cannot listen on {address}: {error}")))
 }
