@@ -20,6 +20,7 @@ use rocket_protocol::code::ResponseCode;
 use rocket_remoting::Client;
 use serde::Serialize;
 use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
 
 use crate::history::{self, Event};
 use crate::request::Request;
@@ -117,7 +118,7 @@ pub async fn run(
         connections.spawn(connection(Arc::clone(&shared), queues.clone(), number));
     }
     let mut latency = Histogram::<u64>::new(3)?;
-    let mut tick = tokio::time::interval(PROGRESS);
+    let mut tick = interval(PROGRESS);
     loop {
         tokio::select! {
             done = connections.join_next() => match done {
@@ -174,8 +175,9 @@ async fn connection(
         .collect();
     let mut latency = Histogram::<u64>::new(3)?;
     while shared.goes_on() {
-        let Ok(client) = route::connect(&addr).await else {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let connecting = timeout(shared.options.patience, route::connect(&addr)).await;
+        let Ok(Ok(client)) = connecting else {
+            sleep(Duration::from_millis(20)).await;
             continue;
         };
         let client = Arc::new(client);
@@ -235,7 +237,7 @@ impl Lane {
                         shared.options.rest
                     };
                     if !rest.is_zero() {
-                        tokio::time::sleep(rest).await;
+                        sleep(rest).await;
                     }
                 }
                 Err(error) => {

@@ -343,10 +343,13 @@ fn brokers_are_configured(space: &Space) {
 fn policies_are_written(space: &Space) {
     let clients = json!([{"namespaceSelector": {"matchLabels": {"team": "shop"}}, "podSelector": {"matchLabels": {"mq": "yes"}}}]);
     let brokers = space.get("netpol", "demo-broker");
+    // Brokers too: one that hands over passes on what it is still sent.
+    let others = json!({"podSelector": {"matchLabels": {"app.kubernetes.io/component": "broker", "rocketcluster.io/cluster": "demo"}}});
     has(
         &brokers,
         &[
-            ("/spec/ingress/0/from", clients.clone()),
+            ("/spec/ingress/0/from/0", clients[0].clone()),
+            ("/spec/ingress/0/from/1", others),
             ("/spec/ingress/0/ports/0/port", json!(10911)),
         ],
     );

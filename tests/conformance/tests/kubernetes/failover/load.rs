@@ -10,6 +10,9 @@ use serde_json::Value;
 use super::stage::CLUSTER;
 use crate::kubernetes::space::{Bench, PATIENCE, Space};
 
+/// What RocketMQ's clients wait for an answer by default, in seconds.
+const DEFAULT_TIMEOUT: &str = "3";
+
 /// A load that runs. It ends with its test, however that ends.
 pub(super) struct Load {
     child: Child,
@@ -23,8 +26,26 @@ impl Load {
     pub(super) fn start(
         bench: &Bench,
         space: &Space,
+        names: (&str, &str),
+        node: Option<&str>,
+    ) -> Self {
+        // Three brokers, Kubernetes and this share a small machine; what a round waits for comes sooner when it is not full.
+        Self::sending(bench, space, names, node, DEFAULT_TIMEOUT, "0.002")
+    }
+
+    /// As [`Load::start`], but few messages from a client that does not wait long: when they are acknowledged tells when the group takes
+    /// sends, where a client of the other kind still waits for what a lost master owes it.
+    pub(super) fn impatient(bench: &Bench, space: &Space, names: (&str, &str)) -> Self {
+        Self::sending(bench, space, names, None, "0.2", "0.02")
+    }
+
+    fn sending(
+        bench: &Bench,
+        space: &Space,
         (topic, run): (&str, &str),
         node: Option<&str>,
+        timeout: &str,
+        rest: &str,
     ) -> Self {
         let history = format!("{run}.jsonl");
         let args = [
@@ -44,12 +65,10 @@ impl Load {
             "4",
             "--body-bytes",
             "200",
-            // What RocketMQ's clients wait by default.
             "--timeout",
-            "3",
-            // Three brokers, Kubernetes and this share a small machine; what a round waits for comes sooner when it is not full.
+            timeout,
             "--rest",
-            "0.002",
+            rest,
         ];
         Self::of(bench.command(space, CLUSTER, node, &args), run)
     }

@@ -178,6 +178,8 @@ impl Stage {
             .may_lose_an_end(kind)
             .then(|| Losing::begin(&self.space, &self.pods(), &before));
         let load = Load::start(&self.bench, &self.space, (&name, &name), None);
+        let probe_name = format!("{name}-impatient");
+        let probe = Load::impatient(&self.bench, &self.space, (&name, &probe_name));
         load.goes_on();
         let others = fault(self, &before, &load);
         load.goes_on();
@@ -185,6 +187,7 @@ impl Stage {
         let whole_us = now_us();
         load.goes_on();
         let summary = load.stop();
+        probe.stop();
         let after = self.lead();
         match mastership {
             Mastership::Changes => assert!(after.epoch > before.epoch, "{before:?} {after:?}"),
@@ -194,15 +197,20 @@ impl Stage {
         let may_lose = losing.map(|losing| {
             // Who stood beside the former master may have been answered by it until all was whole again.
             let beside = others.iter().map(|run| (run.as_str(), Some(whole_us)));
-            let runs: Vec<_> = std::iter::once((name.as_str(), None))
+            let runs: Vec<_> = [(name.as_str(), None), (probe_name.as_str(), None)]
+                .into_iter()
                 .chain(beside)
                 .collect();
             losing.end(&self.space, &runs)
         });
         let acknowledged = acknowledged_at(&self.bench, &name);
         let pause = seconds(longest_pause(&acknowledged));
+        let closed = seconds(longest_pause(&acknowledged_at(&self.bench, &probe_name)));
         self.topics.push(Topic {
-            runs: std::iter::once(name.clone()).chain(others).collect(),
+            runs: [name.clone(), probe_name]
+                .into_iter()
+                .chain(others)
+                .collect(),
             name,
             may_lose: may_lose.unwrap_or_default(),
         });
@@ -219,7 +227,7 @@ impl Stage {
             ),
         };
         tell(&format!(
-            "{}{column}, round {number}: no acknowledgement for {pause:.2} s; epoch {} to {}, {} to {}; {} acknowledged, {} unknown, {} refused{lost_end}",
+            "{}{column}, round {number}: no acknowledgement for {pause:.2} s ({closed:.2} s for who waits 0.2 s); epoch {} to {}, {} to {}; {} acknowledged, {} unknown, {} refused{lost_end}",
             self.shows,
             before.epoch,
             after.epoch,
