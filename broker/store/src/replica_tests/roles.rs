@@ -145,6 +145,7 @@ fn offsets_of_damaged_messages_that_are_cut_off_are_given_again() {
         for number in 100..109 {
             new.send(number, u32::try_from(number).unwrap() % QUEUES, 10);
         }
+        new.confirm(new.end());
         let cut = damaged.engine.cut(at(kept), 2, Aside::Nothing);
         assert!(matches!(cut, Err(CutError::NeedsRestart)), "{cut:?}");
         let mut copy = Node::open(damaged.dir.killed(), config(4096), 0).unwrap().0;
