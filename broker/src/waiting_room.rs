@@ -81,11 +81,13 @@ impl WaitingRoom {
         !self.is_closed.load(Ordering::Acquire) && is_on_its_way((self.writes)(), serves)
     }
 
-    /// Takes a send in, or gives it back when too much waits.
+    /// Takes a send in, or gives it back when too much waits, or nobody does any more.
     pub(crate) fn enter(&self, one: Waiting) -> Option<Waiting> {
         let mut inside = self.inside.lock();
         let bytes = inside.bytes + one.request.body.len();
-        if inside.waiting.len() >= SENDS_MAX || bytes > BYTES_MAX {
+        // Asked under the lock: whoever closes takes out after that all who are in.
+        let is_closed = self.is_closed.load(Ordering::Acquire);
+        if is_closed || inside.waiting.len() >= SENDS_MAX || bytes > BYTES_MAX {
             return Some(one);
         }
         inside.bytes = bytes;
