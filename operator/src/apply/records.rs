@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Apply, Error, failed};
 use crate::elected;
-use crate::elections::{Task, handover};
+use crate::elections::Task;
 use crate::kind::Kind;
 use crate::master;
 use crate::names::FIELD_MANAGER;
@@ -118,21 +118,7 @@ impl Apply<'_> {
             at: state.epoch,
             by: None,
         };
-        let Some(_unawaited) = elections.ask(namespace, &name, task) else {
-            return;
-        };
-        let master = state.master.map(|master| master.replica_id);
-        let note = format!(
-            "group {index}: asking {} to hand over to {}, so that its pod can be replaced",
-            master.map_or_else(String::new, |master| handover::pod(&state, master)),
-            handover::pod(&state, to),
-        );
-        self.outcome.writes += 1;
-        self.tell(
-            ("RocketBrokerGroup", &name),
-            Reason::HandingOver,
-            "HandOver",
-            note,
-        );
+        // What it does is told where it is done: one that cannot be asked now is tried again at every look.
+        let _unawaited = elections.ask(namespace, &name, task);
     }
 }

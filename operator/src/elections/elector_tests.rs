@@ -425,8 +425,14 @@ async fn rolling_update_may_ask_again_unless_the_master_was_asked() {
     stage.is(3, RoleName::Halted, Epoch(1));
     assert!(stage.ask(to(3)).await.is_err());
     assert!(may());
+    assert!(stage.events.lock().is_empty(), "it was not asked");
     assert_eq!(stage.ask(to(2)).await, Ok(()));
     assert!(!may());
+    let told = stage.events.lock().clone();
+    assert!(
+        matches!(&told[..], [one] if one.contains("so that its pod can be replaced")),
+        "{told:?}"
+    );
     stage.end().await;
 }
 

@@ -51,6 +51,9 @@ impl Elector {
         if let Some(why) = obstacle {
             return Err(why);
         }
+        if by.is_none() {
+            self.tell_rolling_update(&state, to).await;
+        }
         let new = state.handover_asked(self.post.context.proposal(), Some(to));
         // The master cannot have heard of it before, so it took sends until now at least.
         let asked_ms = self.now_ms();
@@ -67,6 +70,23 @@ impl Elector {
             asked_ms,
         });
         Ok(())
+    }
+
+    async fn tell_rolling_update(&self, state: &State, to: ReplicaId) {
+        let decision = context::Decision {
+            warning: false,
+            reason: Reason::HandingOver,
+            action: "HandOver",
+            note: format!(
+                "group {}: asking {} to hand over to {}, so that its pod can be replaced",
+                self.post.index,
+                master_pod(state).unwrap_or_default(),
+                handover::pod(state, to),
+            ),
+            about: Some(("RocketBrokerGroup", self.post.group.clone())),
+        };
+        let cluster = Arc::clone(&self.post.wanted.borrow().cluster);
+        self.post.context.publish(&cluster, &decision).await;
     }
 
     /// §8.14: an election by a person's decision.
