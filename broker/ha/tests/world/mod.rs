@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocket_ha::Coordinator as _;
 use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Request, Told, Wish};
 use rocket_ha::{
     Actor, Answers, Board, Event, Found, Fresh, GroupPolicy, Held, Items, News, Options, Parts,
