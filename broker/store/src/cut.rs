@@ -231,7 +231,9 @@ impl<C: Completion> Engine<C> {
     /// for a message in damage goes with its neighbours, unless there is damage too that stays.
     fn goes_on_at(&self, queue: &SharedQueue, from: u64) -> io::Result<u64> {
         let (min, max) = queue.range();
-        let (mut next, mut stays, mut begin) = (max, min, self.log.min());
+        // Before the first one that can be read lie expired ones, and in a log that has its beginning damaged ones only.
+        let first = if self.log.min() == 0 { 0 } else { min };
+        let (mut next, mut stays, mut begin) = (max, first, self.log.min());
         for index in (min..max).rev() {
             match queue.get(index)? {
                 Some(unit) if unit.is_at_least(from) => next = index,

@@ -124,7 +124,13 @@ fn offsets_of_messages_that_expired_are_not_given_again_when_a_cut_has_the_queue
 /// what came in its place from another master nobody could read.
 #[test]
 fn offsets_of_damaged_messages_that_are_cut_off_are_given_again() {
-    for (stay, flipped) in [(0, 1), (3, 5), (3, 1)] {
+    for (stay, flipped, has_lost_queues) in [
+        (0, 1, false),
+        (3, 5, false),
+        (3, 1, false),
+        (0, 0, true),
+        (0, 1, true),
+    ] {
         let old = master_with(9);
         old.flush();
         old.dispatch();
@@ -134,9 +140,20 @@ fn offsets_of_damaged_messages_that_are_cut_off_are_given_again() {
         let dir = old.dir.killed();
         let path = "commitlog/00000000000000000000";
         dir.flip(path, usize::try_from(records[flipped].0).unwrap() + 120);
-        let damaged = Node::open(dir, config(4096), old.end()).unwrap().0;
+        let mut damaged = Node::open(dir, config(4096), old.end()).unwrap().0;
         damaged.engine.scrub_step(u64::MAX);
         assert_eq!(damaged.engine.damage().len(), 1);
+        if has_lost_queues {
+            // They are built again from what can be read.
+            let dir = damaged.dir.killed();
+            for entry in dir.list("rocket/queues").unwrap() {
+                dir.remove(&format!("rocket/queues/{}", entry.name))
+                    .unwrap();
+            }
+            damaged = Node::open(dir, config(4096), old.end()).unwrap().0;
+            damaged.dispatch();
+            damaged.engine.checkpoint_step();
+        }
 
         let new = Node::new(4096);
         let kept = records[stay].0;
