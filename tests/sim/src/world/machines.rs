@@ -285,16 +285,14 @@ impl<L: GroupLog> World<L> {
         None
     }
 
-    /// Bits flip on its disk below what is flushed, the scrubber finds it, and the process is killed.
+    /// Bits flip on its disk below what is flushed, the scrubber finds it, and the process is killed. Not before it is noted: of
+    /// damage that nobody has found nothing is promised.
     pub(super) fn rot_disk(&mut self, n: usize, number: u64) {
         let Some(process) = self.machines[n].process.as_mut() else {
             return;
         };
+        process.dir.forget();
         let is_found = !process.log.has_failed() && process.log.rot(&process.dir, number);
-        if let Some(frozen) = process.dir.take_frozen() {
-            self.froze(n, frozen);
-            return;
-        }
         if !is_found {
             self.tell_failure(n);
             return;
@@ -304,7 +302,6 @@ impl<L: GroupLog> World<L> {
         };
         self.say(format_args!("bits flip on the disk of {n}, and it ends"));
         self.ledger.reached.rotten += 1;
-        process.dir.forget();
         let left = End::Kill.left_of(process.dir.memory(), process.log.left());
         self.bury(n, End::Kill, left, Some(process.log.has_failed()));
         self.judge_loss(n, Loss::Disk);
