@@ -162,7 +162,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
     fn happened(&mut self, event: Event) {
         match event {
             Event::Read(answer) => {
-                self.desk.answered();
+                self.desk.read_answered(&answer);
                 self.feed(Input::Read(answer));
                 self.desk.next();
             }
@@ -224,6 +224,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             Due::Retry => {
                 let asked = self.desk.asked();
                 self.feed(Input::Retry);
+                self.desk.retry();
                 // Whoever has no master to talk to may have missed an election: hints can be lost, and so can this read.
                 let is_lost = !is_led(&self.replica) && self.halted.is_none();
                 if is_lost {

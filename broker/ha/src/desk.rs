@@ -2,10 +2,12 @@
 //!
 //! Were a read out while a write is answered, the read could come back with the object as it was before that write, and look
 //! like a coordinator that forgot (§8.16). In a row, every answer is at least as new as everything known when it was asked for.
+//!
+//! A read that got no answer is owed: what made somebody want it, a hint most of all, may not come again (C4).
 
 use std::collections::VecDeque;
 
-use rocket_replication::coordinator::Cas;
+use rocket_replication::coordinator::{Cas, ReadAnswer};
 
 use crate::surroundings::Coordinator;
 
@@ -14,6 +16,8 @@ pub(crate) struct Desk<C> {
     coordinator: C,
     is_out: bool,
     read: bool,
+    /// The last read got no answer.
+    is_owed: bool,
     /// At most one of the replica and one of the elector: each waits for its answer before it asks again.
     cas: VecDeque<Cas>,
     asked: u64,
@@ -25,6 +29,7 @@ impl<C: Coordinator> Desk<C> {
             coordinator,
             is_out: false,
             read: false,
+            is_owed: false,
             cas: VecDeque::new(),
             asked: 0,
         }
@@ -45,6 +50,19 @@ impl<C: Coordinator> Desk<C> {
     /// The request that was out is answered.
     pub(crate) fn answered(&mut self) {
         self.is_out = false;
+    }
+
+    /// The read that was out has its answer, or is known to get none.
+    pub(crate) fn read_answered(&mut self, answer: &ReadAnswer) {
+        self.is_owed = matches!(answer, ReadAnswer::Unreachable);
+        self.answered();
+    }
+
+    /// Time for another try of a read that got no answer.
+    pub(crate) fn retry(&mut self) {
+        if self.is_owed {
+            self.read();
+        }
     }
 
     /// Sends the next request, if none is out. To be called when the answer was taken in.
@@ -113,6 +131,24 @@ mod tests {
         desk.answered();
         desk.next();
         assert_eq!(desk.coordinator.0, ["read", "cas", "read"]);
+        assert_eq!(desk.asked(), 3);
+    }
+
+    #[test]
+    fn a_read_without_an_answer_is_owed_until_one_is_answered() {
+        let mut log = Log::default();
+        let mut desk = Desk::new(&mut log);
+        desk.retry();
+        assert!(desk.coordinator.0.is_empty());
+        desk.read();
+        for _ in 0..2 {
+            desk.read_answered(&ReadAnswer::Unreachable);
+            desk.next();
+            desk.retry();
+        }
+        assert_eq!(desk.coordinator.0, ["read"; 3]);
+        desk.read_answered(&ReadAnswer::State(Arc::new(group(1))));
+        desk.retry();
         assert_eq!(desk.asked(), 3);
     }
 }

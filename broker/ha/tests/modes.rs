@@ -278,3 +278,23 @@ fn change_that_a_master_did_not_finish_is_finished_by_the_next() {
     assert_eq!(in_force(&world), Some(WEAKEST));
     assert!(world.state().in_force.unwrap().since > chosen.in_force.unwrap().since);
 }
+
+/// A watch shows a change once; a master whose read of it gets no answer asks again by itself.
+#[test]
+fn modes_come_into_force_though_the_read_of_them_gets_no_answer() {
+    let mut world = begun_with(STRONGEST);
+    let master = world.open_master().unwrap();
+    world.ask_for(WEAKEST);
+    assert!(world.show(master));
+    assert!(world.request(master, Fate::AnswerLost));
+    world.answer(master);
+    for _ in 0..4 {
+        world.pass(A_WHILE_MS);
+        world.settle_without_flush();
+        while world.request(master, Fate::Answered) {
+            world.answer(master);
+        }
+    }
+    assert_eq!(in_force(&world), Some(WEAKEST));
+    world.heal();
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Request, Told, Wish};
@@ -10,7 +11,7 @@ use rocket_ha::{
     SelfElection, StartError, Timing, start,
 };
 use rocket_mapped_file::memory::MemoryDirectory;
-use rocket_replication::coordinator::Cas;
+use rocket_replication::coordinator::{Cas, ReadAnswer};
 use rocket_replication::elector::{Circumstances, Decision, decide};
 use rocket_replication::identity::Proposals;
 use rocket_replication::memory::{Fate, Memory};
@@ -80,6 +81,7 @@ pub(crate) struct Process {
 pub(crate) struct Binding {
     requests: MemoryRequests,
     board: Arc<Board>,
+    version: Arc<AtomicU64>,
 }
 
 impl rocket_ha::Coordinator for Binding {
@@ -88,7 +90,9 @@ impl rocket_ha::Coordinator for Binding {
     }
 
     fn cas(&mut self, cas: Cas) {
-        if let (Some(said), Some(bound)) = (cas.new.in_force, self.board.modes()) {
+        // One that a newer version has overtaken while it waited for its turn can never be applied.
+        let may_apply = cas.expected.0 == self.version.load(Ordering::Relaxed);
+        if let (true, Some(said), Some(bound)) = (may_apply, cas.new.in_force, self.board.modes()) {
             let strongest = bound.stronger(said.policy());
             assert_eq!(bound, strongest, "said before it binds");
         }
@@ -111,6 +115,8 @@ pub(crate) struct World {
     pub(crate) plan: Plan,
     pub(crate) now_ms: u64,
     pub(crate) memory: Memory,
+    /// Of the object.
+    version: Arc<AtomicU64>,
     pub(crate) history: Vec<Arc<State>>,
     pub(crate) machines: Vec<Machine>,
     pub(crate) wires: Vec<Wire>,
@@ -164,6 +170,7 @@ impl World {
             plan,
             now_ms: 1_000,
             history: vec![Arc::new(state.clone())],
+            version: Arc::new(AtomicU64::new(state.version.0)),
             memory: Memory::new(state, plan.mutations),
             machines: (0..plan.replicas).map(|_| machine()).collect(),
             wires: Vec::new(),
@@ -282,6 +289,7 @@ impl World {
             coordinator: Binding {
                 requests: requests.clone(),
                 board: Arc::clone(&board),
+                version: Arc::clone(&self.version),
             },
             observer: Box::new(move |news| heard.lock().push(news)) as Watcher,
             board: Arc::clone(&board),
@@ -426,6 +434,7 @@ impl World {
         };
         let answer = match process.requests.take() {
             None => return false,
+            Some(Request::Read) if fate == Fate::AnswerLost => Event::Read(ReadAnswer::Unreachable),
             Some(Request::Read) => Event::Read(self.memory.read()),
             Some(Request::Cas(cas)) => {
                 let proposal = cas.new.proposal;
@@ -450,6 +459,7 @@ impl World {
 
     pub(crate) fn remember(&mut self) {
         let state = self.state();
+        self.version.store(state.version.0, Ordering::Relaxed);
         if self.history.last() != Some(&state) {
             self.history.push(state);
         }
