@@ -57,6 +57,7 @@ impl<C: Completion> Engine<C> {
             Ok(settled) => settled,
             Err(error) => {
                 self.derived(Writer::Queues, Err(error));
+                self.secure_floor();
                 return;
             }
         };
@@ -66,6 +67,7 @@ impl<C: Completion> Engine<C> {
             || !self.derived(Writer::Queues, saved)
             || !self.derived(Writer::Index, indexed)
         {
+            self.secure_floor();
             return;
         }
         let mut files = self.queues.take_unflushed();
@@ -104,6 +106,17 @@ impl<C: Completion> Engine<C> {
         if settled && counts {
             self.derived(Writer::Queues, self.carried.end());
         }
+    }
+
+    /// What of the log is flushed must be known also while queues and index have no room: damage that lies behind the floor
+    /// would be taken for a torn tail, and cut with all that follows it.
+    fn secure_floor(&self) {
+        if self.has_failed() {
+            return;
+        }
+        self.mark();
+        let flushed = self.checkpoint.lock().flush();
+        self.derived(Writer::Queues, flushed);
     }
 
     /// Whether the queues have what was carried over to them and a table of them is to be written for it.

@@ -296,3 +296,23 @@ fn a_file_that_is_missing_between_others_is_damage_and_the_rest_is_served() {
     assert!((120..150).contains(&numbers.len()), "{}", numbers.len());
     assert_eq!(numbers.last(), Some(&199));
 }
+
+/// Queues and index find no room, so nothing is noted of how far they are; how far the log is flushed is noted all the same.
+#[test]
+fn damage_is_no_torn_tail_though_the_disk_had_no_room_for_the_queues() {
+    let dir = MemoryDirectory::default();
+    let (engine, _) = open(&dir);
+    dir.set_capacity(engine.disk_usage().used);
+    fill(&engine, 20);
+    engine.checkpoint_step();
+    assert_eq!(engine.health(), Health::Writable);
+    let end = engine.positions().durable;
+    drop(engine);
+    let next = dir.crashed(1);
+    next.set_capacity(u64::MAX);
+    next.flip(FIRST, usize::try_from(end.0 / 2).unwrap());
+    let (engine, report) = open(&next);
+    assert!(!report.tail_cut);
+    assert_eq!((report.damaged_ranges, report.log_end), (1, end));
+    assert_eq!(engine.damage().len(), 1);
+}
