@@ -73,36 +73,36 @@ impl<L: GroupLog> World<L> {
         said.map_or_else(|| self.modes_of(n), InForce::policy)
     }
 
-    /// A1, I1: the answer to `ticket` keeps what it promises: what was in force when the message was taken, and what is now.
+    /// A1, I1: the answer to `ticket` keeps two promises: of what was in force when the message was taken, and of what is now. Each
+    /// by itself: flushed by the master, and committed, does not mean flushed by all.
     pub(super) fn judge_answer(&mut self, n: usize, ticket: u64, sent: &Sent) {
-        let promise = sent.promise.stronger(self.believed(n));
+        let promises = [sent.promise, self.believed(n)];
         if let Some(sent) = self.clients.sent.get_mut(&ticket) {
-            sent.promise = promise;
+            sent.promise = promises[0].stronger(promises[1]);
         }
         let Some((_, end)) = sent.at else {
             self.fail(format!("message {ticket} was answered and not written"));
             return;
         };
-        match (promise.replication, promise.flush) {
-            (Replication::Async, Flush::Async) => {}
-            (Replication::Async, Flush::Sync) => {
-                if self.flushed_by(n) < end {
-                    self.fail(format!("message {ticket} is answered and not flushed"));
-                }
+        let is_promised = |replication, flush| promises.contains(&Policy { flush, replication });
+        if is_promised(Replication::Async, Flush::Sync) && self.flushed_by(n) < end {
+            self.fail(format!("message {ticket} is answered and not flushed"));
+        }
+        if promises
+            .iter()
+            .any(|promise| promise.replication == Replication::Sync)
+        {
+            if !self.is_committed(ticket) {
+                self.fail(format!(
+                    "I1: message {ticket} is answered and not committed"
+                ));
             }
-            (Replication::Sync, flush) => {
-                if !self.is_committed(ticket) {
-                    self.fail(format!(
-                        "I1: message {ticket} is answered and not committed"
-                    ));
-                }
-                self.clients.acked_end = self.clients.acked_end.max(end);
-                if flush == Flush::Sync {
-                    self.ledger.reached.promised_flushed += 1;
-                    self.ledger.flushed = self.ledger.flushed.max(end);
-                    self.judge_all_flushed();
-                }
-            }
+            self.clients.acked_end = self.clients.acked_end.max(end);
+        }
+        if is_promised(Replication::Sync, Flush::Sync) {
+            self.ledger.reached.promised_flushed += 1;
+            self.ledger.flushed = self.ledger.flushed.max(end);
+            self.judge_all_flushed();
         }
     }
 
