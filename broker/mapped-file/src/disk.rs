@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::segment::{Directory, Entry, Lock, Pace, Segment, SegmentOptions, Space};
 
 mod fill;
+mod maps;
 mod segment;
 
 use segment::DiskSegment;

@@ -6,7 +6,8 @@
 //! `pwritev` of a batch is an order of magnitude faster and fails with an error.
 //!
 //! This is the only crate with unsafe code. Its outside is safe for one reason, kept here and nowhere else: **bytes
-//! below the published position of a segment never change**. [`Segment::write_at`] refuses them, readers get nothing
+//! below the published position of a segment never change** while anybody may look at them. [`Segment::write_at`] refuses them,
+//! [`Segment::replace_at`] waits until no lease shows them, readers get nothing
 //! else, files get their whole length before they are mapped and are never shortened, and the folder is locked
 //! against other processes. A file can be opened twice: whoever writes through one segment what another one has published
 //! (a store that cuts its log) must know that nobody looks there, nor was lent it.

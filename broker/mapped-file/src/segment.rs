@@ -154,7 +154,7 @@ pub trait Directory: Send + Sync {
 /// A file of fixed length with a published position.
 ///
 /// The rule: what lies below [`Segment::published`] never changes and may be leased; what lies at or above it may be
-/// written and must not be leased.
+/// written and must not be leased. The one exception is [`Segment::replace_at`], which nobody sees who was lent anything.
 pub trait Segment: Send + Sync {
     /// Length in bytes; never changes.
     fn len(&self) -> u64;
@@ -169,6 +169,21 @@ pub trait Segment: Send + Sync {
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;
     /// Reads exactly `into.len()` bytes at `offset`, published or not, without a map.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Writes `bytes` over what lies at `offset`, published or not, and flushes that: what was there is not what it should be.
+    /// From the first call on nobody is lent any of it; it is written when nobody has a lease of it left from before, and lent
+    /// again then. One range at a time; not beyond what was written before, where an append may be under way.
+    ///
+    /// # Errors
+    /// `WouldBlock` while such a lease lives: nothing was written, and it is to be tried again, or given up with
+    /// [`Segment::show_all`]. Any other error is final as that of a flush is.
+    fn replace_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Lends again what [`Segment::replace_at`] withholds.
+    ///
+    /// # Errors
+    /// It cannot be mapped now; it is withheld still.
+    fn show_all(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Makes `from..to` zero. Same rule as for writing.
     fn zero(&self, from: u64, to: u64) -> io::Result<()>;
     /// Raises the published position to `end`; never lowers it.

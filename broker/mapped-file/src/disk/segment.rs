@@ -16,13 +16,14 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use arc_swap::Guard;
 use bytes::Bytes;
-use memmap2::Mmap;
 use parking_lot::{Mutex, RwLock};
 use rustix::fs::FallocateFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::fill::write_zeros;
+use super::maps::{Map, Maps};
 use crate::published::Published;
 use crate::segment::{Advice, Fill, Segment, SegmentOptions};
 
@@ -41,7 +42,7 @@ pub(super) struct DiskSegment {
     writing: Mutex<()>,
     writer: RwLock<Option<Arc<Writer>>>,
     reader: OnceLock<File>,
-    map: OnceLock<Arc<Map>>,
+    maps: Maps,
 }
 
 /// What writing needs.
@@ -92,7 +93,7 @@ impl DiskSegment {
             writing: Mutex::new(()),
             writer: RwLock::new(None),
             reader: OnceLock::new(),
-            map: OnceLock::new(),
+            maps: Maps::default(),
         }
     }
 
@@ -140,21 +141,10 @@ impl DiskSegment {
         }
     }
 
-    fn map(&self) -> io::Result<&Arc<Map>> {
-        if let Some(map) = self.map.get() {
-            return Ok(map);
-        }
-        let file = self.reader()?;
-        // SAFETY: the file has its full length and is never shortened; the folder's lock keeps other processes away.
-        // Bytes of the map are read only through `lease`, below the published position, where `write_at` and `zero`
-        // refuse to write.
-        let map = unsafe { Mmap::map(file) }?;
-        Ok(self.map.get_or_init(|| Arc::new(Map(map))))
+    fn map(&self) -> io::Result<Guard<Option<Arc<Map>>>> {
+        self.maps.current(|| self.reader())
     }
 }
-
-/// A read-only map; its bytes may be looked at only below the published position of its segment.
-struct Map(Mmap);
 
 /// A published part of a map, kept alive as long as someone reads it.
 struct Lease {
@@ -165,18 +155,8 @@ struct Lease {
 
 impl AsRef<[u8]> for Lease {
     fn as_ref(&self) -> &[u8] {
-        published_bytes(&self.map, self.offset, self.len)
+        self.map.published_bytes(self.offset, self.len)
     }
-}
-
-/// Bytes of a map; the caller has checked that `offset + len` lies below the published position of its segment.
-fn published_bytes(map: &Map, offset: usize, len: usize) -> &[u8] {
-    let start = map.0.as_ptr();
-    // SAFETY: the callers checked that `offset + len` lies below the published position and so within the map.
-    let first = unsafe { start.add(offset) };
-    // SAFETY: these bytes are mapped as long as `map` lives, which the result borrows, and being published they never
-    // change any more. No reference to other bytes of the map is made, so none covers bytes that still change.
-    unsafe { std::slice::from_raw_parts(first, len) }
 }
 
 impl Segment for DiskSegment {
@@ -220,6 +200,33 @@ impl Segment for DiskSegment {
         self.reader()?.read_exact_at(into, offset)
     }
 
+    fn replace_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.may_read(offset, bytes.len())
+            .map_err(|_| io::ErrorKind::InvalidInput)?;
+        let end = offset + bytes.len() as u64;
+        let withheld = usize::try_from(offset).unwrap_or(usize::MAX)
+            ..usize::try_from(end).unwrap_or(usize::MAX);
+        self.maps.withhold(self.reader()?, withheld)?;
+        // Opened before the write, so that the kernel tells this flush of a write that was lost.
+        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        let file = self.checked(file)?;
+        let written = {
+            let _writing = self.writing.lock();
+            file.write_all_at(bytes, offset)
+        };
+        let flushed = written.and_then(|()| rustix::fs::fdatasync(&file).map_err(io::Error::from));
+        if let (Err(_), Some(len)) = (&flushed, NonZeroU64::new(bytes.len() as u64)) {
+            // What the disk does not have must not be read from memory as if it had. A hint.
+            let _ = rustix::fs::fadvise(&file, offset, Some(len), rustix::fs::Advice::DontNeed);
+        }
+        flushed?;
+        self.maps.show_all(self.reader()?)
+    }
+
+    fn show_all(&self) -> io::Result<()> {
+        self.maps.show_all(self.reader()?)
+    }
+
     fn zero(&self, from: u64, to: u64) -> io::Result<()> {
         let writer = self.writer()?;
         let _writing = self.writing.lock();
@@ -258,7 +265,11 @@ impl Segment for DiskSegment {
         let Ok(offset) = usize::try_from(offset) else {
             return Ok(None);
         };
-        let map = Arc::clone(self.map()?);
+        let current = self.map()?;
+        let Some(map) = current.as_ref().filter(|map| map.shows(offset, len)) else {
+            return Ok(None);
+        };
+        let map = Arc::clone(map);
         Ok(Some(Bytes::from_owner(Lease { map, offset, len })))
     }
 
@@ -268,7 +279,11 @@ impl Segment for DiskSegment {
         }
         if len > 0 {
             let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-            look(published_bytes(self.map()?, offset, len));
+            let current = self.map()?;
+            let Some(map) = current.as_ref().filter(|map| map.shows(offset, len)) else {
+                return Ok(false);
+            };
+            look(map.published_bytes(offset, len));
         }
         Ok(true)
     }

@@ -248,6 +248,15 @@ impl<E: Copy + Send + 'static, F: Send + 'static> Segment for FusedSegment<E, F>
         self.segment.read_at(offset, into)
     }
 
+    fn replace_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.dir.burn();
+        self.segment.replace_at(offset, bytes)
+    }
+
+    fn show_all(&self) -> io::Result<()> {
+        self.segment.show_all()
+    }
+
     fn zero(&self, from: u64, to: u64) -> io::Result<()> {
         self.dir.burn();
         self.segment.zero(from, to)

@@ -148,6 +148,21 @@ impl Segment for MemorySegment {
         Ok(())
     }
 
+    fn replace_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // Leases are copies here, so none is in the way.
+        let (from, to) = self.range(offset, offset.saturating_add(bytes.len() as u64), 0)?;
+        let file = self.opened()?;
+        let (part, error) = self.admitted(from, bytes.len());
+        {
+            let mut image = file.lock();
+            image.write(from, bytes.get(..part).unwrap_or_default());
+            // A disk gives a sector that is written over another place.
+            image.bad.take_if(|bad| from <= bad.start && bad.end <= to);
+        }
+        error.map_or(Ok(()), Err)?;
+        self.flush(0)
+    }
+
     fn zero(&self, from: u64, to: u64) -> io::Result<()> {
         let (from, to) = self.range(from, to, self.published())?;
         self.world.lock().count_change()?;

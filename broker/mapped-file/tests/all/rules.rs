@@ -40,6 +40,53 @@ fn what_is_published_is_never_written_again() {
 }
 
 #[test]
+fn what_was_published_is_replaced_on_the_disk_and_lent_again() {
+    both(|dir| {
+        let segment = dir.create("a", 8192, options()).unwrap();
+        segment.write_at(0, &[IoSlice::new(&[1; 6000])]).unwrap();
+        segment.publish(6000);
+        let lent = segment.lease(0, 1000).unwrap().unwrap();
+        assert_eq!(lent, vec![1; 1000]);
+        drop(lent);
+        segment.replace_at(4096, &[2; 1904]).unwrap();
+        let lent = segment.lease(4000, 2000).unwrap().unwrap();
+        assert!(lent[..96].iter().all(|&byte| byte == 1) && lent[96..].iter().all(|&b| b == 2));
+        let outside = segment.replace_at(8192, &[3]).unwrap_err();
+        assert_eq!(outside.kind(), ErrorKind::InvalidInput);
+        assert_eq!(segment.published(), 6000);
+        segment.show_all().unwrap();
+    });
+}
+
+#[test]
+fn a_lease_never_sees_that_what_it_shows_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DiskDirectory::open(folder.path()).unwrap();
+    let segment = dir.create("a", 16 << 10, options()).unwrap();
+    let bytes = vec![1; 16 << 10];
+    segment.write_at(0, &[IoSlice::new(&bytes)]).unwrap();
+    segment.publish(16 << 10);
+    let before = segment.lease(4096, 4096).unwrap().unwrap();
+    let replace = || segment.replace_at(4096, &[2; 4096]).map_err(|e| e.kind());
+    assert_eq!(replace(), Err(ErrorKind::WouldBlock));
+    assert!(segment.lease(4000, 97).unwrap().is_none(), "withheld");
+    assert!(!segment.look(8191, 1, &mut |_| {}).unwrap(), "withheld");
+    let beside = segment.lease(8192, 100).unwrap().unwrap();
+    assert_eq!(replace(), Err(ErrorKind::WouldBlock), "it is lent still");
+    assert_eq!(before, vec![1; 4096]);
+    drop(before);
+    assert_eq!(replace(), Ok(()), "who reads beside it is not in the way");
+    assert_eq!(beside, vec![1; 100]);
+    assert_eq!(segment.lease(4096, 4096).unwrap().unwrap(), vec![2; 4096]);
+
+    let before = segment.lease(0, 10).unwrap().unwrap();
+    let first = || segment.replace_at(0, &[3; 4096]).map_err(|e| e.kind());
+    assert_eq!(first(), Err(ErrorKind::WouldBlock));
+    segment.show_all().unwrap();
+    assert_eq!(segment.lease(0, 10).unwrap().unwrap(), before, "given up");
+}
+
+#[test]
 fn a_lease_outlives_its_file_and_its_segment() {
     both(|dir| {
         let segment = dir.create("s", 4096, options()).unwrap();

@@ -197,6 +197,9 @@ impl Segment for StuckSegment {
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.0.read_at(offset, into)
     }
+    fn replace_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.replace_at(offset, bytes)
+    }
     fn zero(&self, from: u64, to: u64) -> io::Result<()> {
         self.0.zero(from, to)
     }

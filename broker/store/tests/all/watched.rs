@@ -140,6 +140,9 @@ impl Segment for WatchedSegment {
         self.touch(offset, into.len() as u64, false);
         self.segment.read_at(offset, into)
     }
+    fn replace_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.segment.replace_at(offset, bytes)
+    }
     fn zero(&self, from: u64, to: u64) -> io::Result<()> {
         self.segment.zero(from, to)
     }
