@@ -511,6 +511,8 @@ pub struct Stats {
     pub scrub_passes: u64,
     /// Bytes of the log that are known to be damaged, those of earlier processes counted.
     pub damaged_bytes: u64,
+    /// Bytes of the log that were damaged and were written again from another copy.
+    pub repaired_bytes: u64,
     /// Flushes of the log that succeeded.
     pub flushes: u64,
     /// Messages put into their queues.

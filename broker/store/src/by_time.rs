@@ -79,7 +79,7 @@ impl<C: Completion> Engine<C> {
         let Some(file) = file else {
             return Ok(None);
         };
-        match self.log.is_sound(&file, offset, len) {
+        match self.log.may_serve(&file, offset, len) {
             Ok(()) => {}
             Err(Unsound::Damaged) => return Ok(None),
             Err(Unsound::Later) => {

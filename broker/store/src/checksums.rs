@@ -147,6 +147,14 @@ impl Checksums {
         }
     }
 
+    /// The checksum that a block had when it was written, if that is known.
+    pub(crate) fn known(&self, block: u64) -> Option<u32> {
+        self.entry(block).unwrap_or_else(|error| {
+            tracing::warn!(file = self.path, %error, "checksums cannot be read");
+            None
+        })
+    }
+
     fn entry(&self, block: u64) -> io::Result<Option<u32>> {
         let Some(file) = self.opened(false)? else {
             return Ok(None);

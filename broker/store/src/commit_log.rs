@@ -296,6 +296,11 @@ impl CommitLog {
         self.sound.check(file, offset, len)
     }
 
+    /// The same for who reads on behalf of a consumer: see [`crate::OnDamage`].
+    pub(crate) fn may_serve(&self, file: &LogFile, offset: u64, len: usize) -> Result<(), Unsound> {
+        self.sound.check_for_reader(file, offset, len)
+    }
+
     /// The published record of at most `len_max` bytes that begins at `offset`. No more than a head is read where none begins:
     /// anybody may ask for any offset.
     pub(crate) fn record(&self, offset: u64, len_max: usize) -> Option<Bytes> {

@@ -148,6 +148,8 @@ pub struct StoreConfig {
     pub scrub_bytes_per_second: u64,
     /// Bytes of the log that one checksum covers, a power of two of at least 512. Default 64 KiB; smaller only in tests.
     pub checksum_block_bytes: u64,
+    /// What becomes of readers who come to damage; to be changed while the store is open by [`crate::Store::set_on_damage`].
+    pub on_damage: OnDamage,
 }
 
 impl Default for StoreConfig {
@@ -193,8 +195,19 @@ impl Default for StoreConfig {
             checkpoint_interval: Duration::from_secs(1),
             scrub_bytes_per_second: 8 << 20,
             checksum_block_bytes: crate::checksums::BLOCK_BYTES,
+            on_damage: OnDamage::PassOver,
         }
     }
+}
+
+/// What becomes of readers who come to damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDamage {
+    /// They pass over the messages that lie in it, as over removed ones: there is no other copy.
+    PassOver,
+    /// They wait, as at the end of their queue, and nothing behind it is dispatched: another copy may have what is damaged
+    /// ([`crate::Store::repair`]).
+    Hold,
 }
 
 /// A setting that cannot be.

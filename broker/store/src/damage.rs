@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rocket_mapped_file::Directory;
@@ -40,6 +40,8 @@ pub(crate) struct Damage {
     ranges: RwLock<BTreeMap<u64, Damaged>>,
     /// Whether there is any: what every read looks at.
     any: AtomicBool,
+    /// How often it changed, so that who follows it need not look at all of it.
+    changes: AtomicU64,
     /// Found, and not told to anybody yet.
     untold: Mutex<Vec<Damaged>>,
 }
@@ -80,6 +82,7 @@ impl Damage {
         Ok(Self {
             dir,
             any: AtomicBool::new(!ranges.is_empty()),
+            changes: AtomicU64::new(0),
             ranges: RwLock::new(ranges),
             untold: Mutex::new(Vec::new()),
         })
@@ -94,7 +97,7 @@ impl Damage {
         }
         tracing::error!(file = %damaged.file, from = %damaged.from, to = %damaged.to, reason = %damaged.reason, "damage in the log; it is not served");
         ranges.insert(damaged.from.0, damaged.clone());
-        self.any.store(true, Ordering::Release);
+        self.changed(&ranges);
         self.save(&ranges);
         self.untold.lock().push(damaged.clone());
         true
@@ -126,7 +129,7 @@ impl Damage {
                 ranges.insert(rest.from.0, rest);
             }
         }
-        self.any.store(!ranges.is_empty(), Ordering::Release);
+        self.changed(&ranges);
         self.save(&ranges);
     }
 
@@ -139,7 +142,7 @@ impl Damage {
         let before = ranges.len();
         ranges.retain(|_, damaged| damaged.to.0 > log_min);
         if ranges.len() != before {
-            self.any.store(!ranges.is_empty(), Ordering::Release);
+            self.changed(&ranges);
             self.save(&ranges);
         }
     }
@@ -156,9 +159,19 @@ impl Damage {
             damaged.to = damaged.to.min(PhysicalOffset(end));
         }
         self.write(&next)?;
-        self.any.store(!next.is_empty(), Ordering::Release);
+        self.changed(&next);
         *ranges = next;
         Ok(())
+    }
+
+    fn changed(&self, ranges: &BTreeMap<u64, Damaged>) {
+        self.any.store(!ranges.is_empty(), Ordering::Release);
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Another number whenever something was found, healed or forgotten since.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Not to be able to note it is no failure of the store: what is damaged will be found again.

@@ -135,6 +135,10 @@ impl<C: Completion> Engine<C> {
         let Some(damaged) = self.log.damage().within(at, visible) else {
             return Step::Idle;
         };
+        if self.log.sound().holds() {
+            // What is passed over here is in no queue for good.
+            return Step::Idle;
+        }
         let behind = damaged.to.0.clamp(at + 1, visible);
         match tail::resume(&self.log, behind - 1, visible, TailRule::Ours) {
             Ok(next) => {

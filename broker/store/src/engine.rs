@@ -65,6 +65,7 @@ pub(crate) struct Counters {
     pub(crate) bytes_held: AtomicU64,
     pub(crate) refused_busy: AtomicU64,
     pub(crate) refused_disk_full: AtomicU64,
+    pub(crate) repaired_bytes: AtomicU64,
 }
 
 /// What the engine is made of; filled by recovery.
@@ -186,6 +187,7 @@ impl<C: Completion> Engine<C> {
             policy,
             events,
         };
+        engine.set_on_damage(engine.config.on_damage);
         engine.look_at_disk();
         engine.settle();
         while engine.dispatch_step() == Step::Worked {}
@@ -278,6 +280,7 @@ impl<C: Completion> Engine<C> {
                 .iter()
                 .map(|damaged| damaged.to.0 - damaged.from.0)
                 .sum(),
+            repaired_bytes: get(&counters.repaired_bytes),
             flushes: get(&counters.flushes),
             messages_dispatched: get(&counters.messages_dispatched),
             messages_removed: get(&counters.messages_removed),

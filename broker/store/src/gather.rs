@@ -91,7 +91,7 @@ impl<'a> Gather<'a> {
         let Some(file) = &self.file else {
             return Ok(false);
         };
-        if let Err(unsound) = self.log.is_sound(file, offset, len) {
+        if let Err(unsound) = self.log.may_serve(file, offset, len) {
             self.is_later |= unsound == Unsound::Later;
             return Ok(false);
         }

@@ -76,6 +76,9 @@ impl<C: Completion> Engine<C> {
                     end = damaged.from.0;
                     damage_end = Some(damaged.to.0);
                     if end <= from {
+                        if self.log.sound().holds() {
+                            return None;
+                        }
                         return self.behind(damaged.to.0 - 1, range.end);
                     }
                     continue;

@@ -66,6 +66,7 @@ mod read;
 mod readers;
 mod recovery;
 mod relay;
+mod repair;
 mod replica_log;
 mod retain;
 mod retention;
@@ -100,6 +101,7 @@ pub use engine::{Engine, Step};
 pub use error::{CloseError, OpenError, RecoveryReport};
 pub use flush::FlushJob;
 pub use readers::{Reader, Readers};
+pub use repair::{RepairError, Span};
 pub use replica_log::{CopyError, Records, RecordsError};
 pub use store::Store;
 

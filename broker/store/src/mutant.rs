@@ -32,6 +32,8 @@ pub(crate) enum Mutant {
     OffsetsOfVisible,
     /// A start does not read the note of known damage.
     DamageForgotten,
+    /// What comes for damage is written whatever it is.
+    RepairUnchecked,
 }
 
 /// Whether `mutant` is on.
@@ -72,6 +74,7 @@ pub(crate) mod switch {
             "cut-without-intent" => Mutant::CutWithoutIntent,
             "offsets-of-visible" => Mutant::OffsetsOfVisible,
             "damage-forgotten" => Mutant::DamageForgotten,
+            "repair-unchecked" => Mutant::RepairUnchecked,
             other => return Err(format!("no mutant is called {other}")),
         };
         PROCESS

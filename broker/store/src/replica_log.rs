@@ -356,7 +356,8 @@ impl<C: Completion> Engine<C> {
     /// records of the log, visible or not, and the store time the latest of theirs.
     ///
     /// # Errors
-    /// The log cannot be read, or the store failed, or is to be opened again; messages are not taken.
+    /// The log cannot be read, or the store failed, or is to be opened again; or what is not dispatched yet is damaged, and another
+    /// copy may have it. Messages are not taken.
     pub fn become_writer(&self) -> Result<(), OpenError> {
         while self.is_behind() && self.dispatch_step() == Step::Worked {}
         let mut appender = self.written().map_err(OpenError::Failed)?;
@@ -366,6 +367,14 @@ impl<C: Completion> Engine<C> {
         // Held so that what is put and what is read here join.
         let dispatcher = self.dispatcher.lock();
         let (from, end) = (dispatcher.position, appender.end());
+        if self.log.sound().holds()
+            && let Some(damaged) = self.log.damage().within(from, end)
+        {
+            // They come back with a repair, and must not be given to others meanwhile.
+            let reason = "which queue offsets were given there is not known";
+            let Damaged { file, from, to, .. } = &damaged;
+            return Err(OpenError::damaged(file, from.0, to.0, reason));
+        }
         self.queues.reset_next();
         if self.carried.is_pending() {
             self.carried.raise(&self.queues, end);
@@ -459,7 +468,7 @@ fn whole_prefix(bytes: &[u8]) -> (usize, Option<RecordError>) {
     (done, None)
 }
 
-fn read_plain(file: &LogFile, at: u64, len: usize) -> Result<Bytes, RecordsError> {
+pub(crate) fn read_plain(file: &LogFile, at: u64, len: usize) -> Result<Bytes, RecordsError> {
     let mut bytes = vec![0; len];
     file.segment
         .read_at(at, &mut bytes)

@@ -107,8 +107,21 @@ impl<C: Completion> Engine<C> {
         known.is_some()
     }
 
+    /// The block reads as it was written; it may have been known as damaged.
+    fn heals_by_itself(&self, file: &LogFile, block: u64) {
+        if !self.is_damaged(file, block) {
+            return;
+        }
+        if let Err(error) = file.segment.show_all() {
+            tracing::warn!(file = %file.path(), %error, "a block that is sound again cannot be shown yet");
+            return;
+        }
+        let (from, to) = file.sums.range(block);
+        self.log.damage().heal(file.start + from, file.start + to);
+    }
+
     /// Not to be able to keep checksums is no failure of the store; it is tried again.
-    fn enter(file: &Arc<LogFile>, first: u64, sums: &[u32]) -> bool {
+    pub(crate) fn enter(file: &Arc<LogFile>, first: u64, sums: &[u32]) -> bool {
         if sums.is_empty() {
             return true;
         }
@@ -137,7 +150,7 @@ impl<C: Completion> Engine<C> {
             };
             let (from, to) = file.sums.range(block);
             match self.log.sound().compare(&file, block, Through::Aside) {
-                Ok(None) => self.log.damage().heal(file.start + from, file.start + to),
+                Ok(None) => self.heals_by_itself(&file, block),
                 // A checksum of damage would vouch for it.
                 Ok(Some(_)) if self.is_damaged(&file, block) => {}
                 Ok(Some(sum)) => {

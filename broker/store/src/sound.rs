@@ -1,13 +1,14 @@
 //! Whether bytes of the log may be served: they lie in no known damage, and their blocks were compared with their
 //! checksums since this process began. What is not summed yet comes straight from the append and is exempt.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rocket_protocol::PhysicalOffset;
 
 use crate::api::Damaged;
 use crate::checksums::Compared;
 use crate::commit_log::LogFile;
+use crate::config::OnDamage;
 use crate::damage::Damage;
 
 /// Why bytes are not served.
@@ -33,6 +34,8 @@ pub(crate) struct Soundness {
     pub(crate) damage: Damage,
     /// Every block before this has its checksum, or never will (it is older than the checksums).
     sealed: AtomicU64,
+    /// See [`OnDamage::Hold`].
+    holds: AtomicBool,
 }
 
 impl Soundness {
@@ -40,6 +43,30 @@ impl Soundness {
         Self {
             damage,
             sealed: AtomicU64::new(0),
+            holds: AtomicBool::new(false),
+        }
+    }
+
+    /// What becomes of readers who come to damage.
+    pub(crate) fn set_rule(&self, rule: OnDamage) {
+        self.holds.store(rule == OnDamage::Hold, Ordering::Release);
+    }
+
+    /// Whether readers are to wait for what is damaged: another copy may have it.
+    pub(crate) fn holds(&self) -> bool {
+        self.holds.load(Ordering::Acquire)
+    }
+
+    /// As [`Soundness::check`], for a reader who passes over what is damaged and waits for what is to be had later.
+    pub(crate) fn check_for_reader(
+        &self,
+        file: &LogFile,
+        offset: u64,
+        len: usize,
+    ) -> Result<(), Unsound> {
+        match self.check(file, offset, len) {
+            Err(Unsound::Damaged) if self.holds() => Err(Unsound::Later),
+            checked => checked,
         }
     }
 

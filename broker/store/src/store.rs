@@ -326,6 +326,11 @@ impl<C: Completion> Store<C> {
         self.engine().damage()
     }
 
+    /// Another number whenever something of [`Store::damage`] is another.
+    pub fn damage_changes(&self) -> u64 {
+        self.engine().damage_changes()
+    }
+
     /// Counts since the store was opened.
     pub fn stats(&self) -> Stats {
         self.engine().stats()

@@ -1,11 +1,14 @@
 //! The store's face towards replication: the engine's steps, and the signals that they need.
 
+use bytes::Bytes;
 use rocket_protocol::PhysicalOffset;
 
 use super::Store;
 use crate::api::Completion;
+use crate::config::OnDamage;
 use crate::cut::{Aside, CutError};
 use crate::error::OpenError;
+use crate::repair::{RepairError, Span};
 use crate::replica_log::{CopyError, Records, RecordsError};
 
 impl<C: Completion> Store<C> {
@@ -36,6 +39,36 @@ impl<C: Completion> Store<C> {
         bytes_target: usize,
     ) -> Result<Records, RecordsError> {
         self.engine().read_records(from, to, bytes_target)
+    }
+
+    /// What is to be had from another copy; see [`crate::Engine::damaged_spans`].
+    pub fn damaged_spans(&self) -> Vec<Span> {
+        self.engine().damaged_spans()
+    }
+
+    /// Bytes for another copy that has damage there; see [`crate::Engine::read_range`]. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`RecordsError`].
+    pub fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError> {
+        self.engine().read_range(at, len)
+    }
+
+    /// Writes what another copy has over what is damaged here; see [`crate::Engine::repair`]. Waits for the disk.
+    ///
+    /// # Errors
+    /// See [`RepairError`].
+    pub fn repair(&self, at: PhysicalOffset, bytes: &[u8]) -> Result<(), RepairError> {
+        self.engine().repair(at, bytes)?;
+        // What waited behind it.
+        self.shared.announce();
+        Ok(())
+    }
+
+    /// What becomes of readers who come to damage from here on.
+    pub fn set_on_damage(&self, rule: OnDamage) {
+        self.engine().set_on_damage(rule);
+        self.shared.announce();
     }
 
     /// Has what is written flushed now. Does not wait for it: the policy is told where the log is durable.

@@ -12,10 +12,10 @@ use rocket_store::{
 use crate::opening::{SEGMENT, fill, open};
 use crate::support::{Tell, clock, small, topic};
 
-const FIRST: &str = "commitlog/00000000000000000000";
+pub(crate) const FIRST: &str = "commitlog/00000000000000000000";
 
 /// The numbers of the messages that a consumer from the beginning gets.
-fn consumed(engine: &Engine<Tell>) -> Vec<u32> {
+pub(crate) fn consumed(engine: &Engine<Tell>) -> Vec<u32> {
     let mut numbers = Vec::new();
     let end = engine
         .queue_range(&topic("t"), QueueId(0))
@@ -56,7 +56,7 @@ fn consumed(engine: &Engine<Tell>) -> Vec<u32> {
 }
 
 /// A log of 200 messages in four files, summed, its process killed.
-fn world() -> (MemoryDirectory, Vec<u8>) {
+pub(crate) fn world() -> (MemoryDirectory, Vec<u8>) {
     let dir = MemoryDirectory::default();
     let (engine, _) = open(&dir);
     fill(&engine, 200);

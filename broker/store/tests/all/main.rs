@@ -21,6 +21,7 @@ mod opening;
 mod preparing;
 mod reading;
 mod rebuilding;
+mod repairing;
 mod retention;
 mod sectors;
 mod support;

@@ -11,7 +11,7 @@ use crate::support::{Tell, clock, message, small};
 
 pub(crate) const SEGMENT: u64 = 64 << 10;
 
-fn config() -> StoreConfig {
+pub(crate) fn config() -> StoreConfig {
     StoreConfig {
         segment_bytes: SEGMENT,
         consume_queue_file_bytes: 200_000,
