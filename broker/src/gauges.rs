@@ -122,6 +122,7 @@ impl Sources {
             .set(age);
         let stats = self.store.stats();
         series.log_damaged_bytes.set(signed(stats.damaged_bytes));
+        series.log_repaired_bytes.set(signed(stats.repaired_bytes));
         series.log_scrubbed_bytes.set(signed(stats.scrubbed_bytes));
         series.retention_held_bytes.set(signed(stats.bytes_held));
         let disk = self.store.disk();

@@ -1,6 +1,6 @@
 //! From the broker's configuration to the store's settings.
 
-use rocket_store::{Flush, Preallocate, Retention, StoreConfig, Watermarks};
+use rocket_store::{Flush, OnDamage, Preallocate, Retention, StoreConfig, Watermarks};
 
 use crate::config::{BrokerConfig, FlushDiskType, ReplicationMode, SegmentPreallocate};
 use crate::memory;
@@ -56,6 +56,12 @@ pub fn of(config: &BrokerConfig) -> StoreConfig {
                 .clean_file_forcibly_enable
                 .then(|| percent(config.disk_space_clean_forcibly_ratio)),
             refuse: percent(config.disk_space_warning_level_ratio),
+        },
+        on_damage: if config.coordinator.is_some() {
+            // Another replica may have it.
+            OnDamage::Hold
+        } else {
+            OnDamage::PassOver
         },
         metadata_reserve_bytes: config.metadata_reserve_bytes.0,
         scrub_bytes_per_second: config.scrub_bytes_per_second.0,

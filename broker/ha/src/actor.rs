@@ -74,6 +74,8 @@ pub struct Actor<L, N, C, O> {
     pub(crate) is_open: bool,
     /// The connection that was asked for last and is not open yet.
     pub(crate) dialing: Option<LinkId>,
+    /// The same of a link over which damage is to be repaired.
+    pub(crate) dialing_repair: Option<LinkId>,
     /// Only a start can go on.
     pub(crate) needs_restart: bool,
     pub(crate) halted: Option<Halt>,
@@ -86,6 +88,9 @@ pub struct Actor<L, N, C, O> {
     /// The time of the present step.
     pub(crate) now_ms: u64,
     told: (RoleName, Epoch, Writes, Option<Member>),
+    told_damaged: bool,
+    /// What of the log's damage the state machine knows.
+    damage_changes: Option<u64>,
     version: Version,
     /// How the log was told to flush.
     flush: Flush,
@@ -114,6 +119,8 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             behind: Lag::new(now_ms),
             now_ms,
             told: (replica.role(), replica.seen().0, Writes::NotMaster, None),
+            told_damaged: false,
+            damage_changes: None,
             version: Version(0),
             flush: options.settings.flush,
             replica,
@@ -127,6 +134,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             recovered: known,
             is_open: false,
             dialing: None,
+            dialing_repair: None,
             needs_restart: false,
             halted: None,
             own: VecDeque::from([Input::Start]),
@@ -176,11 +184,19 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 self.dialing = None;
                 self.feed(Input::Connected(link));
             }
+            Event::Connected(link) if self.dialing_repair == Some(link) => {
+                self.dialing_repair = None;
+                self.feed(Input::Dialed(link));
+            }
             // Of a connection that nobody wants any more.
             Event::Connected(link) => self.net.close(link),
             Event::ConnectFailed(link) if self.dialing == Some(link) => {
                 self.dialing = None;
                 self.feed(Input::ConnectFailed);
+            }
+            Event::ConnectFailed(link) if self.dialing_repair == Some(link) => {
+                self.dialing_repair = None;
+                self.feed(Input::DialFailed);
             }
             Event::ConnectFailed(_) | Event::LogMoved => {}
             Event::Received(link, message) => self.feed(Input::Received(link, message)),
@@ -211,6 +227,16 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         if ends.durable.min(log.end) > log.durable_end {
             self.feed(Input::Flushed(ends.durable));
         }
+        self.look_at_damage();
+    }
+
+    /// Found by whoever read there, the scrubber too; repaired here, or sound again by itself.
+    fn look_at_damage(&mut self) {
+        let changes = self.log.damage_changes();
+        if self.damage_changes.replace(changes) != Some(changes) {
+            let damage = self.log.damage();
+            self.feed(Input::Damaged(damage));
+        }
     }
 
     fn timed(&mut self, due: Due, now_ms: u64) {
@@ -234,6 +260,12 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                     .tried(now_ms, is_lost || self.desk.asked() > asked);
             }
             Due::HandoverWaited => self.feed(Input::HandoverWaited),
+            Due::Repair => {
+                // The last block of a log grows with it.
+                self.damage_changes = None;
+                self.look_at_damage();
+                self.feed(Input::RepairDue);
+            }
         }
     }
 
@@ -317,6 +349,11 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             .leading()
             .is_some_and(|master| master.phase() == Phase::HandingOver);
         self.timers.handing_over(now_ms, is_handing_over);
+        let is_damaged = self.replica.is_damaged();
+        self.timers.repairing(now_ms, is_damaged);
+        if std::mem::replace(&mut self.told_damaged, is_damaged) != is_damaged {
+            self.observer.tell(News::Damaged(is_damaged));
+        }
         let version = self.replica.tracker().version();
         let writes = self.board.writes();
         let seen = self.replica.tracker().seen();

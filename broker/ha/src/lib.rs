@@ -27,6 +27,7 @@ mod intent;
 mod lag;
 pub mod memory;
 mod perform;
+mod repairing;
 mod start;
 mod store_log;
 mod surroundings;
@@ -41,5 +42,6 @@ pub use start::{Found, Fresh, Held, StartError, start};
 pub use store_log::{StoreLog, Stored};
 pub use surroundings::{
     AppendError, Chunk, Coordinator, CutError, Ends, Event, Log, Net, News, Observer, Pending,
+    RepairError,
 };
 pub use timers::Timing;

@@ -19,7 +19,7 @@ use crate::surroundings::{AppendError, Coordinator, CutError, Log, Net, News, Ob
 
 /// Why the effects after this one are dropped.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Item(#[from] ItemError),
     #[error("the log: {0}")]
@@ -127,6 +127,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 }
                 self.dialing = Some(self.net.connect(&address));
             }
+            Effect::Repair(step) => answers.extend(self.mend(step)?),
             Effect::Disconnect(link) => self.net.close(link),
             Effect::Send(link, message) => {
                 let message = self.as_heard(message);

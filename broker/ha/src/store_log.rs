@@ -4,12 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rocket_replication::repair::{Damage, Span};
 use rocket_replication::{Epoch, PhysicalOffset, replica};
 use rocket_store::{
-    Aside, Completion, CopyError, Engine, Flush, OpenError, Positions, Records, RecordsError, Store,
+    Aside, Completion, CopyError, Engine, Flush, OnDamage, OpenError, Positions, Records,
+    RecordsError, Store,
 };
 
-use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending};
+use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending, RepairError};
 
 /// A store with its threads, or its engine, whose steps somebody else makes. Its policy is a [`crate::GroupPolicy`].
 pub trait Stored {
@@ -51,6 +53,18 @@ pub trait Stored {
         epoch: u64,
         aside: Aside,
     ) -> Result<(), rocket_store::CutError>;
+    /// See [`Store::damage_changes`].
+    fn damage_changes(&self) -> u64;
+    /// See [`Store::damage`].
+    fn damage(&self) -> Vec<rocket_store::Damaged>;
+    /// See [`Store::damaged_spans`].
+    fn damaged_spans(&self) -> Vec<rocket_store::Span>;
+    /// See [`Store::read_range`].
+    fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError>;
+    /// See [`Store::repair`].
+    fn repair(&self, at: PhysicalOffset, bytes: &[u8]) -> Result<(), rocket_store::RepairError>;
+    /// See [`Store::set_on_damage`].
+    fn set_on_damage(&self, rule: OnDamage);
     /// See [`Store::re_evaluate`].
     fn re_evaluate(&self);
     /// See [`Store::set_flush`]. Of an engine its driver decides when it is flushed.
@@ -110,6 +124,34 @@ macro_rules! stored {
                 aside: Aside,
             ) -> Result<(), rocket_store::CutError> {
                 $name::start_anew(self, at, epoch, aside)
+            }
+
+            fn damage_changes(&self) -> u64 {
+                $name::damage_changes(self)
+            }
+
+            fn damage(&self) -> Vec<rocket_store::Damaged> {
+                $name::damage(self)
+            }
+
+            fn damaged_spans(&self) -> Vec<rocket_store::Span> {
+                $name::damaged_spans(self)
+            }
+
+            fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError> {
+                $name::read_range(self, at, len)
+            }
+
+            fn repair(
+                &self,
+                at: PhysicalOffset,
+                bytes: &[u8],
+            ) -> Result<(), rocket_store::RepairError> {
+                $name::repair(self, at, bytes)
+            }
+
+            fn set_on_damage(&self, rule: OnDamage) {
+                $name::set_on_damage(self, rule);
             }
 
             $($own)*
@@ -254,6 +296,47 @@ impl<S: Stored> Log for StoreLog<S> {
     fn become_writer(&mut self, _epoch: Epoch) -> io::Result<()> {
         let ready = self.store.become_writer();
         ready.map_err(|error| failed(&error))
+    }
+
+    fn damage_changes(&self) -> u64 {
+        self.store.damage_changes()
+    }
+
+    fn damage(&self) -> Damage {
+        let blocks = self.store.damaged_spans().into_iter();
+        let bytes = self.store.damage().into_iter();
+        let span = |from, to| Span { from, to };
+        Damage {
+            bytes: bytes.map(|part| span(part.from, part.to)).collect(),
+            blocks: blocks.map(|part| span(part.from, part.to)).collect(),
+        }
+    }
+
+    fn read_range(&mut self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes> {
+        let len = usize::try_from(length).unwrap_or(usize::MAX);
+        let read = self.store.read_range(offset, len);
+        read.map_err(|error| failed(&error))
+    }
+
+    fn repair(&mut self, offset: PhysicalOffset, bytes: &Bytes) -> Result<(), RepairError> {
+        use rocket_store::RepairError as Why;
+        self.store
+            .repair(offset, bytes)
+            .map_err(|error| match error {
+                Why::NotThere { .. } | Why::Otherwise { .. } => {
+                    RepairError::Refused(error.to_string())
+                }
+                Why::Later { .. } => RepairError::Later(error.to_string()),
+                Why::Failed(_) => RepairError::Io(failed(&error)),
+            })
+    }
+
+    fn hold_damage(&mut self, hold: bool) {
+        self.store.set_on_damage(if hold {
+            OnDamage::Hold
+        } else {
+            OnDamage::PassOver
+        });
     }
 
     fn re_evaluate(&mut self) {

@@ -9,6 +9,7 @@ use rocket_replication::coordinator::{Cas, CasAnswer, ReadAnswer};
 use rocket_replication::effect::{Halt, Report};
 use rocket_replication::frame::DataHead;
 use rocket_replication::messages::{LinkId, Message, RoleName};
+use rocket_replication::repair::Damage;
 use rocket_replication::replica::{Flush, Writes};
 use rocket_replication::state::State;
 use rocket_replication::{Epoch, PhysicalOffset, Proposal};
@@ -71,6 +72,20 @@ pub enum CutError {
     #[error("the cut is finished by the next start of this process")]
     NeedsRestart,
     /// A read, write or flush failed: final.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Why what is damaged was not written again.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// What came is not what was written there.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody reads there still, say: it may be tried again.
+    #[error("{0}")]
+    Later(String),
+    /// A write or flush failed: final.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -160,6 +175,36 @@ pub trait Log {
     /// The commit policy says something new: answer who waits, show what is visible.
     fn re_evaluate(&mut self);
 
+    /// Another number whenever [`Log::damage`] has other bytes.
+    fn damage_changes(&self) -> u64 {
+        0
+    }
+
+    /// What is known to be damaged. Nothing, in a log that never is.
+    fn damage(&self) -> Damage {
+        Damage::default()
+    }
+
+    /// `length` bytes at `offset`, for a replica whose own are damaged there. Never any that are known to be damaged.
+    ///
+    /// # Errors
+    /// They cannot be read; the log goes on.
+    fn read_range(&mut self, _offset: PhysicalOffset, _length: u32) -> io::Result<Bytes> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Writes bytes of another replica over what is damaged at `offset`, if they are what was written there. Flushed on return,
+    /// and [`Log::damage`] says so.
+    ///
+    /// # Errors
+    /// [`RepairError`].
+    fn repair(&mut self, _offset: PhysicalOffset, _bytes: &Bytes) -> Result<(), RepairError> {
+        Err(RepairError::Refused("nothing is damaged".to_owned()))
+    }
+
+    /// Whether readers wait for what is damaged, or pass it over.
+    fn hold_damage(&mut self, _hold: bool) {}
+
     /// Flushes by itself as `flush` says from here on (§5.1). What was appended before is flushed as what comes after.
     fn set_flush(&mut self, _flush: Flush) {}
 }
@@ -231,6 +276,8 @@ pub enum News {
     /// It acknowledges nothing and takes no sends until a restart or a human. After [`Halt::DiskFailed`] the process has to
     /// leave, with a status of its own (§8.15).
     Halted(Halt),
+    /// A part of its log is damaged, or is not any more (§8.15).
+    Damaged(bool),
     /// The process has to leave in order and start again: only a start can finish a cut.
     NeedsRestart,
 }

@@ -18,6 +18,8 @@ pub struct Timing {
     pub retry_max_ms: u64,
     /// How long a planned handover may stop writes (§8.12). Default 2 s.
     pub handover_wait_ms: u64,
+    /// Between two steps of repairing a damaged log (§8.15), each of which fetches at most 256 KiB. Default 50 ms.
+    pub repair_interval_ms: u64,
 }
 
 impl Default for Timing {
@@ -28,6 +30,7 @@ impl Default for Timing {
             retry_min_ms: 20,
             retry_max_ms: 2_000,
             handover_wait_ms: 2_000,
+            repair_interval_ms: 50,
         }
     }
 }
@@ -38,6 +41,7 @@ pub(crate) enum Due {
     Beat,
     Retry,
     HandoverWaited,
+    Repair,
 }
 
 /// See the module.
@@ -48,6 +52,7 @@ pub(crate) struct Timers {
     retry_at: u64,
     retry_pause: u64,
     handover_at: Option<u64>,
+    repair_at: Option<u64>,
 }
 
 impl Timers {
@@ -58,6 +63,7 @@ impl Timers {
             retry_at: now_ms + timing.retry_min_ms,
             retry_pause: timing.retry_min_ms,
             handover_at: None,
+            repair_at: None,
         }
     }
 
@@ -74,6 +80,10 @@ impl Timers {
         if self.handover_at.is_some_and(|at| now_ms >= at) {
             self.handover_at = Some(now_ms + self.timing.handover_wait_ms);
             return Some(Due::HandoverWaited);
+        }
+        if self.repair_at.is_some_and(|at| now_ms >= at) {
+            self.repair_at = Some(now_ms + self.timing.repair_interval_ms);
+            return Some(Due::Repair);
         }
         None
     }
@@ -104,10 +114,24 @@ impl Timers {
         }
     }
 
+    /// Whether something of the log is damaged.
+    pub(crate) fn repairing(&mut self, now_ms: u64, is_so: bool) {
+        match (is_so, self.repair_at) {
+            (true, None) => self.repair_at = Some(now_ms + self.timing.repair_interval_ms),
+            (false, Some(_)) => self.repair_at = None,
+            _ => {}
+        }
+    }
+
     /// When something is due next.
     pub(crate) fn next_ms(&self) -> u64 {
-        let next = self.beat_at.min(self.retry_at);
-        self.handover_at.map_or(next, |at| next.min(at))
+        let times = [
+            Some(self.beat_at),
+            Some(self.retry_at),
+            self.handover_at,
+            self.repair_at,
+        ];
+        times.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 }
 

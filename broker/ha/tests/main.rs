@@ -11,6 +11,7 @@
 mod fuse;
 mod lag;
 mod modes;
+mod repairs;
 mod stories;
 mod walks;
 mod world;

@@ -206,6 +206,59 @@ fn group_heals_whatever_quick_answers_promised() {
     }
 }
 
+/// A committed record rots on one of the disks, unless one has rotten already: what rots everywhere at once nobody can give back.
+fn rot(world: &World, dice: &mut Dice) -> bool {
+    let n = usize::try_from(dice.below(world.machines.len() as u64)).unwrap();
+    let is_sound = |n: usize| match &world.machines[n].process {
+        Some(process) => process.log.look(|image| image.damaged.is_empty()),
+        None => world.machines[n].image.damaged.is_empty(),
+    };
+    if !world.is_up(n) || !(0..world.machines.len()).all(is_sound) {
+        return false;
+    }
+    let log = &world.process(n).log;
+    let image = log.image();
+    let kept = image.durable.min(world.committed.len() as u64);
+    let mut ends = image.boundaries();
+    ends.retain(|end| *end <= kept);
+    let Some(last) = ends.len().checked_sub(1).filter(|last| *last > 0) else {
+        return false;
+    };
+    let at = usize::try_from(dice.below(last as u64)).unwrap();
+    log.rot(ends[at], ends[at + 1]);
+    true
+}
+
+/// §8.15, among all other faults.
+#[test]
+fn damage_is_repaired_and_nothing_acknowledged_is_lost() {
+    let mut rotted = 0;
+    for seed in 0..100 {
+        let walk = || {
+            let (mut dice, mut strokes) = (Dice::new(seed), 0);
+            let mut world = World::healthy(Plan::sync(3, 2));
+            for _ in 0..3_000 {
+                act(&mut world, &mut dice, ALL);
+                strokes += u64::from(dice.once_in(100) && rot(&world, &mut dice));
+            }
+            world.heal();
+            for _ in 0..200 {
+                world.pass(50);
+                world.calm();
+            }
+            world.heal();
+            for n in 0..3 {
+                let image = world.process(n).log.image();
+                assert_eq!(image.damaged, [], "replica {n}");
+            }
+            world.check_acked();
+            strokes
+        };
+        rotted += std::panic::catch_unwind(walk).unwrap_or_else(|_| panic!("seed {seed}"));
+    }
+    assert!(rotted > 300, "{rotted} in 100 walks");
+}
+
 /// §13.3: with one of these rules broken some walk fails, or the walks show nothing.
 #[cfg(feature = "mutants")]
 #[test]

@@ -14,6 +14,7 @@ use crate::coordinator::{Cas, CasAnswer, ReadAnswer};
 use crate::epochs::{EpochStart, Epochs};
 use crate::identity::{Epoch, GroupUid, Member, Proposal, ReplicaId, Version};
 use crate::messages::{LinkId, Message};
+use crate::repair::{Damage, Outcome, Step};
 use crate::state::State;
 
 /// Something happened.
@@ -44,6 +45,16 @@ pub enum Input {
     Retained(PhysicalOffset),
     /// A write, sync or cut of the disk failed. Final (§8.15).
     DiskFailed,
+    /// This is what is known to be damaged in the log now; nothing, when it is sound.
+    Damaged(Damage),
+    /// It is time to go on with repairing, if something is damaged.
+    RepairDue,
+    /// The connection that [`Step::Dial`] asked for is open.
+    Dialed(LinkId),
+    /// It could not be opened.
+    DialFailed,
+    /// What became of [`Step::Write`].
+    Repaired(Outcome),
     /// The connection that [`Effect::Connect`] asked for is open.
     Connected(LinkId),
     /// It could not be opened.
@@ -127,6 +138,8 @@ pub enum Effect {
         /// Where.
         address: String,
     },
+    /// A step of a repair, of this log or of another replica's (§8.15).
+    Repair(Step),
     /// Close a link. No [`Input::Disconnected`] is expected for it.
     Disconnect(LinkId),
     /// Send a message.

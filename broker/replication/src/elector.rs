@@ -76,7 +76,6 @@ pub fn decide(
         recorded.filter(|_| by_replica).unwrap_or(r.member)
     };
     let reporters: BTreeSet<Member> = reports.iter().map(|r| named(r)).collect();
-
     if state.complete().next().is_none() || seen.forced.is_some() {
         return outside(state, seen, &reports, proposal);
     }

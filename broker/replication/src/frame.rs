@@ -25,7 +25,7 @@
 //!  8 Report   member 20 · role 1 (1 Booting … 7 Halted) · max epoch 8 · has entry 1 · entry 16 · log end 8 · durable end 8 · confirm 8
 //!             · version 8 · state 1 (bit 0 master linked, bit 1 damaged)
 //!  9 Nudge    –
-//! 10 Fetch    offset 8 · length 4
+//! 10 Fetch    group uid 16 · offset 8 · length 4 · entry of the last byte 16
 //! 11 Range    offset 8 · count 4 · count checksums of 4 · bytes to the end
 //! ```
 //!

@@ -99,8 +99,13 @@ fn samples() -> Vec<Message> {
         }),
         Message::Nudge,
         Message::Fetch(Fetch {
+            group_uid: GroupUid(7),
             offset: at(65_536),
             length: 65_536,
+            bytes_epoch: EpochStart {
+                epoch: Epoch(4),
+                start: at(512),
+            },
         }),
         Message::Range(Range {
             offset: at(65_536),

@@ -25,6 +25,7 @@ pub mod mutations;
 mod payload;
 pub mod policy;
 pub mod recovery;
+pub mod repair;
 pub mod replica;
 pub mod slave;
 pub mod state;

@@ -12,6 +12,7 @@ use crate::mutations::{Mutant, Mutations};
 pub use crate::policy::Flush;
 use crate::policy::Replication;
 use crate::recovery::Evidence;
+use crate::repair::Damage;
 use crate::state::State;
 
 /// What does not change while a process runs.
@@ -85,6 +86,10 @@ pub(crate) struct Core {
     pub(crate) incarnation: Incarnation,
     pub(crate) meta: Option<(GroupUid, ReplicaId)>,
     pub(crate) evidence: Evidence,
+    /// A part of the log is damaged: nothing is acknowledged (§8.15).
+    pub(crate) damaged: bool,
+    /// What of it.
+    pub(crate) damage: Damage,
     pub(crate) log: Log,
     /// What counts here now (§5.1).
     pub(crate) flush: Flush,
@@ -113,6 +118,13 @@ impl Core {
             Flush::Sync => self.log.durable_end.min(self.log.end),
             Flush::Async => self.log.end,
         }
+    }
+
+    /// The same of a master whose epoch began at `start`: its answers must not rest on what it appended itself and does not have
+    /// any more (§8.15). What it came with, it holds as far as anybody could know, and what is committed others hold too.
+    pub(crate) fn counts_from(&self, start: PhysicalOffset) -> PhysicalOffset {
+        let lost = self.damage.from(start.max(self.log.confirm));
+        lost.map_or(self.counts(), |lost| self.counts().min(lost))
     }
 
     /// §5.1: what shall count here by the newest state that is known. Unflushed bytes only while nobody was promised others: the

@@ -233,7 +233,7 @@ impl Master {
         if matches!(self.phase, Phase::Opening | Phase::Fenced) {
             return;
         }
-        if let Some(confirm) = self.commit.advance(core.counts()) {
+        if let Some(confirm) = self.commit.advance(core.counts_from(self.start)) {
             core.confirm(confirm, out);
         }
         let committed = self.commit.confirm() >= self.start || core.mutations.has(Mutant::M19);

@@ -191,22 +191,53 @@ pub struct Report {
     pub damaged: bool,
 }
 
+/// The most bytes that one [`Fetch`] asks for: four blocks.
+pub const FETCH_BYTES_MAX: u32 = 256 << 10;
+/// Bytes of a `Range` that have a checksum of their own.
+const PIECE_BYTES: usize = 64 << 10;
+
 /// Asks for a range of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Fetch {
+    /// The group whose log it is: an address may have become another group's.
+    pub group_uid: GroupUid,
     /// First byte.
     pub offset: PhysicalOffset,
-    /// How many, at most 1 MiB less the head of the answer.
+    /// How many, at most [`FETCH_BYTES_MAX`].
     pub length: u32,
+    /// The epoch that the last of them belongs to here, and its start: who has the same entry there has the same bytes.
+    pub bytes_epoch: EpochStart,
 }
 
-/// A range of the log with the checksums of its blocks.
+/// A range of the log, all that was asked for; or nothing of it, when it is not here.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Range {
     /// First byte.
     pub offset: PhysicalOffset,
-    /// CRC32C of every full 64 KiB block in it, in order.
+    /// CRC32C of each 64 KiB of the bytes, in order; the last may be shorter.
     pub checksums: Vec<u32>,
     /// The bytes.
     pub bytes: Bytes,
+}
+
+impl Range {
+    /// `bytes`, which lie at `offset`, with their checksums.
+    pub fn of(offset: PhysicalOffset, bytes: Bytes) -> Self {
+        Self {
+            offset,
+            checksums: sums_of(&bytes),
+            bytes,
+        }
+    }
+
+    /// Whether it is all that `fetch` asked for, as it was when it was summed.
+    pub fn answers(&self, fetch: &Fetch) -> bool {
+        self.offset == fetch.offset
+            && u32::try_from(self.bytes.len()) == Ok(fetch.length)
+            && self.checksums == sums_of(&self.bytes)
+    }
+}
+
+fn sums_of(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks(PIECE_BYTES).map(crc32c::crc32c).collect()
 }

@@ -88,6 +88,8 @@ pub enum Mutant {
     M44,
     /// A replica grows into S by bytes that it has not flushed, wherever the modes allow that for its members.
     M45,
+    /// A replica gives bytes for a repair that belong to another epoch than the one asked for.
+    M46,
 }
 
 /// The broken rules of one run.

@@ -73,8 +73,10 @@ pub(crate) fn put_payload(message: &Message, out: &mut BytesMut) -> u8 {
         }
         Message::Nudge => 9,
         Message::Fetch(m) => {
+            out.put_u128(m.group_uid.0);
             out.put_u64(m.offset.0);
             out.put_u32(m.length);
+            put_entry(m.bytes_epoch, out);
             10
         }
         Message::Range(m) => {
@@ -179,8 +181,10 @@ impl Reader {
             8 => Message::Report(self.report()?),
             9 => Message::Nudge,
             10 => Message::Fetch(Fetch {
+                group_uid: GroupUid(self.u128()?),
                 offset: self.offset()?,
                 length: self.u32()?,
+                bytes_epoch: self.entry()?,
             }),
             11 => Message::Range(self.range()?),
             _ => return None,

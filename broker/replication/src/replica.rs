@@ -26,6 +26,7 @@ pub use crate::local::{Flush, Log, Recovered, Settings};
 use crate::master::Master;
 use crate::messages::{LinkId, Message};
 use crate::mutations::{Mutant, Mutations};
+use crate::repair::{Damage, Repair, fetched};
 use crate::slave::Slave;
 use crate::state::State;
 
@@ -43,6 +44,7 @@ pub(crate) enum Role {
 pub struct Replica {
     pub(crate) core: Core,
     pub(crate) role: Role,
+    pub(crate) repair: Repair,
 }
 
 /// Whether a send may be appended now (§9).
@@ -75,6 +77,8 @@ impl Replica {
             disk_id: recovered.disk_id,
             incarnation: recovered.incarnation,
             meta: recovered.meta,
+            damaged: recovered.evidence.damaged,
+            damage: Damage::default(),
             evidence: recovered.evidence,
             log,
             max_epoch: recovered.max_epoch,
@@ -86,6 +90,7 @@ impl Replica {
         Self {
             core,
             role: Role::Booting,
+            repair: Repair::default(),
         }
     }
 
@@ -137,6 +142,14 @@ impl Replica {
                 }
             }
             Input::Received(link, message) => self.received(link, message, out),
+            Input::Damaged(damage) => self.damaged(damage, out),
+            Input::RepairDue => self.repair.tick(&self.core, out),
+            Input::Dialed(link) => self.repair.dialed(link, out),
+            Input::DialFailed => self.repair.dial_failed(),
+            Input::Repaired(outcome) => self.repair.repaired(outcome),
+            Input::Disconnected(link) if self.repair.link() == Some(link) => {
+                self.repair.disconnected();
+            }
             other => match &mut self.role {
                 Role::Following(slave) => slave.take(&mut self.core, &other, out),
                 Role::Leading(master) => master.take(&mut self.core, &other, out),
@@ -405,8 +418,31 @@ impl Replica {
         }
     }
 
+    /// §8.15: acknowledges nothing from here on, or again. A master goes on: others hold what was committed, and of the rest it
+    /// counts only for what it has.
+    fn damaged(&mut self, damage: Damage, out: &mut Vec<Effect>) {
+        let is_damaged = !damage.is_none();
+        let was_damaged = std::mem::replace(&mut self.core.damaged, is_damaged);
+        self.repair.found(damage.blocks.clone(), out);
+        self.core.damage = damage;
+        match &mut self.role {
+            // It registers as one that lacks something.
+            Role::Booting => self.core.evidence.damaged |= is_damaged,
+            Role::Following(slave) if is_damaged && !was_damaged => slave.withdraw(&self.core, out),
+            Role::Following(slave) if was_damaged && !is_damaged => {
+                slave.acknowledge(&mut self.core, out);
+            }
+            Role::Leading(master) => master.look(&mut self.core, out),
+            Role::Idle | Role::Following(_) | Role::Halted(_) => {}
+        }
+    }
+
     fn received(&mut self, link: LinkId, message: Message, out: &mut Vec<Effect>) {
         match message {
+            Message::Fetch(fetch) => out.push(fetched(&self.core, link, &fetch)),
+            message if self.repair.link() == Some(link) => {
+                self.repair.received(&self.core, message, out);
+            }
             Message::Probe => out.extend(
                 self.report()
                     .map(|r| Effect::Send(link, Message::Report(r))),

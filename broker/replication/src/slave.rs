@@ -8,6 +8,7 @@ use crate::messages::{
     Ack, Beat, Data, Hello, LINK_VERSION, LinkId, Message, Reason, Refuse, Welcome,
 };
 use crate::mutations::Mutant;
+use crate::repair::Damage;
 use rocket_protocol::ids::PhysicalOffset;
 
 /// Where the link to the master stands.
@@ -220,6 +221,8 @@ impl Slave {
                 core.log.durable_end = at;
                 core.log.confirm = at;
                 core.evidence.damaged = false;
+                core.damaged = false;
+                core.damage = Damage::default();
                 out.push(Effect::StartAnew {
                     at,
                     epochs: core.log.epochs.clone(),
@@ -309,7 +312,7 @@ impl Slave {
             return;
         };
         // §8.15: what is damaged is not here, and a master would take it for copied.
-        if core.evidence.damaged && !core.mutations.has(Mutant::M43) {
+        if core.damaged && !core.mutations.has(Mutant::M43) {
             return;
         }
         let broken = core.mutations.has(Mutant::M10);
@@ -337,6 +340,19 @@ impl Slave {
     fn close(&mut self, link: LinkId, out: &mut Vec<Effect>) {
         out.push(Effect::Disconnect(link));
         self.stage = Stage::Apart;
+    }
+
+    /// §8.15: what was acknowledged on this link is not all here any more. The master need not find out by itself; on another
+    /// link nothing is acknowledged until it is.
+    pub(crate) fn withdraw(&mut self, core: &Core, out: &mut Vec<Effect>) {
+        if let Stage::Streaming { link, .. } = self.stage {
+            let refuse = Refuse {
+                reason: Reason::Stopping,
+                max_epoch: core.max_epoch,
+            };
+            out.push(Effect::Send(link, Message::Refuse(refuse)));
+        }
+        self.leave_link(out);
     }
 
     /// A current read was answered.

@@ -9,6 +9,7 @@ use crate::master::Master;
 use crate::messages::{Report, RoleName};
 use crate::mutations::Mutant;
 use crate::policy::{Flush, Held, InForce, Policy};
+use crate::repair::Repair;
 use crate::replica::{Replica, Role, Writes};
 use crate::slave::Slave;
 
@@ -117,7 +118,12 @@ impl Replica {
 
     /// Whether a part of its log is damaged (§8.15).
     pub fn is_damaged(&self) -> bool {
-        self.core.evidence.damaged
+        self.core.damaged
+    }
+
+    /// How the repair of that goes.
+    pub fn repair(&self) -> &Repair {
+        &self.repair
     }
 
     /// The mastership, if this replica leads.

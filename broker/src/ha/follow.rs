@@ -111,7 +111,7 @@ impl Follower {
         if is_master && *serving == Some(epoch) {
             return Obeyed::Yes;
         }
-        let (role, phase) = place(now.role);
+        let (role, phase) = place(now);
         self.health.stand(role, epoch, phase);
         // Also before it serves in another epoch: what the group has learned meanwhile is not in what serves.
         if serving.take().is_some() {
@@ -176,9 +176,12 @@ impl Follower {
     }
 }
 
-fn place(role: RoleName) -> (&'static str, Phase) {
-    let phase = match role {
+fn place(now: &Standing) -> (&'static str, Phase) {
+    let phase = match now.role {
         RoleName::Booting => Phase::Joining("it is not registered with its group"),
+        RoleName::Idle | RoleName::CatchUp | RoleName::InSync if now.is_damaged => Phase::Joining(
+            "a part of its log is damaged, and it has not had that from another replica yet",
+        ),
         RoleName::Idle => Phase::Joining("its group has no master"),
         RoleName::CatchUp => Phase::Joining("it copies from the master what it lacks"),
         RoleName::InSync | RoleName::Activating | RoleName::Master => Phase::Following,

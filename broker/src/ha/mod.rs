@@ -105,6 +105,8 @@ pub struct Standing {
     /// Bytes that were cut off the end of its log since this process began, those of a cut that its start finished among
     /// them. A cut that a crash ended may be counted by the run before it too.
     pub cut_bytes: u64,
+    /// A part of its log is damaged, and to be had from another replica.
+    pub is_damaged: bool,
     /// Why it does nothing any more.
     pub ended: Option<Ended>,
 }
@@ -183,6 +185,7 @@ impl Group {
             writes: Writes::NotMaster,
             master: None,
             cut_bytes: 0,
+            is_damaged: false,
             ended: None,
         });
         let mut teller = Teller(sender);
@@ -364,6 +367,17 @@ impl Observer for Teller {
                 tracing::warn!(%at, %from, %from_end, %epoch, ?report, "the log was emptied, since the master has not kept what would continue it; what was not known to be committed is kept in quarantine");
                 self.0
                     .send_modify(|standing| standing.cut_bytes += from_end.since(from));
+            }
+            News::Damaged(is_damaged) => {
+                if is_damaged {
+                    tracing::error!(
+                        "a part of the log is damaged: as a slave this replica acknowledges nothing until it has that from another one"
+                    );
+                } else {
+                    tracing::info!("nothing of the log is damaged any more");
+                }
+                self.0
+                    .send_modify(|standing| standing.is_damaged = is_damaged);
             }
             News::Halted(why) => {
                 let ended = Some(Ended::Halted(why));

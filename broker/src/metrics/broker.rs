@@ -80,8 +80,10 @@ metrics! {
         store_failed: IntGauge = "rocket_store_failed" [] [];
         /// 1 when the process before this one ended so, as far as the disk still took a note of it.
         store_recovered_from_failure: IntGauge = "rocket_store_recovered_from_failure" [] [];
-        /// Bytes of the commit log that are known to be damaged and are not served. Above 0 a human should look.
+        /// Bytes of the commit log that are known to be damaged and are not served. In a group they are had from another replica, within seconds; where they stay above 0 a human should look.
         log_damaged_bytes: IntGauge = "rocket_log_damaged_bytes" [] [];
+        /// Bytes of the commit log that were damaged and were written again from another replica, since start.
+        log_repaired_bytes: IntGauge = "rocket_log_repaired_bytes" [] [];
         /// Bytes of the commit log that were read again and compared with their checksums since start.
         log_scrubbed_bytes: IntGauge = "rocket_log_scrubbed_bytes" [] [];
         /// Position after the last appended byte of the commit log.

@@ -77,11 +77,11 @@ impl Group {
         Ipv4Addr::new(127, 64 | (high & 63), low, host)
     }
 
-    fn data(&self, n: usize) -> PathBuf {
+    pub(crate) fn data(&self, n: usize) -> PathBuf {
         self.folder.path().join(n.to_string())
     }
 
-    fn run(&mut self, n: usize) {
+    pub(crate) fn run(&mut self, n: usize) {
         let folder = self.folder.path().display();
         let settings = [
             format!("coordinator=file:{folder}/coordinator/state.json"),
@@ -146,7 +146,7 @@ impl Group {
     }
 
     /// What `/readyz` of a replica says.
-    fn ready(&self, n: usize) -> String {
+    pub(crate) fn ready(&self, n: usize) -> String {
         self.replica(n).http("/readyz").1
     }
 
@@ -235,7 +235,7 @@ impl Group {
     }
 
     /// Every replica holds the same log.
-    async fn same_everywhere(&self) {
+    pub(crate) async fn same_everywhere(&self) {
         let end = |n| self.gauge(n, "rocket_log_committed_bytes");
         until("all replicas have all", || {
             (end(0) == end(1) && end(1) == end(2) && end(0) > 0).then_some(())

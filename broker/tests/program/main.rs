@@ -14,3 +14,4 @@ mod messages;
 mod modes;
 mod process;
 mod registration;
+mod repair;

@@ -78,6 +78,9 @@ pub fn obstacle(state: &State, reports: &[Report], to: ReplicaId) -> Option<Stri
         Some(report) if report.role == RoleName::Halted => {
             Some(format!("{name} has halted: see its log, and restart it"))
         }
+        Some(report) if report.damaged => Some(format!(
+            "a part of the log of {name} is damaged and not repaired yet"
+        )),
         Some(report) if !report.master_linked => {
             Some(format!("{name} has no link to the master at present"))
         }

@@ -8,14 +8,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, Told};
-use rocket_ha::{AppendError, Chunk, CutError, Ends, Found, Log, Pending, StoreLog};
+use rocket_ha::{AppendError, Chunk, CutError, Ends, Found, Log, Pending, RepairError, StoreLog};
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
+use rocket_replication::repair::Damage;
 use rocket_replication::{Epoch, PhysicalOffset};
 use rocket_store::{
-    Clock, CommitPolicy, Completion, Engine, Flush, Health, NoEvents, Promise, PutOutcome,
-    PutStatus, QueueLogConfig, ReadLimits, Step, StoreConfig, Watermarks,
+    Clock, CommitPolicy, Completion, Engine, Flush, Health, NoEvents, OnDamage, Promise,
+    PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Step, StoreConfig, Watermarks,
 };
 
 use crate::fuse::FusedDirectory;
@@ -76,6 +77,8 @@ fn config(flush: Flush) -> StoreConfig {
             force: None,
             refuse: 95,
         },
+        // As a broker with a coordinator has it.
+        on_damage: OnDamage::Hold,
         ..StoreConfig::default()
     }
 }
@@ -372,6 +375,26 @@ impl Log for EngineLog {
 
     fn become_writer(&mut self, epoch: Epoch) -> std::io::Result<()> {
         self.log.become_writer(epoch)
+    }
+
+    fn damage_changes(&self) -> u64 {
+        self.log.damage_changes()
+    }
+
+    fn damage(&self) -> Damage {
+        self.log.damage()
+    }
+
+    fn read_range(&mut self, offset: PhysicalOffset, length: u32) -> std::io::Result<Bytes> {
+        self.log.read_range(offset, length)
+    }
+
+    fn repair(&mut self, offset: PhysicalOffset, bytes: &Bytes) -> Result<(), RepairError> {
+        self.log.repair(offset, bytes)
+    }
+
+    fn hold_damage(&mut self, hold: bool) {
+        self.log.hold_damage(hold);
     }
 
     fn re_evaluate(&mut self) {

@@ -144,7 +144,7 @@ impl GroupLog for MemoryLog {
         _: Flush,
     ) -> Result<(Self, Found), String> {
         let found = Found {
-            damaged: image.damage.is_some(),
+            damaged: !image.damaged.is_empty(),
             confirm: PhysicalOffset(image.confirm),
         };
         Ok((Self::open(image, policy, FILE_BYTES), found))
@@ -186,7 +186,7 @@ impl GroupLog for MemoryLog {
             records.get(at as usize).copied()
         });
         if let Some((from, to)) = place {
-            self.damage(from, to);
+            self.rot(from, to);
         }
         place.is_some()
     }
@@ -213,12 +213,12 @@ impl GroupLog for MemoryLog {
                 mirror.bytes.clear();
                 mirror.min = image.min;
             }
-            let whole = image.damage.map_or(image.end(), |(from, _)| from);
+            let whole = image.damaged.first().map_or(image.end(), |(from, _)| *from);
             let whole = &image.bytes[..whole.saturating_sub(image.min) as usize];
             mirror.bytes.truncate(whole.len());
             mirror.bytes.extend_from_slice(&whole[mirror.bytes.len()..]);
             mirror.durable = image.durable;
-            mirror.is_damaged = image.damage.is_some();
+            mirror.is_damaged = !image.damaged.is_empty();
         });
     }
 

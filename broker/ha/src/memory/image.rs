@@ -18,8 +18,9 @@ pub struct Image {
     pub confirm: u64,
     /// What was cut away: where it began, and the bytes.
     pub quarantine: Vec<(u64, Vec<u8>)>,
-    /// Bits flipped in here, and that is known: where it begins and ends, both between records.
-    pub damage: Option<(u64, u64)>,
+    /// Bits flipped in here, and that is known: where each part begins and ends, both between records, in log order. `bytes` has
+    /// what was written there all the same, and nobody is shown it.
+    pub damaged: Vec<(u64, u64)>,
 }
 
 impl Image {
@@ -46,20 +47,29 @@ impl Image {
         Some((offset + len as u64, payload))
     }
 
+    pub(super) fn range(&self, from: u64, to: u64) -> Option<&[u8]> {
+        let at = usize::try_from(from.checked_sub(self.min)?).ok()?;
+        let end = usize::try_from(to.checked_sub(self.min)?).ok()?;
+        self.bytes.get(at..end)
+    }
+
+    /// Whether something between `from` and `to` cannot be read.
+    pub fn is_damaged(&self, from: u64, to: u64) -> bool {
+        self.damaged
+            .iter()
+            .any(|damaged| damaged.0 < to && from < damaged.1)
+    }
+
     pub(super) fn keep_below(&mut self, end: u64) {
         let len = usize::try_from(end.saturating_sub(self.min)).unwrap_or(usize::MAX);
         self.bytes.truncate(len);
         self.durable = self.durable.min(self.end());
         self.confirm = self.confirm.min(self.end());
         let end = self.end();
-        let left = |(from, to): (u64, u64)| (from < end).then_some((from, to.min(end)));
-        self.damage = self.damage.and_then(left);
-    }
-
-    /// Whether what lies from `from` to `to` cannot be read.
-    pub fn is_damaged(&self, from: u64, to: u64) -> bool {
-        self.damage
-            .is_some_and(|(begin, end)| begin < to && from < end)
+        self.damaged.retain(|(from, _)| *from < end);
+        for part in &mut self.damaged {
+            part.1 = part.1.min(end);
+        }
     }
 
     /// The machine loses power: of what was not flushed, whole records below `end` stay.

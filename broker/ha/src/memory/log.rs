@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rocket_replication::repair::{Damage, Span};
 use rocket_replication::{Epoch, PhysicalOffset};
 use rocket_store::{CommitPolicy, LocalEnds, PutStatus, Terms};
 
 use super::image::{FILLER, Image, RECORD_HEAD_BYTES, push_record, record};
-use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending};
+use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending, RepairError};
 
 /// What a sender was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,10 @@ struct State {
     is_flush_wanted: bool,
     fails: bool,
     needs_restart: bool,
+    damage_changes: u64,
+    gives_no_ranges: bool,
+    is_read_there: bool,
+    passes_damage: bool,
 }
 
 /// A log in memory. Clones are the same one: senders and tests have theirs beside the actor's.
@@ -60,6 +65,10 @@ impl MemoryLog {
             is_flush_wanted: false,
             fails: false,
             needs_restart: false,
+            damage_changes: 0,
+            gives_no_ranges: false,
+            is_read_there: false,
+            passes_damage: false,
         };
         let log = Self {
             state: Arc::new(Mutex::new(state)),
@@ -119,12 +128,8 @@ impl MemoryLog {
         let gone = usize::try_from(min.saturating_sub(state.image.min)).unwrap_or(0);
         state.image.bytes.drain(..gone);
         state.image.min = min;
-        state.image.damage = state.image.damage.filter(|(_, to)| *to > min);
-    }
-
-    /// What lies from `from` to `to`, both between records, cannot be read any more, and that is known.
-    pub fn damage(&self, from: u64, to: u64) {
-        self.state.lock().image.damage = Some((from, to));
+        state.image.damaged.retain(|(_, to)| *to > min);
+        state.damage_changes += 1;
     }
 
     /// From now on every write fails.
@@ -135,6 +140,29 @@ impl MemoryLog {
     /// From now on a cut is left to the next start.
     pub fn demand_restart(&self) {
         self.state.lock().needs_restart = true;
+    }
+
+    /// What lies at `from..to`, all in one file, is not what was written any more.
+    pub fn rot(&self, from: u64, to: u64) {
+        let mut state = self.state.lock();
+        state.image.damaged.push((from, to));
+        state.image.damaged.sort_unstable();
+        state.damage_changes += 1;
+    }
+
+    /// Whether other replicas get nothing of what they lack from here on.
+    pub fn give_no_ranges(&self, gives_none: bool) {
+        self.state.lock().gives_no_ranges = gives_none;
+    }
+
+    /// Whether somebody reads where damage is to be repaired, from here on.
+    pub fn read_there(&self, is_read: bool) {
+        self.state.lock().is_read_there = is_read;
+    }
+
+    /// Whether readers pass over what is damaged.
+    pub fn passes_damage(&self) -> bool {
+        self.state.lock().passes_damage
     }
 
     /// What senders were told since the last call.
@@ -267,8 +295,8 @@ impl Log for MemoryLog {
         let mut end = from.0;
         while let Some((next, _)) = state.image.record_at(end)
             && next <= limit
-            && (end == from.0 || next - from.0 <= bytes_target)
             && !state.image.is_damaged(end, next)
+            && (end == from.0 || next - from.0 <= bytes_target)
         {
             end = next;
         }
@@ -300,6 +328,7 @@ impl Log for MemoryLog {
         let gone = state.image.bytes.get(at..).unwrap_or_default().to_vec();
         state.image.quarantine.push((to.0, gone));
         state.image.keep_below(to.0);
+        state.damage_changes += 1;
         // All of it is flushed on return.
         state.image.durable = state.image.end();
         state.committed = state.committed.min(to.0);
@@ -324,6 +353,7 @@ impl Log for MemoryLog {
             ..Image::default()
         };
         (state.committed, state.visible) = (0, 0);
+        state.damage_changes += 1;
         self.settle(&mut state);
         Ok(())
     }
@@ -349,6 +379,56 @@ impl Log for MemoryLog {
     fn become_writer(&mut self, _epoch: Epoch) -> io::Result<()> {
         self.working()?.is_stopped = false;
         Ok(())
+    }
+
+    fn damage_changes(&self) -> u64 {
+        self.state.lock().damage_changes
+    }
+
+    fn damage(&self) -> Damage {
+        let state = self.state.lock();
+        let span = |(from, to): &(u64, u64)| Span {
+            from: PhysicalOffset(*from),
+            to: PhysicalOffset(*to),
+        };
+        let bytes: Vec<Span> = state.image.damaged.iter().map(span).collect();
+        Damage {
+            blocks: bytes.clone(),
+            bytes,
+        }
+    }
+
+    fn read_range(&mut self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes> {
+        let state = self.working()?;
+        let (from, to) = (offset.0, offset.0 + u64::from(length));
+        if state.gives_no_ranges || state.image.is_damaged(from, to) || to > self.file_end(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let bytes = state.image.range(from, to).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+
+    fn repair(&mut self, offset: PhysicalOffset, bytes: &Bytes) -> Result<(), RepairError> {
+        let mut state = self.working()?;
+        if state.is_read_there {
+            return Err(RepairError::Later("somebody reads there".to_owned()));
+        }
+        let (from, to) = (offset.0, offset.0 + bytes.len() as u64);
+        if state.image.range(from, to) != Some(&bytes[..]) {
+            return Err(RepairError::Refused("not what was written".to_owned()));
+        }
+        let damaged = std::mem::take(&mut state.image.damaged);
+        let rest = damaged.into_iter().flat_map(|(begin, end)| {
+            let parts = [(begin, end.min(from)), (begin.max(to), end)];
+            parts.into_iter().filter(|(from, to)| from < to)
+        });
+        state.image.damaged = rest.collect();
+        state.damage_changes += 1;
+        Ok(())
+    }
+
+    fn hold_damage(&mut self, hold: bool) {
+        self.state.lock().passes_damage = !hold;
     }
 
     fn re_evaluate(&mut self) {

@@ -189,32 +189,3 @@ fn slave_that_retention_left_behind_starts_anew() {
         assert!(world.news.iter().any(told), "left {left}");
     }
 }
-
-/// §8.15. Counterexample found by a seed of the simulation: it joined again by where its log ended, and was counted for bytes
-/// that it did not have.
-#[test]
-fn replica_whose_log_is_damaged_counts_for_nothing() {
-    let mut world = World::healthy(Plan::sync(3, 2));
-    let master = world.open_master().unwrap();
-    let slave = slaves_of(&world, master)[0];
-    world.send(master, 10).unwrap();
-    world.calm();
-    world.crash(slave, End::Kill);
-    world.machines[slave].is_damaged = true;
-    world.start(slave);
-    for len in 0..30 {
-        world.pass(100);
-        world.calm();
-        world.send(master, len).unwrap();
-    }
-    world.calm();
-    assert_eq!(world.acked.len(), 31, "the others are enough");
-    let member = world.replica(slave).member().unwrap();
-    let state = world.state();
-    assert!(state.is_current(member), "it is registered");
-    assert!(!state.is_complete(member), "and in no set");
-    world.crash(slave, End::Kill);
-    world.machines[slave].is_damaged = false;
-    world.heal();
-    world.check_acked();
-}

@@ -105,8 +105,6 @@ pub(crate) struct Machine {
     pub(crate) image: Image,
     pub(crate) process: Option<Process>,
     pub(crate) starts: u128,
-    /// Recovery finds damage below what was flushed.
-    pub(crate) is_damaged: bool,
     /// The newest version that a watch showed the process.
     pub(crate) hinted: Version,
 }
@@ -163,7 +161,6 @@ impl World {
             image: Image::default(),
             process: None,
             starts: 0,
-            is_damaged: false,
             hinted: Version(0),
         };
         Self {
@@ -247,7 +244,7 @@ impl World {
         let open = || {
             let image = machine.image.clone();
             let found = Found {
-                damaged: machine.is_damaged,
+                damaged: !image.damaged.is_empty(),
                 confirm: PhysicalOffset(image.confirm),
             };
             let mut log = MemoryLog::open(image, policy.clone(), FILE_BYTES);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use rocket_replication::effect::{Effect, Halt, Input, Report};
 use rocket_replication::memory::Fate;
 use rocket_replication::messages::{Data, LinkId, Message};
+use rocket_replication::repair::Step;
 use rocket_replication::replica::{Flush, Replica};
 use rocket_replication::{Member, PhysicalOffset};
 
@@ -116,7 +117,16 @@ impl World {
                 self.fail("I6: a committed cut had to be refused");
             }
             Effect::Halt(_) => self.fail("a replica halted"),
-            Effect::Flush | Effect::OpenWrites(_) | Effect::ResumeWrites | Effect::StepDown => {}
+            // Nobody has here what is damaged elsewhere.
+            Effect::Repair(Step::Dial { .. }) => inputs.push_back(Input::DialFailed),
+            Effect::Repair(Step::SendRange { .. } | Step::Write { .. }) => {
+                self.fail("repaired what nobody asked for");
+            }
+            Effect::Flush
+            | Effect::Repair(Step::Hold(_))
+            | Effect::OpenWrites(_)
+            | Effect::ResumeWrites
+            | Effect::StepDown => {}
         }
     }
 

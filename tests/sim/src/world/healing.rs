@@ -1,6 +1,6 @@
 //! Faults have stopped: the group must come to rest with a master that takes sends, everybody in S, and everything that was
-//! sent committed, answered and read (L1 to L4), in the modes that are asked for (L6). A replica whose log is damaged stays
-//! outside (§8.15).
+//! sent committed, answered and read (L1 to L4), in the modes that are asked for (L6). A replica whose log is damaged is repaired,
+//! or stays outside where no other one has the bytes (§8.15).
 
 use rocket_mapped_file::memory::Faults;
 use rocket_replication::effect::Halt;
@@ -94,12 +94,9 @@ impl<L: GroupLog> World<L> {
     /// What ended is started again, and what can do no more by itself is ended first.
     fn tend(&mut self) {
         for n in 0..self.machines.len() {
-            let is_done = self.process(n).is_some_and(|process| {
-                // What was damaged is gone, and a start sees that.
-                let is_whole_again =
-                    process.actor.replica().is_damaged() && !process.mirror.is_damaged;
-                process.needs_restart || process.halted.is_some() || is_whole_again
-            });
+            let is_done = self
+                .process(n)
+                .is_some_and(|process| process.needs_restart || process.halted.is_some());
             if is_done {
                 self.crash(n, End::Kill);
             }
@@ -160,7 +157,10 @@ impl<L: GroupLog> World<L> {
         for n in 0..count {
             let member = self.replica(n).and_then(Replica::member);
             if self.held_by(n).is_damaged && member.is_some_and(|m| state.is_current(m)) {
-                continue;
+                if self.replica(n).is_some_and(|r| r.repair().is_given_up()) {
+                    continue;
+                }
+                return Err(format!("§8.15: {n} is not repaired"));
             }
             if member.is_none_or(|m| !state.in_sync.contains(&m)) {
                 return Err(format!("L2: {n} is not in S"));

@@ -35,7 +35,7 @@ impl<L: GroupLog> World<L> {
                     ..
                 } => self.judge_cut(n, (at.0, from.0), *epoch, *report),
                 News::Halted(why) => self.judge_halt(n, *why),
-                News::Role { .. } | News::NeedsRestart => {}
+                News::Role { .. } | News::Damaged(_) | News::NeedsRestart => {}
             }
         }
         if let Some(process) = self.machines[n].process.as_mut() {
@@ -299,6 +299,9 @@ impl<L: GroupLog> World<L> {
                 News::StartedAnew { from, from_end, .. } => {
                     self.ledger.reached.started_anew += 1;
                     self.ledger.cut.push((n, from.0, from_end.0));
+                }
+                News::Damaged(is_damaged) => {
+                    self.ledger.reached.repaired += u64::from(!is_damaged);
                 }
                 News::Halted(_) | News::Role { .. } | News::NeedsRestart => {}
             }

@@ -44,6 +44,8 @@ pub struct Reached {
     pub promised_flushed: u64,
     /// Disks on which bits flipped.
     pub rotten: u64,
+    /// Replicas that were damaged and sound again while they ran.
+    pub repaired: u64,
 }
 
 impl Reached {
@@ -66,6 +68,7 @@ impl Reached {
             modes_changed,
             promised_flushed,
             rotten,
+            repaired,
         } = *other;
         self.acked += acked;
         self.read += read;
@@ -83,6 +86,7 @@ impl Reached {
         self.modes_changed += modes_changed;
         self.promised_flushed += promised_flushed;
         self.rotten += rotten;
+        self.repaired += repaired;
     }
 }
 
