@@ -55,6 +55,7 @@ fn groups_keep_every_invariant_against_all_faults() {
         reached.modes_changed * 2,
         reached.promised_flushed,
         reached.rotten * 40,
+        reached.repaired * 60,
     ];
     assert!(
         all.into_iter().all(|n| n > schedules),

@@ -39,6 +39,7 @@ use Column::{A, B, C, C1, D};
 use Mutant::{
     M1, M2, M3, M4, M5, M6, M7, M8, M9, M10, M11, M12, M14, M15, M16, M17, M18, M19, M24, M25, M26,
     M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38, M39, M40, M41, M42, M43, M44, M45,
+    M46,
 };
 
 const ALL: &[Column] = &[A, B, C1, C, D];
@@ -147,6 +148,12 @@ fn rows() -> Vec<Row> {
         row("M45", "a replica joins by unflushed bytes", Rules(&[M45]), ALL, false).with(&[Fault::ChangeModes, Fault::LostDisk]),
         row("M43", "a damaged replica acknowledges", Rules(&[M43]), SYNC, false).with(&[Fault::Rot]),
         row("M44", "electors do not hear of damage", Rules(&[M44]), &[C1, C], false).with(&[Fault::Rot, Fault::Power]),
+        row("M46", "a repair is given bytes of another epoch", Rules(&[M46]), ALL, false)
+            .with(&[Fault::Rot])
+            .note("masked by what is known of the bytes where the damage is; `repair::tests` of rocket-replication"),
+        row("M46, and unchecked", "and they are not compared with what was there", Store("repair-unchecked", &[M46]), ALL, false)
+            .with(&[Fault::Rot])
+            .note("`repairing` of rocket-store"),
     ]
 }
 
@@ -161,7 +168,7 @@ pub(super) fn named(names: &[String]) -> anyhow::Result<Mutations> {
     let all = [
         M1, M2, M3, M4, M5, M6, M7, M8, M9, M10, M11, M12, M14, M15, M16, M17, M18, M19, M24, M25,
         M26, M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38, M39, M40, M41, M42, M43,
-        M44, M45,
+        M44, M45, M46,
     ];
     let mut mutations = Mutations::default();
     for name in names {
