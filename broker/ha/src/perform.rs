@@ -157,6 +157,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 self.log.re_evaluate();
             }
             Effect::OpenWrites(epoch) => {
+                self.hold_by_role();
                 self.log.become_writer(epoch)?;
                 self.is_open = true;
             }
@@ -166,7 +167,10 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
             // What was stopped was the commit policy.
             Effect::ResumeWrites => self.is_open = true,
-            Effect::StepDown => self.stop_writes(Pending::Unknown, answers),
+            Effect::StepDown => {
+                self.stop_writes(Pending::Unknown, answers);
+                self.hold_by_role();
+            }
             Effect::Halt(why) => {
                 tracing::error!(?why, "this replica is halted");
                 self.halted = Some(why);

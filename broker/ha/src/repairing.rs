@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use rocket_replication::PhysicalOffset;
 use rocket_replication::effect::Input;
+use rocket_replication::master::{Master, Phase};
 use rocket_replication::messages::{LinkId, Message, Range};
 use rocket_replication::repair::{Outcome, Step};
 
@@ -67,12 +68,23 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             .send(link, Message::Range(Range::of(offset, bytes)));
     }
 
+    /// Only a master that takes sends passes over what nobody has: what a slave's queues pass over is in none for good, and another replica may
+    /// still bring it, or the slave be elected when that was repaired.
     fn hold_damage(&mut self, hold: bool) {
+        let leads = |master: &Master| matches!(master.phase(), Phase::Open | Phase::HandingOver);
+        let hold = hold || !self.replica.leading().is_some_and(leads);
         if !hold {
             tracing::error!(
                 "no other replica has what is damaged here: readers pass it over from now on"
             );
         }
         self.log.hold_damage(hold);
+    }
+
+    /// The same for who becomes master, or was one, and did not find anybody who has it.
+    pub(crate) fn hold_by_role(&mut self) {
+        if self.replica.is_damaged() {
+            self.hold_damage(!self.replica.repair().is_given_up());
+        }
     }
 }

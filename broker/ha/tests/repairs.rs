@@ -171,6 +171,24 @@ fn what_nobody_has_is_passed_over_by_readers_until_somebody_has_it() {
     );
 }
 
+/// Counterexample found by a seed of the simulation: a slave passed over what nobody had, cut its log, was repaired and joined S, and
+/// its queues lacked messages that were acknowledged.
+#[test]
+fn slave_passes_over_nothing_even_if_nobody_has_it() {
+    let (mut world, master, [slave, other]) = group(4);
+    rot(&world, slave);
+    for n in [master, other] {
+        give_no_ranges(&world, n, true);
+    }
+    pass(&mut world, 60);
+    assert!(world.replica(slave).repair().is_given_up());
+    assert!(!world.process(slave).log.passes_damage());
+    give_no_ranges(&world, other, false);
+    pass(&mut world, 200);
+    assert!(!is_damaged(&world, slave) && is_in_sync(&world, slave));
+    world.check_acked();
+}
+
 /// Whoever cannot be asked may have it.
 #[test]
 fn readers_wait_while_a_replica_cannot_be_asked() {
