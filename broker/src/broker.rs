@@ -122,6 +122,7 @@ impl Broker {
             metrics: Arc::clone(&metrics),
             replica: None,
             wake: None,
+            witness: None,
         };
         match Recovered::open(&config, hearers, &port, alarm.clone()).await {
             Ok(recovered) => {
@@ -131,6 +132,10 @@ impl Broker {
                 Ok(Self::serve(config, metrics, &scrape, up, &alarm))
             }
             Err(error) => {
+                if let Error::Join(JoinError::Replica(why)) = &error {
+                    // As of one that halts later, for who asks just now.
+                    probes.health.fail(Failure::Halted(why.to_string()));
+                }
                 port.crew.dismiss().await;
                 probes.crew.dismiss().await;
                 Err(error)
@@ -320,6 +325,7 @@ impl Recovered {
         let hearers = Hearers {
             replica: joining.as_ref().map(Joining::post),
             wake: joining.as_ref().map(|_| Wake::default()),
+            witness: joining.as_ref().map(Joining::witness),
             ..hearers
         };
         let policy: Arc<dyn CommitPolicy> = match &joining {

@@ -9,7 +9,7 @@ use rocket_store::{
 
 use crate::broker::Error;
 use crate::config::BrokerConfig;
-use crate::ha::Post;
+use crate::ha::{Post, Witness};
 use crate::health::{BrokerHealth, Failure};
 use crate::metadata::{Metadata, Wake};
 use crate::metrics::Metrics;
@@ -50,6 +50,8 @@ pub(crate) struct Hearers {
     pub(crate) replica: Option<Post>,
     /// Of a group, whose metadata is in the log.
     pub(crate) wake: Option<Wake>,
+    /// Of a group.
+    pub(crate) witness: Option<Arc<Witness>>,
 }
 
 /// What the store tells the broker.
@@ -58,7 +60,27 @@ struct Events {
     long_polling: Arc<PullPolling>,
 }
 
+impl Events {
+    fn tell_witness(&self, tell: impl FnOnce(&Witness)) {
+        if let Some(witness) = &self.hearers.witness {
+            tell(witness);
+        }
+    }
+}
+
 impl StoreEvents for Events {
+    fn locked(&self) {
+        self.tell_witness(Witness::locked);
+    }
+
+    fn flush_begins(&self) {
+        self.tell_witness(Witness::flush_begins);
+    }
+
+    fn flush_succeeded(&self) {
+        self.tell_witness(Witness::flush_succeeded);
+    }
+
     fn flushed(&self, took: Duration, _bytes: u64) {
         let series = &self.hearers.metrics.series;
         series.flush_latency_seconds.observe(took.as_secs_f64());
@@ -81,7 +103,8 @@ impl StoreEvents for Events {
             error = failure.error,
             "the store failed and takes nothing any more; this broker will stop"
         );
-        // First: it has a moment to tell its group before the process goes.
+        self.tell_witness(Witness::lost);
+        // Soon: it has a moment to tell its group before the process goes.
         if let Some(replica) = &self.hearers.replica {
             replica.log_failed();
         }
@@ -149,7 +172,7 @@ impl Kept {
         // How a group flushed stands in its state and not here.
         let alone = config.coordinator.is_none();
         recovered::tell(dir, &report, alone.then(|| store_settings::flush(config)));
-        let after_failure = i64::from(report.after_failure);
+        let after_failure = i64::from(report.failed_at.is_some());
         metrics
             .series
             .store_recovered_from_failure

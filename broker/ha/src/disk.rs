@@ -7,20 +7,10 @@
 //! epochs         count 4 · count times (epoch 8 · start 8)
 //! clean          incarnation 16 · log end 8 · last epoch 8         only between an orderly stop and the next start
 //! cut            see [`crate::intent`]                             only while a cut is under way
+//! failed         see [`crate::failures`]                           from the first failure of the disk on
 //! ```
 //!
-//! Every file begins with the same 16 bytes; all numbers are big-endian:
-//!
-//! ```text
-//!  0        4      6         8        12        16
-//!  ┌────────┬──────┬─────────┬────────┬─────────┬─── … ─┐
-//!  │ "RKHA" │ kind │ version │ length │ CRC32C  │ body  │
-//!  └────────┴──────┴─────────┴────────┴─────────┴─── … ─┘
-//!  kind     1 replica.meta, 2 seen, 3 epochs, 4 clean, 5 cut
-//!  version  1; of cut 2, and 1 is read
-//!  length   of the body, which ends the file
-//!  CRC32C   (Castagnoli) over bytes 0..12 and the body
-//! ```
+//! Every file begins as [`crate::sealed`] says; all numbers are big-endian.
 //!
 //! A file that is not as it was written is an error that ends the start, never "nothing known": a replica that forgot an
 //! epoch could acknowledge to a master of the past.
@@ -36,42 +26,10 @@ use rocket_replication::{
     DiskId, Epoch, GroupUid, Incarnation, PhysicalOffset, ReplicaId, Version,
 };
 
+use crate::failures::Failures;
 use crate::intent::Intent;
-
-/// The folder of these files, relative to the store's.
-pub const FOLDER: &str = "rocket/replica";
-const MAGIC: [u8; 4] = *b"RKHA";
-const HEAD_BYTES: usize = 16;
-
-#[derive(Clone, Copy)]
-pub(crate) enum Kind {
-    Meta = 1,
-    Seen = 2,
-    Epochs = 3,
-    Clean = 4,
-    Cut = 5,
-}
-
-impl Kind {
-    pub(crate) fn path(self) -> String {
-        let name = match self {
-            Self::Meta => "replica.meta",
-            Self::Seen => "seen",
-            Self::Epochs => "epochs",
-            Self::Clean => "clean",
-            Self::Cut => "cut",
-        };
-        format!("{FOLDER}/{name}")
-    }
-
-    /// What is written; everything from 1 on is read.
-    const fn version(self) -> u16 {
-        match self {
-            Self::Cut => 2,
-            Self::Meta | Self::Seen | Self::Epochs | Self::Clean => 1,
-        }
-    }
-}
+use crate::residence::Residence;
+use crate::sealed::{FOLDER, Fault, Kind, seal, unseal};
 
 /// Why a file of a replica could not be read or written. After a failed write nothing more may be acknowledged (§8.15);
 /// after a failed read the replica must not start.
@@ -147,12 +105,47 @@ pub struct Saved {
 #[derive(Clone)]
 pub struct Items {
     dir: Arc<dyn Directory>,
+    /// Kept elsewhere than the others.
+    residence: Arc<Residence>,
 }
 
 impl Items {
-    /// The files in [`FOLDER`] of `dir`, which the caller has locked.
+    /// The files in [`FOLDER`] of `dir`, which the caller has locked, and no residence proof.
     pub fn new(dir: Arc<dyn Directory>) -> Self {
-        Self { dir }
+        let residence = Arc::default();
+        Self { dir, residence }
+    }
+
+    /// The same, with this proof beside them.
+    #[must_use]
+    pub fn proving(self, residence: Arc<Residence>) -> Self {
+        Self { residence, ..self }
+    }
+
+    pub(crate) fn residence(&self) -> &Residence {
+        &self.residence
+    }
+
+    /// Which data directory it is; `None` of one that was never formatted, or whose `replica.meta` cannot be read.
+    pub fn disk_id(&self) -> Option<DiskId> {
+        let meta = self.read(Kind::Meta, |_, body| get_meta(body));
+        Some(meta.ok()??.disk_id)
+    }
+
+    /// `failed`: what is noted of failures of this disk.
+    ///
+    /// # Errors
+    /// [`ItemError`]: the replica must not start.
+    pub fn failures(&self) -> Result<Option<Failures>, ItemError> {
+        self.read(Kind::Failed, |_, body| Failures::decode(body))
+    }
+
+    /// Saves `failed`.
+    ///
+    /// # Errors
+    /// [`ItemError`], final.
+    pub fn save_failures(&self, failures: Failures) -> Result<(), ItemError> {
+        self.write(Kind::Failed, &failures.encode())
     }
 
     /// Reads everything; `None` in a folder that was never formatted, or whose formatting was interrupted.
@@ -324,48 +317,6 @@ impl Items {
             }),
         }
     }
-}
-
-enum Fault {
-    Damaged(&'static str),
-    Format(u16),
-}
-
-pub(crate) fn seal(kind: Kind, version: u16, body: &[u8]) -> Vec<u8> {
-    let mut file = Vec::with_capacity(HEAD_BYTES + body.len());
-    file.put_slice(&MAGIC);
-    file.put_u16(kind as u16);
-    file.put_u16(version);
-    file.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&file), body);
-    file.put_u32(checksum);
-    file.put_slice(body);
-    file
-}
-
-/// The version and the body.
-fn unseal(kind: Kind, file: &[u8]) -> Result<(u16, &[u8]), Fault> {
-    let Some((head, body)) = file.split_at_checked(HEAD_BYTES) else {
-        return Err(Fault::Damaged("it is too short"));
-    };
-    let (checked, mut rest) = head.split_at(HEAD_BYTES - 4);
-    let mut fields = checked;
-    let mut magic = [0; MAGIC.len()];
-    fields.copy_to_slice(&mut magic);
-    if magic != MAGIC {
-        return Err(Fault::Damaged("it does not begin as such a file does"));
-    }
-    if crc32c::crc32c_append(crc32c::crc32c(checked), body) != rest.get_u32() {
-        return Err(Fault::Damaged("its checksum does not match"));
-    }
-    let (found_kind, version, length) = (fields.get_u16(), fields.get_u16(), fields.get_u32());
-    if found_kind != kind as u16 || length as usize != body.len() {
-        return Err(Fault::Damaged("it is another file, or longer than it was"));
-    }
-    if !(1..=kind.version()).contains(&version) {
-        return Err(Fault::Format(version));
-    }
-    Ok((version, body))
 }
 
 fn get_meta(body: &mut &[u8]) -> Option<Meta> {

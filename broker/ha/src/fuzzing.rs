@@ -13,7 +13,8 @@ use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_replication::epochs::Epochs;
 use rocket_replication::{DiskId, Epoch, Version};
 
-use crate::disk::{Items, Kind, seal};
+use crate::disk::Items;
+use crate::sealed::{Kind, seal};
 
 /// Name and entry of a target.
 pub type Target = (&'static str, fn(&[u8]));

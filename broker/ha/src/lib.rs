@@ -20,6 +20,7 @@ mod board;
 mod desk;
 mod disk;
 mod election;
+mod failures;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handover;
@@ -28,6 +29,8 @@ mod lag;
 pub mod memory;
 mod perform;
 mod repairing;
+mod residence;
+mod sealed;
 mod start;
 mod store_log;
 mod surroundings;
@@ -35,9 +38,12 @@ mod timers;
 
 pub use actor::{Actor, Options, Parts};
 pub use board::{Answers, Board, GroupPolicy, GroupView};
-pub use disk::{FOLDER, ItemError, Items, Meta, Saved};
+pub use disk::{ItemError, Items, Meta, Saved};
 pub use election::SelfElection;
+pub use failures::{Failures, look_at_failures};
 pub use intent::{Intent, Then};
+pub use residence::{BootId, Residence, Shelf};
+pub use sealed::FOLDER;
 pub use start::{Found, Fresh, Held, StartError, start};
 pub use store_log::{StoreLog, Stored};
 pub use surroundings::{

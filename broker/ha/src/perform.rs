@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use rocket_replication::coordinator::CasAnswer;
-use rocket_replication::effect::{Effect, Input, Report};
+use rocket_replication::effect::{Effect, Halt, Input, Report};
 use rocket_replication::epochs::Epochs;
 use rocket_replication::frame::DataHead;
 use rocket_replication::messages::{LinkId, Message};
@@ -26,6 +26,13 @@ pub(crate) enum Failure {
     Log(#[from] io::Error),
     #[error("what a master sent: {0}")]
     Refused(String),
+    #[error(
+        "the file of the log that the master goes on with ends at {theirs}, and here at {ours}"
+    )]
+    OtherFile {
+        ours: PhysicalOffset,
+        theirs: PhysicalOffset,
+    },
     #[error("a cut is finished by the next start")]
     NeedsRestart,
 }
@@ -68,6 +75,11 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 tracing::error!(reason, "bytes of a master were refused");
                 answers.push(Input::NotAppended(self.log.ends().appended));
             }
+            Failure::OtherFile { ours, theirs } => {
+                tracing::error!(%ours, %theirs, "the file of this log ends elsewhere than the master's");
+                let end = self.log.ends().appended;
+                answers.push(Input::OtherFile { end, ours, theirs });
+            }
             Failure::NeedsRestart => {
                 self.needs_restart = true;
                 self.is_open = false;
@@ -75,6 +87,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
             error @ (Failure::Item(_) | Failure::Log(_)) => {
                 tracing::error!(%error, "the disk of this replica failed; it acknowledges nothing any more");
+                self.log.condemn(&error.to_string());
                 answers.push(Input::DiskFailed);
             }
         }
@@ -175,6 +188,9 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 tracing::error!(?why, "this replica is halted");
                 self.halted = Some(why);
                 self.is_open = false;
+                if why == Halt::DiskFailed {
+                    self.items.residence().lost();
+                }
                 self.observer.tell(News::Halted(why));
             }
         }
@@ -201,6 +217,10 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         match self.log.append_copied(at, file_end, bytes) {
             Ok(()) => Ok(()),
             Err(AppendError::Refused(reason)) => Err(Failure::Refused(reason)),
+            Err(AppendError::OtherFile { ours }) => Err(Failure::OtherFile {
+                ours,
+                theirs: file_end,
+            }),
             Err(AppendError::Io(error)) => Err(Failure::Log(error)),
         }
     }

@@ -52,6 +52,11 @@ pub enum StartError {
         /// Why.
         source: CutError,
     },
+    /// A write or flush failed, and soon after another one (§8.15).
+    #[error(
+        "its disk failed twice within diskFailWindow: it does not come back by itself. Replace the disk (or move the whole data folder aside), and the replica comes back as a new one and copies everything from its group. If the disk is known to be sound, start this replica once with diskFailWindow = 0"
+    )]
+    DiskFails,
     /// See [`Held::Refuse`].
     #[error(
         "the log holds messages from {min} to {end} and belongs to no group; if they are to be the beginning of this group, say so on this replica and on no other (adoptMessages = true)"
@@ -99,10 +104,11 @@ pub fn start<L: Log, O: Observer>(
             "the log is damaged below what was flushed: this replica acknowledges nothing and counts for nothing. Move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
         );
     }
+    let (disk, run) = (saved.meta.disk_id, fresh.incarnation);
     let evidence = Evidence {
         damaged: found.damaged,
         clean: Evidence::clean_run(saved.clean, ends.appended, &epochs),
-        resident: Vec::new(),
+        resident: items.residence().begin(disk, run),
     };
     items.remove_clean()?;
     let (max_epoch, max_version) = saved.seen;
@@ -143,7 +149,7 @@ fn format<L: Log>(
     let formatted = items.load()?;
     formatted.ok_or_else(|| {
         StartError::Item(ItemError::Missing {
-            path: crate::disk::FOLDER.to_owned(),
+            path: crate::sealed::FOLDER.to_owned(),
         })
     })
 }

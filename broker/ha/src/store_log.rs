@@ -69,6 +69,8 @@ pub trait Stored {
     fn re_evaluate(&self);
     /// See [`Store::set_flush`]. Of an engine its driver decides when it is flushed.
     fn set_flush(&self, _flush: Flush) {}
+    /// See [`Store::condemn`].
+    fn condemn(&self, reason: &str);
 }
 
 macro_rules! stored {
@@ -106,6 +108,10 @@ macro_rules! stored {
 
             fn become_writer(&self) -> Result<(), OpenError> {
                 $name::become_writer(self)
+            }
+
+            fn condemn(&self, reason: &str) {
+                $name::condemn(self, reason);
             }
 
             fn cut(
@@ -244,10 +250,10 @@ impl<S: Stored> Log for StoreLog<S> {
             Err(error @ (CopyError::Failed(_) | CopyError::NeedsRestart)) => {
                 Err(AppendError::Io(failed(&error)))
             }
+            Err(CopyError::OtherFile { end }) => Err(AppendError::OtherFile { ours: end }),
             Err(
                 error @ (CopyError::Elsewhere { .. }
                 | CopyError::NotRecords { .. }
-                | CopyError::OtherFile { .. }
                 | CopyError::NoRoom(_)),
             ) => Err(AppendError::Refused(error.to_string())),
         }
@@ -341,6 +347,10 @@ impl<S: Stored> Log for StoreLog<S> {
 
     fn re_evaluate(&mut self) {
         self.store.re_evaluate();
+    }
+
+    fn condemn(&mut self, reason: &str) {
+        self.store.condemn(reason);
     }
 
     fn set_flush(&mut self, flush: replica::Flush) {

@@ -60,6 +60,12 @@ pub enum AppendError {
     /// brought them is given up, and another one may bring them again.
     #[error("{0}")]
     Refused(String),
+    /// The file that the log ends in has another end than the master's. Nothing that the master sends can ever go on here.
+    #[error("the file of the log ends at {ours}")]
+    OtherFile {
+        /// Where it ends.
+        ours: PhysicalOffset,
+    },
     /// A write failed: final.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -204,6 +210,9 @@ pub trait Log {
 
     /// Whether readers wait for what is damaged, or pass it over.
     fn hold_damage(&mut self, _hold: bool) {}
+
+    /// The disk failed, be it elsewhere than in the log: the log takes nothing from here on, and the next start is to know.
+    fn condemn(&mut self, _reason: &str) {}
 
     /// Flushes by itself as `flush` says from here on (§5.1). What was appended before is flushed as what comes after.
     fn set_flush(&mut self, _flush: Flush) {}

@@ -11,6 +11,7 @@ pub(crate) type FusedDirectory = memory::FusedDirectory<End, Frozen>;
 
 /// What there was at the moment of the crash.
 pub(crate) struct Frozen {
+    pub(crate) end: End,
     pub(crate) dir: MemoryDirectory,
     pub(crate) image: Image,
     pub(crate) wishes: Vec<Wish>,

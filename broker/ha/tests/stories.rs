@@ -3,6 +3,7 @@
 mod answers;
 mod disks;
 mod elections;
+mod residence;
 mod stops;
 
 use crate::world::World;

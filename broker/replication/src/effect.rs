@@ -39,6 +39,16 @@ pub enum Input {
     Appended(PhysicalOffset),
     /// [`Effect::Append`] was refused and the effects after it were dropped: the log still ends here.
     NotAppended(PhysicalOffset),
+    /// [`Effect::Append`] was refused, and so will be whatever the master sends: the file of the log that holds the place ends
+    /// elsewhere than the master's. The effects after it were dropped.
+    OtherFile {
+        /// The log still ends here.
+        end: PhysicalOffset,
+        /// Where the file ends here.
+        ours: PhysicalOffset,
+        /// Where it ends at the master.
+        theirs: PhysicalOffset,
+    },
     /// Everything below is flushed.
     Flushed(PhysicalOffset),
     /// Retention moved the first byte of the log.
@@ -207,4 +217,11 @@ pub enum Halt {
     GroupFull,
     /// The master's epoch list cannot be continued here: a broken rule, not a fault.
     Disorder,
+    /// The file that the log ends in ends elsewhere than the master's (§8.6): one of them was not made by this group.
+    OtherFile {
+        /// Where it ends here.
+        ours: PhysicalOffset,
+        /// Where it ends at the master.
+        theirs: PhysicalOffset,
+    },
 }

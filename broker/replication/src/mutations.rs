@@ -90,6 +90,12 @@ pub enum Mutant {
     M45,
     /// A replica gives bytes for a repair that belong to another epoch than the one asked for.
     M46,
+    /// A residence proof counts although a flush was under way when its process ended.
+    M47,
+    /// A residence proof outlives a flush that failed.
+    M48,
+    /// A residence proof of another run of the kernel counts.
+    M49,
 }
 
 /// The broken rules of one run.

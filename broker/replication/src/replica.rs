@@ -124,6 +124,10 @@ impl Replica {
                 self.work(out);
             }
             Input::NotAppended(end) => self.not_appended(end, out),
+            Input::OtherFile { end, ours, theirs } => {
+                self.not_appended(end, out);
+                self.halt(Halt::OtherFile { ours, theirs }, out);
+            }
             Input::Flushed(end) => {
                 self.core.log.durable_end =
                     end.min(self.core.log.end).max(self.core.log.durable_end);

@@ -93,6 +93,10 @@ settings! {
         total_replicas: u32, "totalReplicas" = "1", between(1, 32), "", Restart, RocketMQ;
         /// Whether messages that this broker holds from before it had a coordinator may become the beginning of the group's log. On one replica only; the others must be empty.
         adopt_messages: bool, "adoptMessages" = "false", ANY, "", Restart, Ours;
+        /// Within which time after a failed write or flush of its disk a second one halts a replica: it starts no more, and leaves with status 4, until its disk is replaced or it is started with 0, which halts none and forgets the failures.
+        disk_fail_window: Duration, "diskFailWindow" = "600000", between(0, 86_400_000), "ms", Restart, Ours;
+        /// Memory-backed folder (tmpfs) for the proof that a process that was killed lost nothing of its page cache: with flush ASYNC a replica counts as complete at its next start only by it, or after an orderly stop. Without it, or where it is on a disk: no proof.
+        residence_proof_path: Option<PathBuf>, "residenceProofPath" = "/dev/shm", ANY, "", Restart, Ours;
     }
     "Store" {
         /// Folder of all data; --data sets it.

@@ -217,6 +217,9 @@ fn failure(ended: Ended) -> Failure {
         Ended::Halted(Halt::GroupFull) => {
             "the group has as many replicas as it may have".to_owned()
         }
+        Ended::Halted(Halt::OtherFile { ours, theirs }) => format!(
+            "the file of its commit log that it is to go on with ends at {ours}, and at {theirs} in the master's log: one of them was made with another mappedFileSizeCommitLog and brought here by hand. Nothing was changed. Move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+        ),
         Ended::Halted(Halt::Disorder) => {
             "the master's list of epochs cannot be continued here, which is a fault of the program"
                 .to_owned()

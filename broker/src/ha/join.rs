@@ -11,13 +11,14 @@ use rocket_coordinator::{Cas, Coordinator, ReadAnswer};
 use rocket_ha::{Answers, Board, Found, GroupPolicy, Held, Options, SelfElection, Timing};
 use rocket_link::{Secret, SecretError};
 use rocket_mapped_file::disk::DiskDirectory;
+use rocket_protocol::UnixMillis;
 use rocket_replication::recovery::CleanMark;
 use rocket_replication::replica::{Flush, Settings};
 use rocket_replication::{GroupUid, Policy, Proposal, Replication, State};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
-use super::{Group, Inbox, Post, Setup, inbox};
+use super::{Group, Inbox, Post, Setup, Witness, inbox};
 use crate::config::{BrokerConfig, CoordinatorAt, FlushDiskType, ReplicationMode};
 use crate::crew::{Alarm, Crew, joined};
 use crate::kept::Kept;
@@ -84,6 +85,7 @@ pub(crate) struct Joining {
     listener: TcpListener,
     board: Arc<Board>,
     mailbox: (Post, Inbox),
+    witness: Arc<Witness>,
     crew: Crew,
 }
 
@@ -120,6 +122,7 @@ impl Joining {
             listener,
             board: Arc::default(),
             mailbox: inbox(),
+            witness: Arc::new(Witness::of(config)),
             crew,
         })
     }
@@ -127,6 +130,11 @@ impl Joining {
     /// Where failures of the store are to be told.
     pub(crate) fn post(&self) -> Post {
         self.mailbox.0.clone()
+    }
+
+    /// Who is to hear of the store's flushes.
+    pub(crate) fn witness(&self) -> Arc<Witness> {
+        Arc::clone(&self.witness)
     }
 
     /// The policy of the store.
@@ -166,6 +174,7 @@ impl Joining {
         } else {
             Held::Refuse
         };
+        let disk_fail_window = config.disk_fail_window;
         let starting = move || {
             let dir = DiskDirectory::open(&dir).map_err(JoinError::Directory)?;
             let found = Found {
@@ -176,6 +185,9 @@ impl Joining {
                 options,
                 held,
                 found,
+                failed_ms: report.failed_at.map(failure_ms),
+                disk_fail_window,
+                residence: self.witness.residence(),
                 dir: Arc::new(dir),
                 store,
                 board: self.board,
@@ -223,6 +235,12 @@ impl Joined {
         joined(ended.await);
         mark
     }
+}
+
+/// An earlier version did not note the time; the start comes soon after.
+fn failure_ms(noted: UnixMillis) -> u64 {
+    let known = u64::try_from(noted.0).ok().filter(|ms| *ms > 0);
+    known.unwrap_or_else(|| u64::try_from(clock::now().0).unwrap_or(0))
 }
 
 fn answers(config: &BrokerConfig) -> Answers {

@@ -8,6 +8,7 @@ mod follow;
 mod join;
 mod links;
 mod requests;
+mod witness;
 
 use std::io;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rocket_coordinator::Coordinator;
 use rocket_ha::{
-    Actor, Board, Event, Found, Fresh, Held, Items, News, Observer, Options, Parts, StartError,
-    StoreLog, start,
+    Actor, Board, Event, Found, Fresh, Held, Items, News, Observer, Options, Parts, Residence,
+    StartError, StoreLog, look_at_failures, start,
 };
 use rocket_link::{Links, Secret, Share};
 use rocket_mapped_file::Directory;
@@ -40,6 +41,7 @@ pub use join::JoinError;
 pub(crate) use join::{Joined, Joining};
 use links::LinkNet;
 use requests::Requests;
+pub(crate) use witness::Witness;
 
 /// The thread looks at least so often whether it is to end.
 const LOOK: Duration = Duration::from_secs(1);
@@ -128,6 +130,12 @@ pub struct Setup<C: Completion> {
     pub held: Held,
     /// What the store's recovery found.
     pub found: Found,
+    /// When a write or flush of the run before failed, in milliseconds since 1970, if one did.
+    pub failed_ms: Option<u64>,
+    /// `disk_fail_window`.
+    pub disk_fail_window: Duration,
+    /// The proof that the page cache of former runs is there; the store tells it of its flushes.
+    pub residence: Arc<Residence>,
     /// The store's folder, which the store has locked.
     pub dir: Arc<dyn Directory>,
     /// The store, whose policy is a `rocket_ha::GroupPolicy` of `board`.
@@ -173,7 +181,12 @@ impl Group {
         setup: Setup<C>,
         (post, inbox): (Post, Inbox),
     ) -> Result<Self, Error> {
-        let items = Items::new(setup.dir);
+        if setup.failed_ms.is_some() {
+            setup.residence.distrust();
+        }
+        let items = Items::new(setup.dir).proving(setup.residence);
+        let window_ms = u64::try_from(setup.disk_fail_window.as_millis()).unwrap_or(u64::MAX);
+        look_at_failures(&items, setup.failed_ms, window_ms)?;
         let mut log = StoreLog::new(setup.store, setup.quarantine_bytes_max);
         let fresh = Fresh {
             disk_id: DiskId(rand::random()),

@@ -83,13 +83,19 @@ impl<C: Completion> Engine<C> {
             tracing::debug!(file, error = %error, "another failure of a store that has failed");
             return;
         }
-        if let Err(error) = self.dir.replace(FLUSH_FAILED, reason.as_bytes()) {
+        let note = format!("{} {reason}", self.now().0);
+        if let Err(error) = self.dir.replace(FLUSH_FAILED, note.as_bytes()) {
             tracing::error!(error = %error, "the failure could not be noted for the next start");
         }
         self.events.failed(&FlushFailure {
             file: file.to_owned(),
             error: error.to_string(),
         });
+    }
+
+    /// See [`crate::Store::condemn`].
+    pub fn condemn(&self, reason: &str) {
+        self.fail("rocket/replica", &io::Error::other(reason.to_owned()));
     }
 
     pub(crate) fn failed(&self) -> Option<Arc<str>> {

@@ -122,6 +122,13 @@ pub trait StoreEvents: Send + Sync + 'static {
     }
     /// A flush of the log succeeded; it took so long and covered so many bytes.
     fn flushed(&self, _took: Duration, _bytes: u64) {}
+    /// The store is being opened: its folder is locked, and nothing in it was flushed or changed yet.
+    fn locked(&self) {}
+    /// The kernel is about to be asked to flush files of the log, and so to tell of writes to them that were lost: it tells that
+    /// once. Several may be under way at once, and the first one while the store is being opened.
+    fn flush_begins(&self) {}
+    /// One of these flushes succeeded. Of one that did not [`StoreEvents::failed`] tells, or [`crate::OpenError`], or nobody.
+    fn flush_succeeded(&self) {}
     /// A write or flush failed; the store is read-only from now on.
     fn failed(&self, failure: &FlushFailure);
     /// Retention removed a part of the log.

@@ -275,7 +275,11 @@ impl<C: Completion> Engine<C> {
     }
 
     fn cut_in_place(&self, to: u64) -> Result<(), Undone> {
+        self.events.flush_begins();
         let done = self.log.cut(to, self.log.ceiling());
+        if done.is_ok() {
+            self.events.flush_succeeded();
+        }
         done.and_then(|()| self.log.damage().forget_from(to))
             .and_then(|()| self.deleted.cut(to))
             .map_err(Undone::failed(FOLDER))?;

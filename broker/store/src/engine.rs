@@ -146,7 +146,7 @@ impl<C: Completion> Engine<C> {
         events: Arc<dyn StoreEvents>,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         config.check()?;
-        let (parts, report) = recovery::recover(&config, &dir, &*clock)?;
+        let (parts, report) = recovery::recover(&config, &dir, &*clock, &*events)?;
         let position = parts.dispatcher.position;
         let engine = Self {
             flush_mode: FlushMode::new(config.flush),

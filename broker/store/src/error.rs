@@ -83,8 +83,9 @@ impl OpenError {
 pub struct RecoveryReport {
     /// The last process closed the store in order.
     pub clean: bool,
-    /// The last process ended because a write or flush failed, as far as the disk still took a note of that.
-    pub after_failure: bool,
+    /// When a write or flush of the last process failed, which ended it, as far as the disk still took a note of that. 0 when an
+    /// earlier version noted it, without the time.
+    pub failed_at: Option<UnixMillis>,
     /// First byte of the log.
     pub min: PhysicalOffset,
     /// All below this was known to be flushed.

@@ -60,6 +60,7 @@ impl<C: Completion> Engine<C> {
             .progress
             .lock()
             .flush_begin(self.config.flush_flights)?;
+        self.events.flush_begins();
         let mut files = std::iter::successors(self.log.file_at(flight.from), |file| {
             self.log.file_at(file.end())
         })
@@ -79,6 +80,7 @@ impl<C: Completion> Engine<C> {
             self.fail(&file, &error);
             return;
         }
+        self.events.flush_succeeded();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let took = self.clock.elapsed().saturating_sub(job.begun);
         self.events.flushed(took, job.flight.to - job.flight.from);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rocket_mapped_file::{Directory, SegmentOptions};
 use rocket_protocol::{PhysicalOffset, RecordView, TopicName, UnixMillis};
 
-use crate::api::Clock;
+use crate::api::{Clock, StoreEvents};
 use crate::appender::{Appender, is_queued};
 use crate::carried::Carried;
 use crate::ceiling;
@@ -43,11 +43,13 @@ pub(crate) fn recover(
     config: &StoreConfig,
     dir: &Arc<dyn Directory>,
     clock: &dyn Clock,
+    events: &dyn StoreEvents,
 ) -> Result<(Parts, RecoveryReport), OpenError> {
     let lock = match dir.lock("lock") {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::Locked),
         other => other.map_err(OpenError::io("lock", "lock"))?,
     };
+    events.locked();
     remove_unfinished(&**dir)?;
     let clean = dir
         .read(ABORT)
@@ -59,8 +61,7 @@ pub(crate) fn recover(
         Some(bounds) => Some(bounds),
         None => lost::bounds(&**dir, config.checksum_block_bytes)?,
     };
-    let bounds = intent::finish(config, dir, &mut checkpoint, bounds)?;
-    let log = open_log(config, dir, bounds)?;
+    let (bounds, log) = cut_and_open_log(config, dir, &mut checkpoint, bounds, events)?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
     let carried = Carried::open(Arc::clone(dir))
@@ -113,12 +114,12 @@ pub(crate) fn recover(
         sealed: log.sound().sealed(),
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
-    let after_failure = begin_run(&**dir, config, &mut checkpoint, bounds)?;
+    let failed_at = begin_run(&**dir, config, &mut checkpoint, bounds)?;
     import::remove(&**dir)?;
     log.set_ceiling(bounds.ceiling);
     let report = RecoveryReport {
         clean,
-        after_failure,
+        failed_at,
         min: PhysicalOffset(log.min()),
         floor: PhysicalOffset(start.floor),
         confirm: PhysicalOffset(confirm),
@@ -146,6 +147,22 @@ pub(crate) fn recover(
         },
         report,
     ))
+}
+
+/// Finishes a cut, and opens the log. What a former process had written and not flushed is flushed, and who keeps a proof of that
+/// is told.
+fn cut_and_open_log(
+    config: &StoreConfig,
+    dir: &Arc<dyn Directory>,
+    checkpoint: &mut Checkpoint,
+    bounds: Option<Bounds>,
+    events: &dyn StoreEvents,
+) -> Result<(Option<Bounds>, CommitLog), OpenError> {
+    events.flush_begins();
+    let bounds = intent::finish(config, dir, checkpoint, bounds)?;
+    let log = open_log(config, dir, bounds)?;
+    events.flush_succeeded();
+    Ok((bounds, log))
 }
 
 /// What the log and the queues came to.
@@ -238,14 +255,14 @@ fn remove_unfinished(dir: &dyn Directory) -> Result<(), OpenError> {
     })
 }
 
-/// Notes durably where this run begins, and leaves the file that only an orderly stop removes. Returns whether the run before
-/// left a note that it failed.
+/// Notes durably where this run begins, and leaves the file that only an orderly stop removes. Returns when the run before
+/// failed, if it left a note of that.
 fn begin_run(
     dir: &dyn Directory,
     config: &StoreConfig,
     checkpoint: &mut Checkpoint,
     bounds: Bounds,
-) -> Result<bool, OpenError> {
+) -> Result<Option<UnixMillis>, OpenError> {
     checkpoint.set(bounds);
     checkpoint
         .flush()
@@ -255,11 +272,20 @@ fn begin_run(
     let pid = std::process::id().to_string();
     dir.replace(ABORT, pid.as_bytes())
         .map_err(OpenError::io("create", ABORT))?;
-    let has_failed = has_failed(dir)?;
+    let note = dir
+        .read(FLUSH_FAILED)
+        .map_err(OpenError::io("read", FLUSH_FAILED))?;
     dir.remove(FLUSH_FAILED)
         .and_then(|()| dir.sync(checkpoint::FOLDER))
         .map_err(OpenError::io("remove", FLUSH_FAILED))?;
-    Ok(has_failed)
+    Ok(note.map(|note| failure_time(&note)))
+}
+
+/// When that was of which the note tells; 0 of a note that does not say it.
+fn failure_time(note: &[u8]) -> UnixMillis {
+    let text = String::from_utf8_lossy(note);
+    let time = text.split(' ').next().and_then(|word| word.parse().ok());
+    UnixMillis(time.unwrap_or(0))
 }
 
 /// Whether a write or flush of the run before failed.

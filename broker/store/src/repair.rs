@@ -193,9 +193,12 @@ impl<C: Completion> Engine<C> {
         if !mutant::is_on(Mutant::RepairUnchecked) {
             self.vouch(&file, from, bytes)?;
         }
+        self.events.flush_begins();
         match file.segment.replace_at(from - file.start, bytes) {
-            Ok(()) => {}
+            Ok(()) => self.events.flush_succeeded(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The kernel was not asked.
+                self.events.flush_succeeded();
                 let reason = "somebody still reads there".to_owned();
                 return Err(RepairError::Later { at, reason });
             }

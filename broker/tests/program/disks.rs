@@ -23,7 +23,7 @@ const SMALL: [&str; 4] = [
     "maxMessageSize=200000",
 ];
 /// What the process leaves with when its store has failed.
-const STORE_FAILED: Option<i32> = Some(3);
+pub(crate) const STORE_FAILED: Option<i32> = Some(3);
 
 /// One connection for many sends.
 struct Producer(Client);
@@ -55,7 +55,7 @@ impl Producer {
 }
 
 /// Sets the soft limit; the hard one stays as the process has inherited it.
-fn limit(broker: &Running, resource: Resource, current: Option<u64>) {
+pub(crate) fn limit(broker: &Running, resource: Resource, current: Option<u64>) {
     let pid = Pid::from_raw(i32::try_from(broker.id()).unwrap());
     let maximum = getrlimit(resource).maximum;
     prlimit(pid, resource, Rlimit { current, maximum }).unwrap();

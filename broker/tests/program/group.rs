@@ -40,10 +40,18 @@ pub(crate) struct Group {
     name_server: Running,
     folder: tempfile::TempDir,
     first_host: u8,
+    /// Settings of all, beside those of every group here.
+    more: Vec<String>,
 }
 
 impl Group {
     pub(crate) fn start() -> Self {
+        // Nothing is left in the memory of the machine that runs this.
+        Self::start_with(&["residenceProofPath="])
+    }
+
+    /// With these settings, which count before those of [`Group::start`].
+    pub(crate) fn start_with(more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret"), [b'x'; 48]).unwrap();
         let first_host = GROUPS.fetch_add(1, Ordering::Relaxed) * 8 + 1;
@@ -63,6 +71,7 @@ impl Group {
             folder,
             name_server,
             first_host,
+            more: more.iter().map(|setting| (*setting).to_owned()).collect(),
             replicas: vec![None, None, None],
         };
         for n in 0..3 {
@@ -82,6 +91,24 @@ impl Group {
     }
 
     pub(crate) fn run(&mut self, n: usize) {
+        self.run_with(n, &[]);
+    }
+
+    /// Starts a process with more settings.
+    pub(crate) fn run_with(&mut self, n: usize, more: &[&str]) {
+        let args = self.args(n, more);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        self.replicas[n] = Some(Running::start(&args));
+    }
+
+    /// The status with which a process ends that is started, and what it says.
+    pub(crate) fn ended(&self, n: usize) -> (Option<i32>, String) {
+        let args = self.args(n, &[]);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        run(&args)
+    }
+
+    fn args(&self, n: usize, more: &[&str]) -> Vec<String> {
         let folder = self.folder.path().display();
         let settings = [
             format!("coordinator=file:{folder}/coordinator/state.json"),
@@ -100,23 +127,24 @@ impl Group {
         ];
         let (name, host) = (format!("replica-{n}"), self.host(n).to_string());
         let data = self.data(n).display().to_string();
-        let mut args = vec![
-            "broker",
-            "--data",
-            &data,
-            "--bind",
-            &host,
-            "--replica",
-            &name,
-        ];
-        for setting in &settings {
-            args.extend(["--set", setting]);
+        let mut args = vec!["broker".to_owned()];
+        for (flag, value) in [("--data", data), ("--bind", host), ("--replica", name)] {
+            args.extend([flag.to_owned(), value]);
         }
-        self.replicas[n] = Some(Running::start(&args));
+        let more = more.iter().map(|setting| (*setting).to_owned());
+        for setting in settings.into_iter().chain(self.more.clone()).chain(more) {
+            args.extend(["--set".to_owned(), setting]);
+        }
+        args
     }
 
-    fn replica(&self, n: usize) -> &Running {
+    pub(crate) fn replica(&self, n: usize) -> &Running {
         self.replicas[n].as_ref().unwrap()
+    }
+
+    /// Waits until a process ends by itself, and says with which status.
+    pub(crate) fn status(&mut self, n: usize) -> Option<i32> {
+        self.replicas[n].take().unwrap().exit_status()
     }
 
     /// Ends a process at once, as nothing that it could prepare for.
@@ -139,7 +167,7 @@ impl Group {
     }
 
     /// Ends a process in order.
-    fn stop(&mut self, n: usize) {
+    pub(crate) fn stop(&mut self, n: usize) {
         let mut replica = self.replicas[n].take().unwrap();
         replica.signal(Signal::TERM);
         assert_eq!(replica.exit_status(), Some(0));
@@ -166,7 +194,7 @@ impl Group {
         until("a master serves", || (0..3).find(|n| self.is_master(*n))).await
     }
 
-    async fn slave(&self, n: usize) {
+    pub(crate) async fn slave(&self, n: usize) {
         until("it follows", || self.is_slave(n).then_some(())).await;
     }
 
@@ -343,7 +371,7 @@ impl Producer {
     }
 
     /// Sends until one message is kept.
-    async fn send(&mut self) {
+    pub(crate) async fn send(&mut self) {
         let sending = async {
             let mut ticks = interval(LOOK);
             loop {

@@ -10,8 +10,10 @@
 mod disks;
 mod full_disk;
 mod group;
+mod halts;
 mod messages;
 mod modes;
 mod process;
+mod proofs;
 mod registration;
 mod repair;

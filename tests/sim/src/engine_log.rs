@@ -8,15 +8,18 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, Told};
-use rocket_ha::{AppendError, Chunk, CutError, Ends, Found, Log, Pending, RepairError, StoreLog};
+use rocket_ha::{
+    AppendError, Chunk, CutError, Ends, Found, Log, Pending, RepairError, Residence, StoreLog,
+};
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 use rocket_replication::repair::Damage;
 use rocket_replication::{Epoch, PhysicalOffset};
 use rocket_store::{
-    Clock, CommitPolicy, Completion, Engine, Flush, Health, NoEvents, OnDamage, Promise,
-    PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Step, StoreConfig, Watermarks,
+    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, Health, OnDamage,
+    Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed, Step, StoreConfig,
+    StoreEvents, Watermarks,
 };
 
 use crate::fuse::FusedDirectory;
@@ -45,6 +48,27 @@ impl Clock for Still {
     fn now(&self) -> UnixMillis {
         UnixMillis(1)
     }
+}
+
+/// Tells the proof of the flushes.
+struct Flushes(Arc<Residence>);
+
+impl StoreEvents for Flushes {
+    fn arrived(&self, _: &[Arrival]) {}
+
+    fn flush_begins(&self) {
+        self.0.flush_begins();
+    }
+
+    fn flush_succeeded(&self) {
+        self.0.flush_succeeded();
+    }
+
+    fn failed(&self, _: &FlushFailure) {
+        self.0.lost();
+    }
+
+    fn removed(&self, _: &Removed) {}
 }
 
 /// See the module.
@@ -92,6 +116,7 @@ impl GroupLog for EngineLog {
         _: Image,
         policy: Arc<dyn CommitPolicy>,
         flush: Flush,
+        residence: &Arc<Residence>,
     ) -> Result<(Self, Found), String> {
         let topic = TopicName::parse("orders").map_err(|error| error.to_string())?;
         let opened = Engine::open(
@@ -99,7 +124,7 @@ impl GroupLog for EngineLog {
             Arc::new(dir.clone()),
             Arc::new(Still),
             Arc::clone(&policy),
-            Arc::new(NoEvents),
+            Arc::new(Flushes(Arc::clone(residence))),
         );
         let (engine, report) = opened.map_err(|error| error.to_string())?;
         let engine = Arc::new(engine);

@@ -41,6 +41,8 @@ fn cut_by_power(image: Image, seed: u64) -> Image {
 pub(crate) struct Frozen {
     pub(crate) end: End,
     pub(crate) dir: MemoryDirectory,
+    /// Where the residence proof is.
+    pub(crate) shelf: MemoryDirectory,
     pub(crate) image: Image,
     pub(crate) wishes: Vec<Wish>,
     /// On its way to the coordinator.
@@ -54,11 +56,17 @@ pub(crate) struct Frozen {
 
 impl Frozen {
     /// A process that had not begun to talk to anybody.
-    pub(crate) fn of_start(dir: &MemoryDirectory, image: Image, end: End, news: Vec<News>) -> Self {
+    pub(crate) fn of_start(
+        (dir, shelf): (&MemoryDirectory, &MemoryDirectory),
+        image: Image,
+        end: End,
+        news: Vec<News>,
+    ) -> Self {
         let (dir, image) = end.left_of(dir, image);
         Self {
             end,
             dir,
+            shelf: shelf.killed(),
             image,
             wishes: Vec::new(),
             request: None,

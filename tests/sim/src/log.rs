@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rocket_ha::memory::{Image, MemoryLog, Told};
-use rocket_ha::{Found, Log};
+use rocket_ha::{Found, Log, Residence};
 use rocket_replication::PhysicalOffset;
 use rocket_store::{CommitPolicy, Flush, PutStatus};
 
@@ -83,7 +83,7 @@ pub(crate) trait GroupLog: Log + Clone + Send + 'static {
     /// Bytes in one `Data`, about; and those that may be on their way.
     const DATA_BYTES: u64;
 
-    /// Opens what a process left.
+    /// Opens what a process left. `residence` hears of every flush.
     ///
     /// # Errors
     /// Why a broker would not start.
@@ -92,6 +92,7 @@ pub(crate) trait GroupLog: Log + Clone + Send + 'static {
         image: Image,
         policy: Arc<dyn CommitPolicy>,
         flush: Flush,
+        residence: &Arc<Residence>,
     ) -> Result<(Self, Found), String>;
     /// What is left of it beside the folder.
     fn left(&self) -> Image;
@@ -142,6 +143,8 @@ impl GroupLog for MemoryLog {
         image: Image,
         policy: Arc<dyn CommitPolicy>,
         _: Flush,
+        // Its flushes succeed, or are none.
+        _: &Arc<Residence>,
     ) -> Result<(Self, Found), String> {
         let found = Found {
             damaged: !image.damaged.is_empty(),

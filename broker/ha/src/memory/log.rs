@@ -269,7 +269,11 @@ impl Log for MemoryLog {
         if at.0 != state.image.end() {
             return refused("not at the end of the log");
         }
-        if file_end.0 != self.file_end(at.0) || at.0 + bytes.len() as u64 > file_end.0 {
+        let ours = PhysicalOffset(self.file_end(at.0));
+        if file_end != ours {
+            return Err(AppendError::OtherFile { ours });
+        }
+        if at.0 + bytes.len() as u64 > file_end.0 {
             return refused("not in one file");
         }
         let mut rest = &bytes[..];

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rocket_ha::{Event, Items, News, Then};
 use rocket_mapped_file::memory::Faults;
+use rocket_replication::PhysicalOffset;
 use rocket_replication::effect::Halt;
 use rocket_replication::messages::RoleName;
 use rocket_replication::replica::Writes;
@@ -188,4 +189,36 @@ fn slave_that_retention_left_behind_starts_anew() {
             |(n, news): &(usize, News)| *n == slave && matches!(news, News::StartedAnew { .. });
         assert!(world.news.iter().any(told), "left {left}");
     }
+}
+
+/// §8.6. One of the two logs was made with another length of files and brought here by hand: whatever the master sends, it cannot
+/// be appended, and a link given up and opened again for ever would tell nobody.
+#[test]
+fn log_whose_file_ends_elsewhere_than_the_masters_halts_and_says_where() {
+    let mut world = World::healthy(Plan::sync(3, 2));
+    let master = world.open_master().unwrap();
+    let slave = slaves_of(&world, master)[0];
+    world.send(master, 10).unwrap();
+    world.calm();
+    world.crash(slave, End::Kill);
+    let theirs = world.machines[slave].file_bytes;
+    world.machines[slave].file_bytes = theirs - 10;
+    world.start(slave);
+    world.calm();
+    let before = world.process(slave).log.image();
+    world.send(master, 10).unwrap();
+    for _ in 0..40 {
+        world.pass(100);
+        world.calm();
+    }
+    let ours = PhysicalOffset(theirs - 10);
+    let theirs = PhysicalOffset(theirs);
+    let why = Halt::OtherFile { ours, theirs };
+    assert!(world.news.contains(&(slave, News::Halted(why))));
+    assert_eq!(world.process(slave).log.image(), before, "nothing changed");
+    assert_eq!(world.acked.len(), 2, "the others are enough");
+    world.crash(slave, End::Kill);
+    world.machines[slave].file_bytes = theirs.0;
+    world.heal();
+    world.check_acked();
 }

@@ -1,6 +1,7 @@
 //! Handovers, stops, and what a run that ended speaks for.
 
 use rocket_ha::News;
+use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_replication::replica::{Flush, Writes};
 
 use super::slaves_of;
@@ -107,7 +108,7 @@ fn handover_to_one_that_does_not_answer_is_given_up_after_a_while() {
     assert_eq!(world.state().handover, None);
 }
 
-/// Flush ASYNC: only an orderly stop speaks for what was acknowledged.
+/// Flush ASYNC, and nowhere to keep a residence proof: only an orderly stop speaks for what was acknowledged.
 #[test]
 fn orderly_stop_keeps_the_place_in_s_and_a_kill_does_not() {
     let plan = Plan {
@@ -126,6 +127,7 @@ fn orderly_stop_keeps_the_place_in_s_and_a_kill_does_not() {
         } else {
             world.crash(slave, End::Kill);
         }
+        world.machines[slave].shelf = MemoryDirectory::default();
         world.start(slave);
         while world.request(slave, rocket_replication::memory::Fate::Answered) {
             world.answer(slave);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Request, Told, Wish};
 use rocket_ha::{
-    Actor, Answers, Board, Event, Found, Fresh, GroupPolicy, Held, Items, News, Options, Parts,
-    SelfElection, StartError, Timing, start,
+    Actor, Answers, Board, BootId, Event, Found, Fresh, GroupPolicy, Held, Items, News, Options,
+    Parts, Residence, SelfElection, Shelf, StartError, Timing, start,
 };
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_replication::coordinator::{Cas, ReadAnswer};
@@ -105,8 +105,24 @@ pub(crate) struct Machine {
     pub(crate) image: Image,
     pub(crate) process: Option<Process>,
     pub(crate) starts: u128,
+    /// Where the residence proof is, and how often the machine lost power.
+    pub(crate) shelf: MemoryDirectory,
+    pub(crate) boots: u128,
+    /// Of the files of its log.
+    pub(crate) file_bytes: u64,
     /// The newest version that a watch showed the process.
     pub(crate) hinted: Version,
+}
+
+impl Machine {
+    /// What its next process proves by.
+    fn residence(&self, mutations: Mutations) -> Residence {
+        let shelf = Shelf {
+            dir: Arc::new(self.shelf.clone()),
+            boot: BootId(self.boots),
+        };
+        Residence::on(shelf).with_mutations(mutations)
+    }
 }
 
 pub(crate) struct World {
@@ -161,6 +177,9 @@ impl World {
             image: Image::default(),
             process: None,
             starts: 0,
+            shelf: MemoryDirectory::default(),
+            boots: 0,
+            file_bytes: FILE_BYTES,
             hinted: Version(0),
         };
         Self {
@@ -234,7 +253,9 @@ impl World {
             Flush::Async => rocket_store::Flush::Async,
         };
         let policy = Arc::new(GroupPolicy::new(Arc::clone(&board), flush, plan.answers));
-        let items = Items::new(Arc::new(dir.clone()));
+        let residence = Arc::new(machine.residence(plan.mutations));
+        let items = Items::new(Arc::new(dir.clone())).proving(Arc::clone(&residence));
+        residence.look(&items);
         let run = ((n as u128 + 1) << 64) | (machine.starts << 32);
         let fresh = Fresh {
             disk_id: DiskId(n as u128 + 1),
@@ -247,7 +268,7 @@ impl World {
                 damaged: !image.damaged.is_empty(),
                 confirm: PhysicalOffset(image.confirm),
             };
-            let mut log = MemoryLog::open(image, policy.clone(), FILE_BYTES);
+            let mut log = MemoryLog::open(image, policy.clone(), machine.file_bytes);
             let tell = &mut |item: News| news.lock().push(item);
             let started = start(&items, &mut log, found, fresh, Held::Refuse, tell);
             started.map(|recovered| (log, recovered))
@@ -271,6 +292,7 @@ impl World {
             requests.take();
             let (dir, image) = end.left_of(dir, log.image());
             Frozen {
+                end,
                 dir,
                 image,
                 wishes: std::iter::from_fn(|| net.take()).collect(),
@@ -328,7 +350,16 @@ impl World {
             return;
         };
         let left = end.left_of(process.dir.memory(), process.log.image());
+        self.lose_memory(n, end);
         self.bury(n, left);
+    }
+
+    /// What is in memory only goes with the power.
+    fn lose_memory(&mut self, n: usize, end: End) {
+        if end != End::Kill {
+            self.machines[n].shelf = MemoryDirectory::default();
+            self.machines[n].boots += 1;
+        }
     }
 
     pub(crate) fn bury(&mut self, n: usize, left: (MemoryDirectory, Image)) {
@@ -380,12 +411,14 @@ impl World {
         let frozen = process.dir.take_frozen();
         if let Some(frozen) = frozen {
             let Frozen {
+                end,
                 dir,
                 image,
                 wishes,
                 told,
                 news,
             } = frozen;
+            self.lose_memory(n, end);
             self.news.extend(news.into_iter().map(|news| (n, news)));
             self.hear(n, told);
             for wish in wishes {

@@ -129,6 +129,33 @@ fn refused_append_is_not_taken_for_held() {
     );
 }
 
+/// §8.6: what no link can ever bring is not asked for again and again.
+#[test]
+fn slave_whose_file_ends_elsewhere_than_the_masters_halts() {
+    let (mut world, _) = calm_world(2, 1, Flush::Async, 2);
+    let (mut slave, welcome) = greeting_slave(&mut world);
+    let bytes_epoch = welcome.epochs.last().expect("an epoch");
+    let epoch = welcome.epoch;
+    slave.step(Input::Received(LINK, Message::Welcome(welcome)));
+    let before = slave.log().clone();
+    let data = Data {
+        epoch,
+        bytes_epoch,
+        offset: before.end,
+        file_end: before.end.plus(9),
+        confirm: before.end.plus(3),
+        bytes: Bytes::from_static(b"abc"),
+    };
+    slave.step(Input::Received(LINK, Message::Data(data)));
+    let (ours, theirs) = (before.end.plus(7), before.end.plus(9));
+    let end = before.end;
+    let effects = slave.step(Input::OtherFile { end, ours, theirs });
+    assert!(effects.contains(&Effect::Disconnect(LINK)));
+    assert!(effects.contains(&Effect::Halt(Halt::OtherFile { ours, theirs })));
+    assert_eq!(slave.log().end, end, "nothing of it is held");
+    assert!(slave.step(Input::Retry).is_empty());
+}
+
 /// Counterexample found by a seed of the simulation: retention passed what a learner needed next, the master had no epoch
 /// for those bytes any more and sent nothing, and the learner waited on its link for ever.
 #[test]

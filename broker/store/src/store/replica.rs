@@ -115,4 +115,10 @@ impl<C: Completion> Store<C> {
     pub fn start_anew(&self, at: PhysicalOffset, epoch: u64, aside: Aside) -> Result<(), CutError> {
         self.engine().start_anew(at, epoch, aside)
     }
+
+    /// Something that belongs to this store failed outside of it, for good: as if a write had failed, and the next start knows. May
+    /// wait for the disk.
+    pub fn condemn(&self, reason: &str) {
+        self.engine().condemn(reason);
+    }
 }

@@ -55,7 +55,7 @@ fn is_final(dir: &MemoryDirectory, engine: Engine<Tell>, told: &Receiver<PutOutc
     drop(engine);
     let (engine, report) = open(&dir.crashed(7));
     assert!(!report.clean && report.damaged_ranges == 0, "{report:?}");
-    assert!(report.after_failure, "it left a note: {report:?}");
+    assert!(report.failed_at.is_some(), "it left a note: {report:?}");
     assert_eq!(engine.health(), Health::Writable);
     let end = engine.queue_range(&topic("t"), QueueId(0)).unwrap().max.0;
     assert!(end >= 10, "what was answered is there: {end}");

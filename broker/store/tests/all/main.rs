@@ -25,4 +25,5 @@ mod repairing;
 mod retention;
 mod sectors;
 mod support;
+mod telling;
 mod watched;

@@ -39,7 +39,7 @@ use Column::{A, B, C, C1, D};
 use Mutant::{
     M1, M2, M3, M4, M5, M6, M7, M8, M9, M10, M11, M12, M14, M15, M16, M17, M18, M19, M24, M25, M26,
     M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38, M39, M40, M41, M42, M43, M44, M45,
-    M46,
+    M46, M47, M48, M49,
 };
 
 const ALL: &[Column] = &[A, B, C1, C, D];
@@ -154,6 +154,13 @@ fn rows() -> Vec<Row> {
         row("M46, and unchecked", "and they are not compared with what was there", Store("repair-unchecked", &[M46]), ALL, false)
             .with(&[Fault::Rot])
             .note("`repairing` of rocket-store"),
+        row("M47", "a residence proof counts although it is busy", Rules(&[M47]), &[C1, C], false)
+            .with(&[Fault::DiskError, Fault::MidStep])
+            .note("flushes of the light log take no time; `residence::tests` of rocket-ha"),
+        row("M48", "a residence proof outlives a failed flush", Rules(&[M48]), &[C1, C], false)
+            .with(&[Fault::DiskError])
+            .note("a failed flush of the light log takes nothing; `residence::tests` of rocket-ha"),
+        row("M49", "a residence proof of another boot counts", Rules(&[M49]), &[C1, C], false).with(&[Fault::Power]),
     ]
 }
 
@@ -168,7 +175,7 @@ pub(super) fn named(names: &[String]) -> anyhow::Result<Mutations> {
     let all = [
         M1, M2, M3, M4, M5, M6, M7, M8, M9, M10, M11, M12, M14, M15, M16, M17, M18, M19, M24, M25,
         M26, M27, M28, M29, M30, M31, M32, M33, M34, M35, M36, M37, M38, M39, M40, M41, M42, M43,
-        M44, M45, M46,
+        M44, M45, M46, M47, M48, M49,
     ];
     let mut mutations = Mutations::default();
     for name in names {

@@ -350,6 +350,7 @@ impl<L: GroupLog> World<L> {
             | Halt::BehindRetention
             | Halt::Superseded
             | Halt::GroupFull
+            | Halt::OtherFile { .. }
             | Halt::Disorder => false,
         };
         if !is_expected {

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, MemoryNet, MemoryRequests};
 use rocket_ha::{
-    Actor, Board, Fresh, GroupPolicy, Held, Items, News, Options, Parts, SelfElection, StartError,
-    Timing,
+    Actor, Board, BootId, Fresh, GroupPolicy, Held, Items, News, Options, Parts, Residence,
+    SelfElection, Shelf, StartError, Timing,
 };
 use rocket_mapped_file::Directory;
 use rocket_mapped_file::memory::MemoryDirectory;
+use rocket_replication::mutations::Mutations;
 use rocket_replication::replica::{Flush, Recovered, Settings};
 use rocket_replication::{DiskId, Epoch, Incarnation, Version};
 
@@ -61,8 +62,13 @@ impl<L: GroupLog> World<L> {
                 self.ledger.reached.mid_step += 1;
                 self.note_cuts(n, &frozen.news);
                 let Frozen {
-                    end, dir, image, ..
+                    end,
+                    dir,
+                    shelf,
+                    image,
+                    ..
                 } = *frozen;
+                self.machines[n].shelf = shelf;
                 self.bury(n, end, (dir, image), None);
             }
             Err(Unopened::Refused(error)) => {
@@ -91,7 +97,10 @@ impl<L: GroupLog> World<L> {
         let flush = flush_of_store(machine.flush);
         let policy = GroupPolicy::new(Arc::clone(&board), flush, plan.column.answers());
         let policy = Arc::new(policy.with_mutations(plan.mutations));
-        let items = Items::new(Arc::new(dir.clone()));
+        let residence = Arc::new(residence(machine, plan.mutations));
+        let items = Items::new(Arc::new(dir.clone())).proving(Arc::clone(&residence));
+        residence.look(&items);
+        let shelf = machine.shelf.clone();
         let fresh = Fresh {
             disk_id: machine.disk,
             incarnation: Incarnation(((n as u128 + 1) << 64) | (machine.starts << 32)),
@@ -99,17 +108,21 @@ impl<L: GroupLog> World<L> {
         let news = Heard::default();
         if let Some((left, end)) = fuse {
             let image = machine.image.clone();
-            dir.freeze_by(move |dir, end| Frozen::of_start(dir, image.clone(), end, Vec::new()));
+            let shelf = shelf.clone();
+            dir.freeze_by(move |dir, end| {
+                Frozen::of_start((dir, &shelf), image.clone(), end, Vec::new())
+            });
             dir.light(left, end);
         }
         let open = || -> Result<_, (String, bool)> {
             let image = machine.image.clone();
-            let opened = L::open(&dir, image, policy.clone(), flush);
+            let opened = L::open(&dir, image, policy.clone(), flush, &residence);
             let (mut log, found) = opened.map_err(|error| (error, false))?;
             if fuse.is_some() {
-                let (log, news) = (log.clone(), Arc::clone(&news));
+                let (log, news, shelf) = (log.clone(), Arc::clone(&news), shelf.clone());
                 dir.freeze_by(move |dir, end| {
-                    Frozen::of_start(dir, log.left(), end, news.lock().clone())
+                    let news = news.lock().clone();
+                    Frozen::of_start((dir, &shelf), log.left(), end, news)
                 });
             }
             let tell = &mut |item: News| news.lock().push(item);
@@ -168,13 +181,15 @@ impl<L: GroupLog> World<L> {
             requests.clone(),
             Arc::clone(&board),
             Arc::clone(&news),
+            self.machines[n].shelf.clone(),
         );
         dir.freeze_by(move |dir, end| {
-            let (log, net, requests, board, news) = &seen;
+            let (log, net, requests, board, news, shelf) = &seen;
             let (dir, image) = end.left_of(dir, log.left());
             Frozen {
                 end,
                 dir,
+                shelf: shelf.killed(),
                 image,
                 wishes: std::iter::from_fn(|| net.take()).collect(),
                 request: requests.take(),
@@ -248,6 +263,14 @@ impl<L: GroupLog> World<L> {
         let machine = &mut self.machines[n];
         machine.process = None;
         (machine.dir, machine.image) = left;
+        machine.shelf = machine.shelf.killed();
+        if end != End::Kill {
+            machine.boots += 1;
+            // On every other machine somebody has put the proof on a disk.
+            if n % 2 == 0 {
+                machine.shelf = MemoryDirectory::default();
+            }
+        }
         machine.hinted = Version(0);
         self.machines[n].last = self.survey(n).unwrap_or_default();
         self.dials.retain(|(from, _, _)| *from != n);
@@ -274,7 +297,9 @@ impl<L: GroupLog> World<L> {
         for _ in 0..2 {
             let board = Arc::new(Board::default());
             let policy = Arc::new(GroupPolicy::new(board, flush, plan.column.answers()));
-            let (mut log, found) = L::open(&dir, machine.image.clone(), policy, flush).ok()?;
+            let none = Arc::default();
+            let opened = L::open(&dir, machine.image.clone(), policy, flush, &none);
+            let (mut log, found) = opened.ok()?;
             let deaf = &mut |_: News| {};
             if rocket_ha::start(&items, &mut log, found, fresh, Held::Refuse, deaf).is_ok() {
                 let mut mirror = Mirror::default();
@@ -368,8 +393,18 @@ impl<L: GroupLog> World<L> {
             process.dir.forget();
         }
         let has_failed = process.is_some_and(|process| process.log.has_failed());
+        self.machines[n].shelf = frozen.shelf;
         self.bury(n, end, (frozen.dir, frozen.image), Some(has_failed));
     }
+}
+
+/// What a process on `machine` proves by.
+fn residence<L: GroupLog>(machine: &super::Machine<L>, mutations: Mutations) -> Residence {
+    let shelf = Shelf {
+        dir: Arc::new(machine.shelf.clone()),
+        boot: BootId(machine.boots),
+    };
+    Residence::on(shelf).with_mutations(mutations)
 }
 
 fn options<L: GroupLog>(plan: &Plan, n: usize, flush: Flush) -> Options {

@@ -72,6 +72,9 @@ pub(crate) struct Process<L> {
 /// What outlives a process.
 pub(crate) struct Machine<L> {
     dir: MemoryDirectory,
+    /// Where its residence proof is, and how often the machine lost power.
+    shelf: MemoryDirectory,
+    boots: u128,
     image: Image,
     process: Option<Process<L>>,
     disk: DiskId,
@@ -117,6 +120,8 @@ impl<L: GroupLog> World<L> {
         }
         let machine = |n: usize| Machine {
             dir: MemoryDirectory::default(),
+            shelf: MemoryDirectory::default(),
+            boots: 0,
             image: Image::default(),
             process: None,
             disk: DiskId(n as u128 + 1),
