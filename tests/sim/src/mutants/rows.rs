@@ -135,7 +135,7 @@ fn rows() -> Vec<Row> {
         row("M34", "unanswered sends told as failed", Rules(&[M34]), SYNC, false),
         row("M35", "durable with unflushed bytes", Rules(&[M35]), &[D], true)
             .with(&[Fault::FlushMode, Fault::Power])
-            .note("masked until processes make the residence proof: without it no heir has unflushed bytes that were acknowledged"),
+            .note("not seen here, but by the walks over the model"),
         row("M36", "a learner grows before the start", Rules(&[M36]), SYNC, true),
         row("M37", "proof of a run that never registered", Rules(&[M37]), &[C1, C], true).with(&[Fault::Stop, Fault::Power, Fault::Unreachable]),
         row("M38", "`Data` ends within a record", Rules(&[M38]), SYNC, true)

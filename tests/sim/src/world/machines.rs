@@ -267,7 +267,7 @@ impl<L: GroupLog> World<L> {
         if end != End::Kill {
             machine.boots += 1;
             // On every other machine somebody has put the proof on a disk.
-            if n % 2 == 0 {
+            if n.is_multiple_of(2) {
                 machine.shelf = MemoryDirectory::default();
             }
         }
