@@ -2,7 +2,7 @@
 //!
 //! A reconcile runs once through five rooms: [`observe`] reads everything that it needs, [`validate`] makes a checked
 //! specification, [`build`] makes the objects that should exist, [`apply`] writes those that differ, [`status`] says
-//! what is true. What decides is pure (`validate`, `build`, `address`, `master`, `elected`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
+//! what is true. What decides is pure (`validate`, `build`, `address`, `master`, `elected`, `members`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
 //! what acts reads the present, never the event that woke it, so that running it twice changes nothing.
 //!
 //! Beside the reconciles [`elections`] looks after the groups that elect their masters. A reconcile tells it what was observed
@@ -24,6 +24,7 @@ pub mod http;
 pub mod kind;
 pub mod lease;
 pub mod master;
+pub mod members;
 pub mod metrics;
 pub mod names;
 pub mod observe;

@@ -64,7 +64,7 @@ impl State {
         who: &Registration,
         mutations: Mutations,
     ) -> Registering {
-        if self.forgot(who) && !mutations.has(Mutant::M28) {
+        if self.has_forgotten(who) && !mutations.has(Mutant::M28) {
             return Registering::Forgot;
         }
         let known = if mutations.has(Mutant::M24) {
@@ -128,7 +128,7 @@ impl State {
 
     /// §8.3.1, §8.16: whether this object is not the one that `who` knows. A re-created object is adopted only together
     /// with an epoch above everything that was seen, and only if it names this disk.
-    fn forgot(&self, who: &Registration) -> bool {
+    pub(crate) fn has_forgotten(&self, who: &Registration) -> bool {
         match who.group_uid {
             Some(uid) if uid != self.group_uid => {
                 self.epoch <= who.max_epoch
@@ -362,9 +362,10 @@ impl State {
         new
     }
 
-    /// §8.17: the entry of a replica that is in no set any more. `None` while it is, or while its bytes may be needed.
+    /// §8.17: the entry of a replica that is in no set any more. `None` while it is (W6), while its bytes may be needed, or while it is
+    /// asked to become master.
     pub fn removed(&self, proposal: Proposal, replica_id: ReplicaId) -> Option<Self> {
-        if self.last_complete.contains(&replica_id) {
+        if self.last_complete.contains(&replica_id) || self.handover == Some(replica_id) {
             return None;
         }
         let mut new = self.following(proposal);

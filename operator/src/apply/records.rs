@@ -3,15 +3,16 @@
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 use rocket_api::{GroupRule, Reason, RocketBrokerGroup};
-use rocket_coordinator::kubernetes::state_of;
-use rocket_replication::ReplicaId;
+use rocket_coordinator::kubernetes::{state_of, status_of};
+use rocket_replication::{ReplicaId, State};
 use serde_json::Value;
 
 use super::{Apply, Error, failed};
 use crate::elected;
-use crate::elections::Task;
+use crate::elections::{Task, handover};
 use crate::kind::Kind;
 use crate::master;
+use crate::members;
 use crate::names::FIELD_MANAGER;
 use crate::status::Problem;
 use crate::volumes;
@@ -43,6 +44,7 @@ impl Apply<'_> {
                 );
                 let proposal = self.context.proposal();
                 match elected::next_state(&group, asked, has_volumes, proposal) {
+                    Ok(None) => return self.members(group).await,
                     Ok(state) => state,
                     Err(error) => {
                         let message = format!("RocketBrokerGroup {}: {error}", group.name_any());
@@ -77,6 +79,45 @@ impl Apply<'_> {
             && let Some((reason, action, note)) = told
         {
             self.tell(("RocketBrokerGroup", &name), reason, action, note);
+        }
+        Ok(())
+    }
+
+    /// Cordons the replicas that the group shall not have any more, and takes those away whose bytes nobody needs.
+    async fn members(&mut self, mut group: RocketBrokerGroup) -> Result<(), Error> {
+        let index = group.spec.index;
+        let Ok(state) = state_of(&group) else {
+            return Ok(());
+        };
+        let wanted = (index, self.cluster.spec.groups.replicas);
+        let has_pod = |pod: &str| self.observed.pod(pod).is_some();
+        let step = members::next(&state, wanted, &self.cluster.names, has_pod);
+        let proposal = self.context.proposal();
+        let Some((step, new)) = step.and_then(|step| {
+            let new = step.written(&state, proposal)?;
+            Some((step, new))
+        }) else {
+            return Ok(());
+        };
+        let written = State::check_transition(&state, &new).map_err(|error| error.to_string());
+        let written = written.and_then(|()| status_of(&new).map_err(|error| error.to_string()));
+        let status = match written {
+            Ok(status) => status,
+            Err(error) => {
+                let message = format!("RocketBrokerGroup {}: {error}", group.name_any());
+                self.outcome.problems.push(Problem::RecordUnusable(message));
+                return Ok(());
+            }
+        };
+        group.status = Some(status);
+        let (name, id) = (group.name_any(), step.replica_id());
+        let pod = handover::pod(&state, id);
+        if self.replace(group).await? && matches!(step, members::Step::Remove(_)) {
+            let note = format!(
+                "group {index}: {pod} was scaled away, and the record knows replica {id} no more"
+            );
+            let about = ("RocketBrokerGroup", name.as_str());
+            self.tell(about, Reason::Scaling, "RemoveReplica", note);
         }
         Ok(())
     }
