@@ -92,7 +92,9 @@ impl Election {
 
     fn is_due(&mut self, now_ms: u64, replica: &Replica) -> bool {
         let epoch = replica.seen().0;
-        if is_led(replica) || replica.member().is_none() || replica.role() == RoleName::Halted {
+        // §8.16: nobody elects by an object that is not the group's.
+        let is_lost = replica.member().is_none() || replica.tracker().has_forgotten();
+        if is_led(replica) || is_lost || replica.role() == RoleName::Halted {
             self.missed = None;
             return false;
         }
@@ -195,7 +197,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             return;
         };
         // A master that came back meanwhile ends it.
-        if is_led(&self.replica) {
+        if is_led(&self.replica) || self.replica.tracker().has_forgotten() {
             return;
         }
         let Some(state) = self.replica.tracker().seen().cloned() else {

@@ -184,17 +184,25 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 self.stop_writes(Pending::Unknown, answers);
                 self.hold_by_role();
             }
-            Effect::Halt(why) => {
-                tracing::error!(?why, "this replica is halted");
-                self.halted = Some(why);
-                self.is_open = false;
-                if why == Halt::DiskFailed {
-                    self.items.residence().lost();
-                }
-                self.observer.tell(News::Halted(why));
+            Effect::Halt(why) => self.halt(why),
+            Effect::Forgot => {
+                tracing::error!(
+                    "the state of this group is gone, another one's, or older than what this replica saw: it changes nothing there, and waits for one that goes on where the former ended"
+                );
+                self.observer.tell(News::Forgot);
             }
         }
         Ok(())
+    }
+
+    fn halt(&mut self, why: Halt) {
+        tracing::error!(?why, "this replica is halted");
+        self.halted = Some(why);
+        self.is_open = false;
+        if why == Halt::DiskFailed {
+            self.items.residence().lost();
+        }
+        self.observer.tell(News::Halted(why));
     }
 
     /// Nobody is told of a link to a master that has fallen silent: another one could be elected by now.

@@ -287,6 +287,8 @@ pub enum News {
     Halted(Halt),
     /// A part of its log is damaged, or is not any more (§8.15).
     Damaged(bool),
+    /// The coordinator forgot (§8.16). It goes on as far as it may, and joins again by itself when there is an object to join.
+    Forgot,
     /// The process has to leave in order and start again: only a start can finish a cut.
     NeedsRestart,
 }

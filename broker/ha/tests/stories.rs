@@ -3,6 +3,7 @@
 mod answers;
 mod disks;
 mod elections;
+mod forgotten;
 mod residence;
 mod stops;
 

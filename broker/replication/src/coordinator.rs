@@ -75,6 +75,8 @@ struct Open {
 pub struct Tracker {
     seen: Option<Arc<State>>,
     open: Option<Open>,
+    /// The last read showed no object, another one, or one that went back (§8.16). Nothing is written until one shows it again.
+    forgot: bool,
     mutations: Mutations,
 }
 
@@ -84,6 +86,7 @@ impl Tracker {
         Self {
             seen: None,
             open: None,
+            forgot: false,
             mutations,
         }
     }
@@ -173,11 +176,26 @@ impl Tracker {
 
     /// Whether a new write may be proposed.
     pub fn is_free(&self) -> bool {
-        self.seen.is_some() && self.open.is_none()
+        self.seen.is_some() && self.open.is_none() && !self.forgot
     }
 
-    /// The open write again, when its last try was answered without an end (C2).
+    /// Whether the coordinator forgot what this process knows (§8.16), as far as the last read told.
+    pub fn has_forgotten(&self) -> bool {
+        self.forgot
+    }
+
+    /// A current read showed that there is no object (§8.16).
+    pub fn gone(&mut self) -> Conclusion {
+        self.forgot = true;
+        Conclusion::Forgot
+    }
+
+    /// The open write again, when its last try was answered without an end (C2). None to an object that is not the one it was
+    /// meant for (§8.16).
     pub fn again(&mut self) -> Option<Cas> {
+        if self.forgot {
+            return None;
+        }
         let open = self.open.as_mut().filter(|o| !o.in_flight)?;
         open.in_flight = true;
         Some(open.cas.clone())
@@ -197,6 +215,7 @@ impl Tracker {
             CasAnswer::Applied(_) => {
                 self.seen = Some(Arc::clone(&open.cas.new));
                 self.open = None;
+                self.forgot = false;
                 Conclusion::News
             }
             CasAnswer::Unsent if !open.may_land => {
@@ -220,8 +239,10 @@ impl Tracker {
     pub fn read(&mut self, group_uid: Option<GroupUid>, state: Arc<State>) -> Conclusion {
         let other_object = group_uid.is_some_and(|uid| uid != state.group_uid);
         if (other_object || state.version < self.version()) && !self.mutations.has(Mutant::M28) {
+            self.forgot = true;
             return Conclusion::Forgot;
         }
+        let is_back = std::mem::take(&mut self.forgot);
         if let Some(open) = &self.open {
             if state.version == open.cas.expected {
                 if self.mutations.has(Mutant::M6) && !open.in_flight {
@@ -232,7 +253,7 @@ impl Tracker {
             }
             // Version = expected + 1 with our proposal: applied. Any other higher version: it can never apply from now on.
             self.open = None;
-        } else if state.version == self.version() {
+        } else if state.version == self.version() && !is_back {
             return Conclusion::Nothing;
         }
         self.seen = Some(state);

@@ -184,6 +184,9 @@ pub enum Effect {
     StepDown,
     /// Acknowledge nothing, serve no writes, until a restart or a human.
     Halt(Halt),
+    /// §8.16: the object is gone, another one, or older than what this replica durably saw. Nothing to do but to tell people: the
+    /// process stays, says what it holds, and looks again at each [`Input::Retry`].
+    Forgot,
 }
 
 /// Whether a cut may take away acknowledged bytes.
@@ -209,8 +212,6 @@ pub enum Halt {
     BehindRetention,
     /// The object records another run of this replica, or none: it was started twice, or removed.
     Superseded,
-    /// §8.16: the object is gone, another one, or older than what this replica durably saw.
-    CoordinatorForgot,
     /// §8.15.
     DiskFailed,
     /// The group has all the replicas that it may have.

@@ -27,9 +27,14 @@
 //!  9 Nudge    –
 //! 10 Fetch    group uid 16 · offset 8 · length 4 · entry of the last byte 16
 //! 11 Range    offset 8 · count 4 · count checksums of 4 · bytes to the end
+//! 12 Survey   –
+//! 13 Holding  disk id 16 · group uid 16 · member 20 · role 1 · max epoch 8 · version 8 · has entry 1 · entry 16 · log end 8
+//!             · state 1 (bit 0 it belongs to a group; without it uid and replica id say nothing; bit 1 damaged)
 //! ```
 //!
-//! A reader that does not know the bit for damage takes the report for none, and so does not elect its sender.
+//! A reader that does not know the bit for damage takes the report for none, and so does not elect its sender. One of an
+//! earlier state, which does not know types 12 and 13, closes the link upon them, as upon every type that it does not know: it counts
+//! as not having answered.
 //!
 //! The version in `Hello` is that of everything after it: a master that does not speak it refuses the link.
 
@@ -162,7 +167,7 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<Message>, FrameError> {
         return Ok(None);
     };
     let [l0, l1, l2, l3, kind, zeros @ .., c0, c1, c2, c3] = *head;
-    if !(1..=11).contains(&kind) || zeros != [0; 3] {
+    if !(1..=13).contains(&kind) || zeros != [0; 3] {
         return Err(FrameError::Type { kind });
     }
     let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;

@@ -2,7 +2,8 @@ use super::*;
 use crate::epochs::{EPOCHS_MAX, Epochs};
 use crate::identity::{DiskId, GroupUid, Incarnation, Member, ReplicaId, Version};
 use crate::messages::{
-    Ack, Beat, Data, Fetch, Hello, LINK_VERSION, Range, Reason, Refuse, Report, RoleName, Welcome,
+    Ack, Beat, Data, Fetch, Hello, Holding, LINK_VERSION, Range, Reason, Refuse, Report, RoleName,
+    Welcome,
 };
 
 fn member() -> Member {
@@ -112,7 +113,29 @@ fn samples() -> Vec<Message> {
             checksums: vec![1, 2],
             bytes: Bytes::from_static(b"block"),
         }),
+        Message::Survey,
+        Message::Holding(holding()),
+        Message::Holding(Holding {
+            group: None,
+            last: None,
+            damaged: true,
+            ..holding()
+        }),
     ]
+}
+
+fn holding() -> Holding {
+    Holding {
+        disk_id: DiskId(8),
+        group: Some((GroupUid(7), ReplicaId(3))),
+        incarnation: Incarnation(0x0102_0304),
+        role: RoleName::Booting,
+        max_epoch: Epoch(4),
+        version: Version(12),
+        last: epochs().last(),
+        log_end: PhysicalOffset(906),
+        damaged: false,
+    }
 }
 
 fn framed(message: &Message) -> BytesMut {

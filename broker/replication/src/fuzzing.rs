@@ -34,7 +34,7 @@ fn replication_frame(data: &[u8]) {
     } else {
         let mut head = [0; 8];
         head[..4].copy_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes());
-        head[4] = kind % 13;
+        head[4] = kind % 15;
         let sum = crc32c::crc32c_append(crc32c::crc32c(&head), data);
         input.extend_from_slice(&head);
         input.extend_from_slice(&sum.to_be_bytes());

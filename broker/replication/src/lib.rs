@@ -24,6 +24,7 @@ mod modes;
 pub mod mutations;
 mod payload;
 pub mod policy;
+pub mod rebuild;
 pub mod recovery;
 pub mod repair;
 pub mod replica;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rocket_protocol::ids::PhysicalOffset;
 
 use crate::epochs::{EpochStart, Epochs};
-use crate::identity::{DiskId, Epoch, GroupUid, Member, Version};
+use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Member, ReplicaId, Version};
 
 /// One connection between two replicas, as the process that has it numbers it; never reused within a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,6 +38,10 @@ pub enum Message {
     Fetch(Fetch),
     /// The answer to a `Fetch`.
     Range(Range),
+    /// Operator to replica: say what you hold, whatever became of your group's object (§8.16).
+    Survey,
+    /// The answer to a `Survey`.
+    Holding(Holding),
 }
 
 /// First message of a slave on a link.
@@ -188,6 +192,29 @@ pub struct Report {
     /// Whether its link to the master is up.
     pub master_linked: bool,
     /// Whether a part of its log is damaged: it holds less than it says until that is repaired (§8.15).
+    pub damaged: bool,
+}
+
+/// What a replica holds, told without regard to any object: from such answers of all replicas a lost one is made anew (§8.16).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Holding {
+    /// Its data directory.
+    pub disk_id: DiskId,
+    /// The group that the directory belongs to and its id in it; `None` if it never registered, and so never acknowledged anything.
+    pub group: Option<(GroupUid, ReplicaId)>,
+    /// This run of its process.
+    pub incarnation: Incarnation,
+    /// Its role.
+    pub role: RoleName,
+    /// The highest epoch it durably saw.
+    pub max_epoch: Epoch,
+    /// The highest version it durably saw.
+    pub version: Version,
+    /// The last entry of its epoch list.
+    pub last: Option<EpochStart>,
+    /// Its end.
+    pub log_end: PhysicalOffset,
+    /// Whether a part of its log is damaged (§8.15).
     pub damaged: bool,
 }
 

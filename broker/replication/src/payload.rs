@@ -7,7 +7,8 @@ use crate::epochs::{EPOCHS_MAX, EpochStart, Epochs};
 use crate::frame::DataHead;
 use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Member, ReplicaId, Version};
 use crate::messages::{
-    Ack, Beat, Data, Fetch, Hello, Message, Range, Reason, Refuse, Report, RoleName, Welcome,
+    Ack, Beat, Data, Fetch, Hello, Holding, Message, Range, Reason, Refuse, Report, RoleName,
+    Welcome,
 };
 
 /// Appends the payload of `message`; returns its type.
@@ -86,12 +87,46 @@ pub(crate) fn put_payload(message: &Message, out: &mut BytesMut) -> u8 {
             out.put_slice(&m.bytes);
             11
         }
+        Message::Survey => 12,
+        Message::Holding(m) => {
+            put_holding(m, out);
+            13
+        }
     }
 }
 
 fn put_report(report: &Report, out: &mut BytesMut) {
     put_member(report.member, out);
-    out.put_u8(match report.role {
+    out.put_u8(role_number(report.role));
+    out.put_u64(report.max_epoch.0);
+    put_last(report.last, out);
+    put_offsets(&[report.log_end, report.durable_end, report.confirm], out);
+    out.put_u64(report.version.0);
+    out.put_u8(u8::from(report.master_linked) | u8::from(report.damaged) << 1);
+}
+
+fn put_holding(holding: &Holding, out: &mut BytesMut) {
+    let (group_uid, replica_id) = holding.group.unwrap_or((GroupUid(0), ReplicaId(0)));
+    out.put_u128(holding.disk_id.0);
+    out.put_u128(group_uid.0);
+    let incarnation = holding.incarnation;
+    put_member(
+        Member {
+            replica_id,
+            incarnation,
+        },
+        out,
+    );
+    out.put_u8(role_number(holding.role));
+    out.put_u64(holding.max_epoch.0);
+    out.put_u64(holding.version.0);
+    put_last(holding.last, out);
+    out.put_u64(holding.log_end.0);
+    out.put_u8(u8::from(holding.group.is_some()) | u8::from(holding.damaged) << 1);
+}
+
+fn role_number(role: RoleName) -> u8 {
+    match role {
         RoleName::Booting => 1,
         RoleName::Idle => 2,
         RoleName::CatchUp => 3,
@@ -99,19 +134,18 @@ fn put_report(report: &Report, out: &mut BytesMut) {
         RoleName::Activating => 5,
         RoleName::Master => 6,
         RoleName::Halted => 7,
-    });
-    out.put_u64(report.max_epoch.0);
-    out.put_u8(u8::from(report.last.is_some()));
+    }
+}
+
+fn put_last(last: Option<EpochStart>, out: &mut BytesMut) {
+    out.put_u8(u8::from(last.is_some()));
     put_entry(
-        report.last.unwrap_or(EpochStart {
+        last.unwrap_or(EpochStart {
             epoch: Epoch(0),
             start: PhysicalOffset(0),
         }),
         out,
     );
-    put_offsets(&[report.log_end, report.durable_end, report.confirm], out);
-    out.put_u64(report.version.0);
-    out.put_u8(u8::from(report.master_linked) | u8::from(report.damaged) << 1);
 }
 
 /// Appends the fields of a `Data` before its bytes.
@@ -187,6 +221,8 @@ impl Reader {
                 bytes_epoch: self.entry()?,
             }),
             11 => Message::Range(self.range()?),
+            12 => Message::Survey,
+            13 => Message::Holding(self.holding()?),
             _ => return None,
         })
     }
@@ -236,16 +272,7 @@ impl Reader {
 
     fn report(&mut self) -> Option<Report> {
         let member = self.member()?;
-        let role = match self.0.try_get_u8().ok()? {
-            1 => RoleName::Booting,
-            2 => RoleName::Idle,
-            3 => RoleName::CatchUp,
-            4 => RoleName::InSync,
-            5 => RoleName::Activating,
-            6 => RoleName::Master,
-            7 => RoleName::Halted,
-            _ => return None,
-        };
+        let role = self.role()?;
         let max_epoch = self.epoch()?;
         let (has_last, entry) = (self.flag()?, self.entry()?);
         let (log_end, durable_end, confirm) = (self.offset()?, self.offset()?, self.offset()?);
@@ -266,6 +293,43 @@ impl Reader {
             version,
             master_linked,
             damaged,
+        })
+    }
+
+    fn holding(&mut self) -> Option<Holding> {
+        let disk_id = DiskId(self.u128()?);
+        let group_uid = GroupUid(self.u128()?);
+        let member = self.member()?;
+        let role = self.role()?;
+        let (max_epoch, version) = (self.epoch()?, Version(self.u64()?));
+        let (has_last, entry, log_end) = (self.flag()?, self.entry()?, self.offset()?);
+        let (is_of_group, damaged) = match self.0.try_get_u8().ok()? {
+            bits @ 0..4 => (bits & 1 != 0, bits & 2 != 0),
+            _ => return None,
+        };
+        Some(Holding {
+            disk_id,
+            group: is_of_group.then_some((group_uid, member.replica_id)),
+            incarnation: member.incarnation,
+            role,
+            max_epoch,
+            version,
+            last: has_last.then_some(entry),
+            log_end,
+            damaged,
+        })
+    }
+
+    fn role(&mut self) -> Option<RoleName> {
+        Some(match self.0.try_get_u8().ok()? {
+            1 => RoleName::Booting,
+            2 => RoleName::Idle,
+            3 => RoleName::CatchUp,
+            4 => RoleName::InSync,
+            5 => RoleName::Activating,
+            6 => RoleName::Master,
+            7 => RoleName::Halted,
+            _ => return None,
         })
     }
 

@@ -10,6 +10,8 @@
 //!                       Halted
 //! ```
 //!
+//! Who finds that the coordinator forgot (§8.16) is `Booting` again, unless it leads or copies from who leads.
+//!
 //! There is no time in here: suspicion and pauses are inputs ([`crate::timers`] makes them), and every rule would hold if
 //! they came at any moment.
 
@@ -26,6 +28,7 @@ pub use crate::local::{Flush, Log, Recovered, Settings};
 use crate::master::Master;
 use crate::messages::{LinkId, Message};
 use crate::mutations::{Mutant, Mutations};
+use crate::recovery::Evidence;
 use crate::repair::{Damage, Repair, fetched};
 use crate::slave::Slave;
 use crate::state::State;
@@ -45,6 +48,8 @@ pub struct Replica {
     pub(crate) core: Core,
     pub(crate) role: Role,
     pub(crate) repair: Repair,
+    /// [`Effect::Forgot`] was given out and no usable object was seen since.
+    is_forgetting_told: bool,
 }
 
 /// Whether a send may be appended now (§9).
@@ -91,6 +96,7 @@ impl Replica {
             core,
             role: Role::Booting,
             repair: Repair::default(),
+            is_forgetting_told: false,
         }
     }
 
@@ -188,8 +194,14 @@ impl Replica {
     fn read(&mut self, answer: ReadAnswer, out: &mut Vec<Effect>) {
         match answer {
             ReadAnswer::Unreachable => {}
-            ReadAnswer::Gone => self.conclude(Conclusion::Forgot, out),
+            ReadAnswer::Gone => {
+                let conclusion = self.core.tracker.gone();
+                self.conclude(conclusion, out);
+            }
             ReadAnswer::State(state) => {
+                if self.is_successor(&state) {
+                    self.begin_anew(out);
+                }
                 let known = self.core.tracker.seen().map(|s| s.group_uid);
                 let conclusion = self.core.tracker.read(known, state);
                 self.conclude(conclusion, out);
@@ -206,9 +218,7 @@ impl Replica {
             Conclusion::Nothing | Conclusion::Open => {}
             Conclusion::Read => out.push(Effect::Read),
             Conclusion::News => self.settle(out),
-            // §8.16: a running master goes on under its known S; nobody registers, elects, grows or shrinks.
-            Conclusion::Forgot if matches!(self.role, Role::Leading(_)) => {}
-            Conclusion::Forgot => self.halt(Halt::CoordinatorForgot, out),
+            Conclusion::Forgot => self.forgot(out),
         }
         match &mut self.role {
             Role::Leading(master) => master.look(&mut self.core, out),
@@ -217,6 +227,60 @@ impl Replica {
             _ => {}
         }
         self.declare(out);
+    }
+
+    /// §8.16: a running master goes on under the S that it knows, and so do those who copy from it; nobody else does anything but
+    /// look again. Nobody registers, elects, grows or shrinks: the tracker gives out no write.
+    fn forgot(&mut self, out: &mut Vec<Effect>) {
+        let goes_on = match &self.role {
+            Role::Leading(_) => true,
+            Role::Following(slave) => slave.is_streaming(),
+            Role::Booting | Role::Idle => false,
+            Role::Halted(_) => return,
+        };
+        if !goes_on {
+            self.leave_master(out);
+            self.role = Role::Booting;
+        }
+        if !std::mem::replace(&mut self.is_forgetting_told, true) {
+            out.push(Effect::Forgot);
+        }
+    }
+
+    /// §8.16: whether `state` is of an object that was made after the one that this replica knows was lost, and takes up where that
+    /// ended.
+    fn is_successor(&self, state: &State) -> bool {
+        let seen = self.core.tracker.seen();
+        let is_other = seen.is_some_and(|seen| seen.group_uid != state.group_uid);
+        let is_halted = matches!(self.role, Role::Halted(_));
+        is_other && !is_halted && !state.has_forgotten(&self.registration())
+    }
+
+    /// §8.16: what was known of the former object is over, a mastership too, as upon every higher epoch (§8.13). A write of it that is
+    /// still open expects a version below every one of the new object.
+    fn begin_anew(&mut self, out: &mut Vec<Effect>) {
+        self.step_down(out);
+        self.leave_master(out);
+        self.core.tracker = Tracker::new(self.core.mutations);
+        self.role = Role::Booting;
+    }
+
+    fn registration(&self) -> Registration {
+        let core = &self.core;
+        Registration {
+            group_uid: core.meta.map(|(uid, _)| uid),
+            disk_id: core.disk_id,
+            incarnation: core.incarnation,
+            address: core.settings.address.clone(),
+            durable: core.flush == Flush::Sync,
+            // It may have been found since this run registered with a former object.
+            evidence: Evidence {
+                damaged: core.evidence.damaged || core.damaged,
+                ..core.evidence.clone()
+            },
+            max_epoch: core.max_epoch,
+            max_version: core.max_version,
+        }
     }
 
     /// §5.1: a replica that leads nobody says itself what its acknowledgements mean; a master among its other writes.
@@ -247,6 +311,7 @@ impl Replica {
             self.halt(Halt::Superseded, out);
             return;
         }
+        self.is_forgetting_told = false;
         self.core.saw(state.epoch, state.version, out);
         if state.epoch < self.core.max_epoch {
             // A link told of an election that this state does not show yet.
@@ -286,21 +351,11 @@ impl Replica {
     fn register(&mut self, state: &State, out: &mut Vec<Effect>) -> bool {
         // §5: a durable promise begins after a flush that covers everything the log holds, inherited bytes too.
         let unflushed = self.core.log.durable_end < self.core.log.end;
-        let durable = self.core.flush == Flush::Sync;
-        if durable && unflushed && !self.core.mutations.has(Mutant::M35) {
+        let who = self.registration();
+        if who.durable && unflushed && !self.core.mutations.has(Mutant::M35) {
             out.push(Effect::Flush);
             return false;
         }
-        let who = Registration {
-            group_uid: self.core.meta.map(|(uid, _)| uid),
-            disk_id: self.core.disk_id,
-            incarnation: self.core.incarnation,
-            address: self.core.settings.address.clone(),
-            durable,
-            evidence: self.core.evidence.clone(),
-            max_epoch: self.core.max_epoch,
-            max_version: self.core.max_version,
-        };
         let proposal = self.core.proposals.fresh();
         match state.registering(proposal, &who, self.core.mutations) {
             Registering::Write(new) => {
@@ -310,18 +365,20 @@ impl Replica {
             Registering::Done(replica_id) => {
                 if self.core.meta != Some((state.group_uid, replica_id)) {
                     self.core.meta = Some((state.group_uid, replica_id));
-                    // §8.16: a new identity is adopted only together with its higher epoch.
-                    self.core.saw(state.epoch, state.version, out);
+                    // §8.16: a new identity is adopted only together with its higher epoch. Were the epoch saved first and the process
+                    // ended here, the next start would take the object for one that is not above what it has seen.
                     out.push(Effect::SaveMeta {
                         group_uid: state.group_uid,
                         replica_id,
                     });
+                    self.core.saw(state.epoch, state.version, out);
                 }
                 self.role = Role::Idle;
                 true
             }
             Registering::Forgot => {
-                self.halt(Halt::CoordinatorForgot, out);
+                self.core.tracker.gone();
+                self.forgot(out);
                 false
             }
             Registering::Full => {
@@ -400,6 +457,10 @@ impl Replica {
     }
 
     fn retry(&mut self, out: &mut Vec<Effect>) {
+        if self.core.tracker.has_forgotten() {
+            // Also a master: it learns here that there is another object.
+            out.push(Effect::Read);
+        }
         match self.core.tracker.again() {
             // C2: the same write again; whichever try lands, it is the same proposal.
             Some(cas) => out.push(Effect::Cas(cas)),
@@ -408,6 +469,7 @@ impl Replica {
                 Role::Following(slave) => slave.connect(&self.core, out),
                 Role::Leading(master) => master.look(&mut self.core, out),
                 Role::Booting if self.core.tracker.is_free() => self.settle(out),
+                Role::Booting if self.core.tracker.has_forgotten() => {}
                 _ => out.push(Effect::Read),
             },
         }
@@ -451,6 +513,7 @@ impl Replica {
                 self.report()
                     .map(|r| Effect::Send(link, Message::Report(r))),
             ),
+            Message::Survey => out.push(Effect::Send(link, Message::Holding(self.holding()))),
             Message::Nudge => out.push(Effect::Read),
             message => match &mut self.role {
                 Role::Following(slave) if slave.link() == Some(link) => {

@@ -6,7 +6,7 @@ use crate::coordinator::Tracker;
 use crate::identity::{Epoch, Member, Version};
 use crate::local::Log;
 use crate::master::Master;
-use crate::messages::{Report, RoleName};
+use crate::messages::{Holding, Report, RoleName};
 use crate::mutations::Mutant;
 use crate::policy::{Flush, Held, InForce, Policy};
 use crate::repair::Repair;
@@ -29,6 +29,22 @@ impl Replica {
             master_linked: matches!(&self.role, Role::Following(s) if s.is_streaming()),
             damaged: self.is_damaged() && !core.mutations.has(Mutant::M44),
         })
+    }
+
+    /// What this replica holds, whatever its group's object says, and also before it is registered (§8.16).
+    pub fn holding(&self) -> Holding {
+        let core = &self.core;
+        Holding {
+            disk_id: core.disk_id,
+            group: core.meta,
+            incarnation: core.incarnation,
+            role: self.role(),
+            max_epoch: core.max_epoch,
+            version: core.max_version,
+            last: core.log.epochs.last(),
+            log_end: core.log.end,
+            damaged: self.is_damaged(),
+        }
     }
 
     /// Its role, as it is reported.

@@ -210,10 +210,6 @@ fn failure(ended: Ended) -> Failure {
             "the coordinator knows a later run of this data folder, or does not know the folder any more: it was started twice, or removed from the group"
                 .to_owned()
         }
-        Ended::Halted(Halt::CoordinatorForgot) => {
-            "the coordinator's state is gone, older than what this replica saw, or another group's"
-                .to_owned()
-        }
         Ended::Halted(Halt::GroupFull) => {
             "the group has as many replicas as it may have".to_owned()
         }

@@ -396,6 +396,8 @@ impl Observer for Teller {
                 let ended = Some(Ended::Halted(why));
                 self.0.send_modify(|standing| standing.ended = ended);
             }
+            // Its role says what it does.
+            News::Forgot => {}
             News::NeedsRestart => {
                 let ended = Some(Ended::NeedsRestart);
                 self.0.send_modify(|standing| standing.ended = ended);

@@ -1,6 +1,7 @@
 //! One story per paragraph, told through the front door: inputs in, effects and the object out.
 
 mod copying;
+mod forgotten;
 mod handshake;
 mod leading;
 mod registering;

