@@ -72,11 +72,14 @@ impl Address {
 }
 
 /// Where the Service of a group should lead. An elector may have written the next master's address after the record was read here: what
-/// belongs to a later epoch stays, and what leads to a pod that is gone stays until the next master takes its place.
+/// belongs to a later epoch stays, and what leads to a pod that is gone stays until the next master takes its place. When the record is
+/// lost its master may go on (docs/replication.md §8.16), and is reached as before.
 pub fn of(index: i32, names: &Names, observed: &Observed) -> Option<Address> {
-    let state = observed.state(&names.group(index))?;
     let key = (Kind::EndpointSlice, names.group_master(index));
     let live = observed.children.get(&key).and_then(Address::read);
+    let Some(state) = observed.state(&names.group(index)) else {
+        return live;
+    };
     let pod = state.master_pod().and_then(|pod| observed.pod(pod));
     let epoch = state.epoch;
     match (live, pod.and_then(Home::of)) {

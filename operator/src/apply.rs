@@ -219,6 +219,11 @@ impl<'a> Apply<'a> {
     async fn roles(&mut self) -> Result<(), Error> {
         let mut changes = Vec::new();
         for (index, ordinal) in (0..).zip(&self.cluster.masters) {
+            // Nobody knows who is master where a record is lost, and who was may go on.
+            let has_record = self.observed.state(&self.cluster.names.group(index));
+            if self.cluster.rule == GroupRule::Elected && has_record.is_none() {
+                continue;
+            }
             let master = ordinal.map(|ordinal| self.cluster.names.pod(index, ordinal));
             changes.extend(roles::changes(
                 self.observed.pods_of(index),

@@ -26,11 +26,13 @@ pub const CONTAINER: &str = "broker";
 pub enum Unwritable {
     /// There is none although the group has volumes: one that begins anew would not know what they hold (§8.16).
     #[error(
-        "has no state although volumes of its group exist: restore it from a backup, or delete the volumes if nothing on them is needed"
+        "has no state although volumes of its group exist. A RocketOperation of type Rebuild makes it anew from what all replicas hold (examples/rebuild.yaml, docs/failover.md); if nothing on the volumes is needed, delete them instead"
     )]
     Lost,
     /// It is no state of the protocol, or a change of it would break a rule.
-    #[error("{0}")]
+    #[error(
+        "{0}. If it cannot be put right, a RocketOperation of type Rebuild makes it anew from what all replicas hold (examples/rebuild.yaml, docs/failover.md)"
+    )]
     Broken(String),
 }
 

@@ -14,6 +14,7 @@ mod judge;
 #[cfg(test)]
 mod played;
 mod probes;
+pub mod rebuild;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -51,6 +52,8 @@ type Seen = Arc<Mutex<Option<Standing>>>;
 pub struct Standing {
     /// Their answers.
     pub reports: Vec<Report>,
+    /// What they hold, asked only while the group has no record.
+    pub survey: rebuild::Survey,
     /// The last handover that it asked for and saw the end of.
     pub handed: Option<Handed>,
 }
@@ -87,6 +90,15 @@ pub enum Task {
         /// Who decided, and when: kept in the record for ever.
         reason: String,
     },
+    /// Make the lost record anew by a person's decision (docs/replication.md §8.16).
+    Rebuild {
+        /// Pods whose volumes exist: all of them are to have told what they hold.
+        volumes: BTreeSet<String>,
+        /// Who decided, for an Event.
+        reason: String,
+    },
+    /// Take away a record that is not to be obeyed, so that it can be made anew.
+    Discard,
 }
 
 /// What came of it: the record says so now, or why it was not written, in words.
@@ -107,6 +119,8 @@ struct Wanted {
     cluster: Arc<RocketCluster>,
     /// How many replicas the group shall have.
     replicas: i32,
+    /// The record holds no state: nobody is elected, and the replicas are asked what they hold.
+    is_lost: bool,
     /// What Kubernetes knows of them, by pod.
     lives: BTreeMap<String, Life>,
     /// Where they are reached, by pod; nothing where the operator does not lead Services itself.
@@ -146,15 +160,17 @@ impl Elections {
         let mut kept = BTreeSet::new();
         for index in 0..cluster.spec.groups.count {
             let name = names.group(index);
-            let elects = observed
-                .state(&name)
-                .is_some_and(|state| state.rule == GroupRule::Elected);
+            let elects = match observed.state(&name) {
+                Some(state) => state.rule == GroupRule::Elected,
+                None => observed.elects(names, index),
+            };
             let Some(record) = observed.groups.get(&name).filter(|_| elects) else {
                 continue;
             };
             let wanted = Wanted {
                 cluster: Arc::clone(&shared),
                 replicas: cluster.spec.groups.replicas,
+                is_lost: record.status.is_none(),
                 lives: elected::lives(observed.pods_of(index)),
                 homes: homes(index, observed),
             };
@@ -162,8 +178,9 @@ impl Elections {
             let uid = record.uid().unwrap_or_default();
             if let Some(known) = running.get(&key).filter(|known| known.uid == uid) {
                 known.wanted.send_if_modified(|present| {
-                    let is_news =
-                        present.replicas != wanted.replicas || present.lives != wanted.lives;
+                    let is_news = present.replicas != wanted.replicas
+                        || present.is_lost != wanted.is_lost
+                        || present.lives != wanted.lives;
                     *present = wanted;
                     is_news
                 });

@@ -11,7 +11,7 @@ use rocket_api::{GroupState, RocketBrokerGroup, RocketCluster, RocketOperation, 
 use serde_json::{Value, json};
 
 use crate::kind::{Key, Kind};
-use crate::names::selector_text;
+use crate::names::{Names, selector_text};
 
 /// What exists of a cluster.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +65,19 @@ impl Observed {
     /// The recorded state of a group.
     pub fn state(&self, group: &str) -> Option<&GroupState> {
         self.groups.get(group)?.status.as_ref()
+    }
+
+    /// Whether the brokers of a group are told to agree about their master, whatever its record says.
+    pub fn elects(&self, names: &Names, index: i32) -> bool {
+        let config = self
+            .children
+            .get(&(Kind::ConfigMap, names.group_config(index)));
+        let files = config.and_then(|config| config.get("data")?.as_object());
+        let mut lines = files
+            .into_iter()
+            .flat_map(|files| files.values().filter_map(Value::as_str))
+            .flat_map(str::lines);
+        lines.any(|line| line.starts_with("coordinator="))
     }
 
     /// Pods of a group, by name.
@@ -150,7 +163,7 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
     Ok(observed)
 }
 
-/// Reads the records and the pods of a cluster, whoever owns them: what a request is judged by.
+/// Reads the records, the pods and the volume claims of a cluster, whoever owns them: what a request is judged by.
 ///
 /// # Errors
 /// When a list fails.
@@ -174,7 +187,10 @@ pub async fn observe_groups(
     let groups: Api<RocketBrokerGroup> = Api::namespaced(client.clone(), namespace);
     let groups = groups.list(&by_cluster).await;
     let groups = groups.map_err(failed("rocketbrokergroups"))?.items;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let claims = claims.list(&by_cluster).await;
     Ok(Observed {
+        claims: claims.map_err(failed("persistentvolumeclaims"))?.items,
         pods: pods.list(&by_cluster).await.map_err(failed("pods"))?.items,
         groups: groups
             .into_iter()

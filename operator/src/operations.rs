@@ -10,6 +10,7 @@
 
 mod decide;
 mod force;
+mod rebuild;
 mod restart;
 mod switchover;
 #[cfg(test)]
@@ -198,7 +199,10 @@ async fn tell(context: &Context, request: &RocketOperation, status: &OperationSt
         // What may lose messages is said loudly, also before it does.
         OperationPhase::Running => (
             Reason::OperationStarted,
-            request.spec.type_ == OperationType::ForceElect,
+            matches!(
+                request.spec.type_,
+                OperationType::ForceElect | OperationType::Rebuild
+            ),
         ),
         OperationPhase::Succeeded => (Reason::OperationSucceeded, false),
         OperationPhase::Failed => (Reason::OperationFailed, true),
@@ -241,12 +245,12 @@ async fn tidy(api: &Api<RocketOperation>, request: &RocketOperation) -> kube::Re
     Ok(Action::await_change())
 }
 
-/// Seconds for which it is kept after its end; for ever if there are none. What may have lost messages stays until a person
-/// deletes it.
+/// Seconds for which it is kept after its end; for ever if there are none. What may have lost messages, or made a record, stays
+/// until a person deletes it.
 fn ttl_s(request: &RocketOperation) -> Option<i64> {
     let asked = request.spec.ttl_seconds_after_finished.map(i64::from);
     match request.spec.type_ {
         OperationType::Switchover | OperationType::Restart => asked.or(Some(TTL_S)),
-        OperationType::ForceElect => asked,
+        OperationType::ForceElect | OperationType::Rebuild => asked,
     }
 }

@@ -73,7 +73,7 @@ pub fn validate(
     let spec = &cluster.spec;
     let names = names(cluster, settings);
     check_name(&names.cluster)?;
-    let rule = rule(spec, observed, settings);
+    let rule = rule(spec, &names, observed, settings);
     check_numbers(spec, rule)?;
     check_amounts(spec)?;
     if let Some(owned) = OWNED_KEYS
@@ -111,24 +111,33 @@ pub fn validate(
 /// Who decides about the masters of a cluster. A record says it for good; without any, a cluster that asks for several replicas
 /// and has no volumes yet is begun with elections. Volumes without a record hold the one copy of a former cluster: its master
 /// must be the replica that has them.
-fn rule(spec: &RocketClusterSpec, observed: &Observed, settings: &Settings) -> GroupRule {
+///
+/// A record that got lost takes no rule with it: how the brokers are told to find their master says it too. Were one of a group
+/// that elects begun anew as a fixed one, a replica that lacks acknowledged messages could be master (docs/replication.md §8.16).
+fn rule(
+    spec: &RocketClusterSpec,
+    names: &Names,
+    observed: &Observed,
+    settings: &Settings,
+) -> GroupRule {
     let mut recorded = observed
         .groups
         .values()
         .filter_map(|group| group.status.as_ref())
         .map(|state| state.rule);
+    let elects = (0..spec.groups.count).any(|index| observed.elects(names, index));
     let is_new = observed.claims.is_empty() && spec.groups.replicas > 1;
     match recorded.next() {
         Some(GroupRule::Elected) if recorded.all(|rule| rule == GroupRule::Elected) => {
             GroupRule::Elected
         }
-        None if is_new && settings.elections => GroupRule::Elected,
+        None if elects || is_new && settings.elections => GroupRule::Elected,
         _ => GroupRule::Static,
     }
 }
 
 /// Copies without which a group refuses writes: as asked for, else as many as a group can spare one of.
-fn min_in_sync(spec: &RocketClusterSpec, rule: GroupRule) -> i32 {
+pub fn min_in_sync(spec: &RocketClusterSpec, rule: GroupRule) -> i32 {
     let chosen = if spec.groups.replicas >= 3 { 2 } else { 1 };
     match rule {
         GroupRule::Static => 1,

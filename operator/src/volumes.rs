@@ -5,6 +5,7 @@
 //! A volume whose pod exists is never deleted.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -89,6 +90,18 @@ pub fn has_claims(names: &Names, index: i32, observed: &Observed) -> bool {
         .claims
         .iter()
         .any(|claim| place(names, &claim.name_any()).is_some_and(|(of, _)| of == index))
+}
+
+/// The pods of a group whose volumes exist. One that is being deleted is there until its pod is gone.
+pub fn pods(names: &Names, index: i32, observed: &Observed) -> BTreeSet<String> {
+    let places = observed
+        .claims
+        .iter()
+        .filter_map(|claim| place(names, &claim.name_any()));
+    places
+        .filter(|(of, _)| *of == index)
+        .map(|(_, ordinal)| names.pod(index, ordinal))
+        .collect()
 }
 
 /// The claims of a group by name and UID.

@@ -147,6 +147,8 @@ pub enum Reason {
     NoElectableReplica,
     /// The record of a group is lost or broken.
     RecordUnusable,
+    /// The record of a group was made anew by a person's decision.
+    RecordRebuilt,
     /// `spec.paused` is true.
     PausedBySpec,
     /// `spec.paused` is false.
@@ -194,6 +196,7 @@ impl Reason {
             Self::NoHeir => "NoHeir",
             Self::NoElectableReplica => "NoElectableReplica",
             Self::RecordUnusable => "RecordUnusable",
+            Self::RecordRebuilt => "RecordRebuilt",
             Self::PausedBySpec => "PausedBySpec",
             Self::NotPaused => "NotPaused",
             Self::Deleting => "Deleting",

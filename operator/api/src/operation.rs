@@ -25,7 +25,7 @@ use crate::status::known_or_default;
     category = "rocketmq",
     status = "OperationStatus",
     derive = "PartialEq",
-    doc = "One request to a RocketCluster: hand a group's mastership over, restart its brokers, or elect a replica by a person's decision.",
+    doc = "One request to a RocketCluster: hand a group's mastership over, restart its brokers, or, by a person's decision, elect a replica or make a lost record anew.",
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.cluster"),
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
     printcolumn(name = "Target", type_ = "string", json_path = ".status.target"),
@@ -51,8 +51,9 @@ use crate::status::known_or_default;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self == oldSelf").message("a request cannot be changed after it was made: delete it, or make another one"),
-    validation = Rule::new("self.type == 'Restart' || has(self.group)").message("a Switchover and a ForceElect are about one group: write its index as group"),
-    validation = Rule::new("self.type != 'Restart' || !has(self.to)").message("a Restart has no target: leave to out"),
+    validation = Rule::new("self.type == 'Restart' || has(self.group)").message("a Switchover, a ForceElect and a Rebuild are about one group: write its index as group"),
+    validation = Rule::new("!(self.type in ['Restart', 'Rebuild']) || !has(self.to)").message("a Restart and a Rebuild have no target: leave to out"),
+    validation = Rule::new("self.type != 'Rebuild' || has(self.requestedBy)").message("a Rebuild makes the record of a group anew, so it names who decided (requestedBy)"),
     validation = Rule::new("self.type != 'ForceElect' || (has(self.to) && has(self.epoch) && has(self.requestedBy))")
         .message("a ForceElect may lose messages, so it names the replica (to), the epoch of the record that you looked at (epoch) and who decided (requestedBy)"),
     validation = Rule::new("self.type == 'ForceElect' || !has(self.epoch)").message("epoch is for a ForceElect only: leave it out"),
@@ -66,7 +67,7 @@ pub struct RocketOperationSpec {
         regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub cluster: String,
-    /// What to do. `Switchover`: the master of a group hands over to another replica that has everything; nothing is lost and nobody is restarted. `Restart`: every broker of a group or of the cluster is restarted, one at a time, slaves first, masters after they handed over. `ForceElect`: a replica that may lack acknowledged messages becomes master, because those that have them are gone for good.
+    /// What to do. `Switchover`: the master of a group hands over to another replica that has everything; nothing is lost and nobody is restarted. `Restart`: every broker of a group or of the cluster is restarted, one at a time, slaves first, masters after they handed over. `ForceElect`: a replica that may lack acknowledged messages becomes master, because those that have them are gone for good. `Rebuild`: the record of a group is lost or unusable, and is made anew from what all its replicas hold.
     #[serde(rename = "type")]
     pub type_: OperationType,
     /// Index of the broker group. A `Restart` without it restarts all groups of the cluster.
@@ -85,11 +86,11 @@ pub struct RocketOperationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub requested_by: Option<String>,
-    /// Seconds after its creation within which it must be done; afterwards it fails with what it waited for. Default 60, and none for a `Restart`, which leaves the rest as it is when its time is over.
+    /// Seconds after its creation within which it must be done; afterwards it fails with what it waited for. Default 60, and none for a `Restart`, which leaves the rest as it is when its time is over, and for a `Rebuild`, which may wait for people to bring replicas back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub deadline_seconds: Option<i32>,
-    /// Seconds after its end at which the operator deletes this request. Default seven days (604800). A `ForceElect` without it is kept until a person deletes it.
+    /// Seconds after its end at which the operator deletes this request. Default seven days (604800). A `ForceElect` or a `Rebuild` without it is kept until a person deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: Option<i32>,
@@ -104,6 +105,8 @@ pub enum OperationType {
     Restart,
     /// A replica is elected although it may lack acknowledged messages.
     ForceElect,
+    /// A record that is lost is made anew.
+    Rebuild,
 }
 
 impl OperationType {
@@ -113,6 +116,7 @@ impl OperationType {
             Self::Switchover => "Switchover",
             Self::Restart => "Restart",
             Self::ForceElect => "ForceElect",
+            Self::Rebuild => "Rebuild",
         }
     }
 }

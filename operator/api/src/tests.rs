@@ -283,7 +283,19 @@ fn requests_that_mean_nothing_are_refused_with_what_to_write_instead() {
         (without("group"), "write its index as group"),
         (
             json!({"cluster": "orders", "type": "Restart", "to": "orders-0-2"}),
-            "a Restart has no target",
+            "have no target",
+        ),
+        (
+            json!({"cluster": "orders", "type": "Rebuild", "group": 0}),
+            "names who decided",
+        ),
+        (
+            json!({"cluster": "orders", "type": "Rebuild", "requestedBy": "ada"}),
+            "write its index as group",
+        ),
+        (
+            json!({"cluster": "orders", "type": "Rebuild", "group": 0, "to": "orders-0-2", "requestedBy": "ada"}),
+            "have no target",
         ),
         (without("to"), "names the replica"),
         (without("epoch"), "names the replica"),
@@ -305,6 +317,7 @@ fn requests_that_mean_nothing_are_refused_with_what_to_write_instead() {
         json!({"cluster": "orders", "type": "Switchover", "group": 0}),
         json!({"cluster": "orders", "type": "Switchover", "group": 10, "to": "orders-10-2"}),
         json!({"cluster": "orders", "type": "Restart"}),
+        json!({"cluster": "orders", "type": "Rebuild", "group": 0, "requestedBy": "ada"}),
         json!({"cluster": "orders", "type": "Restart", "group": 3, "deadlineSeconds": 600, "ttlSecondsAfterFinished": 0}),
     ] {
         validate_cel(&request(&spec)).unwrap();
@@ -415,6 +428,7 @@ fn words_of_reasons_and_conditions_are_those_in_the_object() {
         OperationType::Switchover,
         OperationType::Restart,
         OperationType::ForceElect,
+        OperationType::Rebuild,
     ] {
         assert_eq!(serde_json::to_value(type_).unwrap(), type_.as_str());
     }

@@ -7,6 +7,7 @@
 
 mod led;
 mod orders;
+mod rebuilding;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -148,7 +149,9 @@ impl Elector {
 
     async fn run(mut self) {
         loop {
+            let is_lost = self.post.wanted.borrow().is_lost;
             let pause = match self.newest() {
+                _ if is_lost => self.survey().await,
                 Some(state) => self.look(&state).await,
                 None => LOOK,
             };
@@ -229,6 +232,8 @@ impl Elector {
             Decision::NeedsHuman { missing } if missed_ms >= FIRST_WAIT_MS => {
                 self.needs_human(&state, &missing);
             }
+            // A read that was a little old gives way to the next one; a record that went back does not.
+            Decision::StartAgain if missed_ms >= FIRST_WAIT_MS => self.is_behind(),
             Decision::NeedsHuman { .. }
             | Decision::Leave
             | Decision::Wait
@@ -243,12 +248,7 @@ impl Elector {
             ReadAnswer::Gone | ReadAnswer::Unreachable => return None,
         };
         if self.tracker.read(self.uid, Arc::clone(&state)) == Conclusion::Forgot {
-            let message = format!(
-                "RocketBrokerGroup {} is older than it was: nobody is elected until a person has looked at it",
-                self.post.group
-            );
-            tracing::error!(group = self.post.group, "{message}");
-            *self.post.finding.lock() = Some(message);
+            self.is_behind();
             return None;
         }
         self.uid = Some(state.group_uid);

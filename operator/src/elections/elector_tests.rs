@@ -29,6 +29,12 @@ use crate::address::Home;
 use crate::metrics::Metrics;
 use crate::validate::Settings;
 
+#[path = "rebuilding_tests.rs"]
+mod rebuilding;
+
+/// UID of the object that the coordinator's state is of.
+const UID: &str = "00000000-0000-0000-0000-00000000000a";
+
 /// What was written, a line each.
 type Lines = Arc<Mutex<Vec<String>>>;
 
@@ -40,11 +46,13 @@ struct Stage {
     patches: Lines,
     /// Events: type and note.
     events: Lines,
+    /// The object of the group as Kubernetes has it; nothing after its deletion.
+    object: Arc<Mutex<Value>>,
     /// What each replica says that answers.
     told: BTreeMap<u32, Arc<Mutex<Report>>>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    _wanted: watch::Sender<Wanted>,
+    wanted: watch::Sender<Wanted>,
 }
 
 impl Stage {
@@ -77,9 +85,11 @@ impl Stage {
         state.version = Version(5);
         state.in_sync = [1, 2, 3].map(member).into();
         state.last_complete = [1, 2, 3].map(ReplicaId).into();
+        let mut ports = BTreeMap::new();
         for (id, replica) in &mut state.replicas {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let port = listener.local_addr().unwrap().port();
+            ports.insert(format!("orders-0-{}", id.0 - 1), port);
             replica.address = format!("orders-0-{}.test:{port}", id.0 - 1);
             if id.0 > 1 || life == Life::Runs {
                 told.insert(id.0, answer(id.0, listener, &tasks, &stop));
@@ -89,10 +99,12 @@ impl Stage {
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         let events = Lines::default();
         let written = (Arc::clone(&patches), Arc::clone(&events));
-        let client = kubernetes(written, &tasks, &stop);
+        let object = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketBrokerGroup", "metadata": {"name": "orders-0", "namespace": "mq", "uid": UID, "resourceVersion": "7"}, "spec": {"cluster": "orders", "index": 0}});
+        let object = Arc::new(Mutex::new(object));
+        let client = kubernetes(written, Arc::clone(&object), &tasks, &stop);
         let mut context = Context::new(client, Settings::default(), metrics, None);
-        context.route = Route::new(|address| {
-            let port = address.rsplit(':').next().unwrap_or_default();
+        context.route = Route::new(move |address| {
+            let port = ports[pod_of_address(address)];
             format!("127.0.0.1:{port}")
         });
         let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": {}});
@@ -106,6 +118,7 @@ impl Stage {
         let (wanted, receiver) = watch::channel(Wanted {
             cluster: Arc::new(cluster),
             replicas: 3,
+            is_lost: false,
             lives: BTreeMap::from([("orders-0-0".to_owned(), life)]),
             homes: BTreeMap::from([("orders-0-1".to_owned(), home)]),
         });
@@ -133,10 +146,11 @@ impl Stage {
             front,
             patches,
             events,
+            object,
             told,
             tasks,
             stop,
-            _wanted: wanted,
+            wanted,
         }
     }
 
@@ -185,6 +199,7 @@ impl Stage {
 /// An API server that takes everything.
 fn kubernetes(
     (patches, events): (Lines, Lines),
+    object: Arc<Mutex<Value>>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Client {
@@ -210,8 +225,22 @@ fn kubernetes(
                     .lock()
                     .push(format!("{} {}", text("type"), text("note")));
             }
-            let answer = json!({"metadata": {"name": "x"}}).to_string();
-            let answer = Response::new(Body::from(answer.into_bytes()));
+            let is_record = head.uri.path().contains("/rocketbrokergroups/");
+            let answer = match head.method {
+                http::Method::PUT if is_record => {
+                    *object.lock() = serde_json::from_slice(&body).unwrap();
+                    object.lock().clone()
+                }
+                http::Method::DELETE if is_record => {
+                    let asked: Value = serde_json::from_slice(&body).unwrap();
+                    let present = object.lock()["metadata"]["resourceVersion"].clone();
+                    assert_eq!(asked["preconditions"]["resourceVersion"], present);
+                    std::mem::take(&mut *object.lock())
+                }
+                _ if is_record => object.lock().clone(),
+                _ => json!({"metadata": {"name": "x"}}),
+            };
+            let answer = Response::new(Body::from(answer.to_string().into_bytes()));
             respond.send_response(answer);
         }
     };
@@ -331,7 +360,7 @@ async fn record_that_went_back_is_told_and_left_alone() {
         "nobody is elected on an old record"
     );
     let finding = stage.elector.post.finding.lock().clone();
-    assert!(finding.is_some_and(|finding| finding.contains("older than it was")));
+    assert!(finding.is_some_and(|finding| finding.contains("older than what was seen of it")));
     assert_eq!(stage.elected(), 1);
     stage.end().await;
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rocket_link::{Event, Links, Message, Outgoing, Secret, Settings};
 use rocket_replication::memory::member;
-use rocket_replication::messages::{Report, RoleName};
-use rocket_replication::{Epoch, PhysicalOffset, Version};
+use rocket_replication::messages::{Holding, Report, RoleName};
+use rocket_replication::{DiskId, Epoch, GroupUid, PhysicalOffset, Version};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +14,22 @@ use tokio_util::task::TaskTracker;
 /// What they and who asks them prove themselves with.
 pub(super) fn secret() -> Secret {
     Secret::new(b"a secret of the cluster, of some length")
+}
+
+/// What a replica holds that reports so.
+fn holding(report: &Report) -> Holding {
+    let id = report.member.replica_id;
+    Holding {
+        disk_id: DiskId(u128::from(id.0)),
+        group: Some((GroupUid(9), id)),
+        incarnation: report.member.incarnation,
+        role: report.role,
+        max_epoch: report.max_epoch,
+        version: report.version,
+        last: report.last,
+        log_end: report.log_end,
+        damaged: report.damaged,
+    }
 }
 
 /// Answers every question as replica `id` until `stop`; what it says can be changed.
@@ -42,15 +58,16 @@ pub(super) fn answer(
     let told = Arc::clone(&report);
     let answering = async move {
         while let Some(event) = events.recv().await {
-            if let Event::Received {
-                link,
-                message: Message::Probe,
-                ..
-            } = event
-            {
-                let report = *told.lock();
-                links.send(link, Outgoing::Message(Message::Report(report)));
-            }
+            let Event::Received { link, message, .. } = event else {
+                continue;
+            };
+            let report = *told.lock();
+            let said = match message {
+                Message::Probe => Message::Report(report),
+                Message::Survey => Message::Holding(holding(&report)),
+                _ => continue,
+            };
+            links.send(link, Outgoing::Message(said));
         }
     };
     tasks.spawn(stop.clone().run_until_cancelled_owned(answering));

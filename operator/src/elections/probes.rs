@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::judge::Round;
+use super::rebuild::Survey;
 
 /// A connection that fails so soon was refused; one that takes longer got no answer, which says less.
 const REFUSAL: Duration = Duration::from_millis(250);
@@ -134,6 +135,53 @@ impl Probes {
             }
         }
         round
+    }
+
+    /// Asks each of `addresses`, by pod, what it holds (docs/replication.md §8.16), over links of their own, and waits until each has
+    /// answered or failed, or `wait` is over. A broker that does not know the question closes the link.
+    pub(super) async fn survey(
+        &mut self,
+        addresses: &BTreeMap<String, String>,
+        wait: Duration,
+    ) -> Survey {
+        while let Ok(event) = self.events.try_recv() {
+            self.happened(&event);
+        }
+        let mut survey = Survey::new();
+        let mut waiting: BTreeMap<LinkId, &String> = addresses
+            .iter()
+            .map(|(pod, address)| (self.links.connect(self.route.to(address)), pod))
+            .collect();
+        let deadline = Instant::now() + wait;
+        while !waiting.is_empty() {
+            let Ok(Some(event)) = timeout_at(deadline, self.events.recv()).await else {
+                break;
+            };
+            self.happened(&event);
+            match event {
+                Event::Connected(link) if waiting.contains_key(&link) => {
+                    self.links.send(link, Outgoing::Message(Message::Survey));
+                }
+                Event::ConnectFailed(link) | Event::Disconnected(link) => {
+                    waiting.remove(&link);
+                }
+                Event::Received {
+                    link,
+                    message: Message::Holding(holding),
+                    ..
+                } => {
+                    if let Some(pod) = waiting.remove(&link) {
+                        survey.insert(pod.clone(), holding);
+                        self.links.close(link);
+                    }
+                }
+                Event::Connected(_) | Event::Received { .. } => {}
+            }
+        }
+        for link in waiting.into_keys() {
+            self.links.close(link);
+        }
+        survey
     }
 
     /// Ends when a link does. Nothing is lost if it is not waited for.

@@ -14,7 +14,7 @@ use rocket_replication::identity::Epoch;
 use rocket_replication::messages::RoleName;
 use rocket_replication::state::State;
 
-use super::{Standing, Task, force, restart, switchover};
+use super::{Standing, Task, force, rebuild, restart, switchover};
 use crate::names::Names;
 use crate::observe::Observed;
 use crate::roll::{is_leaving, is_ready};
@@ -88,15 +88,19 @@ pub fn decide(request: &RocketOperation, seen: &Seen<'_>) -> Verdict {
             OperationType::Switchover => switchover::step(request, &mut status, seen),
             OperationType::Restart => restart::step(&request.spec, &mut status, seen),
             OperationType::ForceElect => force::step(request, &mut status, seen),
+            OperationType::Rebuild => rebuild::step(request, &mut status, seen),
         },
     };
     conclude(request, status, step, seen.now)
 }
 
 /// The name of the request that comes before this one: an earlier one about the same group that has not ended. A person's choice
-/// of a replica waits for nobody: what it waited for may need a master.
+/// of a replica, or of a new record, waits for nobody: what it waited for may need a master.
 pub fn ahead(request: &RocketOperation, all: &[RocketOperation]) -> Option<String> {
-    if request.spec.type_ == OperationType::ForceElect {
+    if matches!(
+        request.spec.type_,
+        OperationType::ForceElect | OperationType::Rebuild
+    ) {
         return None;
     }
     let key = |of: &RocketOperation| (of.creation_timestamp(), of.name_any());
@@ -228,7 +232,7 @@ fn deadline_s(spec: &RocketOperationSpec) -> Option<i64> {
     let asked = spec.deadline_seconds.map(i64::from);
     match spec.type_ {
         OperationType::Switchover | OperationType::ForceElect => asked.or(Some(DEADLINE_S)),
-        OperationType::Restart => asked,
+        OperationType::Restart | OperationType::Rebuild => asked,
     }
 }
 

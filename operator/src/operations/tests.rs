@@ -1,5 +1,7 @@
 //! Requests from their making to their end, without a cluster: what was seen goes in, a status and an effect come out.
 
+mod rebuild;
+
 use rocket_api::RocketBrokerGroup;
 use rocket_coordinator::kubernetes::status_of;
 use rocket_replication::identity::Proposal;
@@ -99,8 +101,12 @@ impl Scene {
             .standings
             .remove(&0)
             .and_then(|standing| standing.handed);
-        let reports = reports.to_vec();
-        self.standings.insert(0, Standing { reports, handed });
+        let standing = Standing {
+            reports: reports.to_vec(),
+            survey: BTreeMap::new(),
+            handed,
+        };
+        self.standings.insert(0, standing);
     }
 
     fn handed(&mut self, course: Course) {

@@ -22,7 +22,7 @@ use rocket_operator::metrics::ElectionKind;
 use rocket_operator::secret;
 use rocket_replication::changes::{Registering, Registration};
 use rocket_replication::identity::{DiskId, Epoch, Incarnation, Member, Proposal};
-use rocket_replication::messages::{Report, RoleName};
+use rocket_replication::messages::{Holding, Report, RoleName};
 use rocket_replication::mutations::Mutations;
 use rocket_replication::recovery::Evidence;
 use rocket_replication::replica::Flush;
@@ -39,7 +39,9 @@ use super::{Lab, PATIENCE, in_electing_lab, is};
 /// A replica that holds nothing and says so.
 pub(super) struct Replica {
     pub(super) member: Member,
+    who: Registration,
     report: Arc<Mutex<Report>>,
+    holding: Arc<Mutex<Holding>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -57,6 +59,8 @@ impl Replica {
             .unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let pod = format!("{group}-{ordinal}");
+        lab.ports.lock().insert(pod, port);
         let who = Registration {
             group_uid: None,
             disk_id: DiskId(rand::random()),
@@ -80,36 +84,69 @@ impl Replica {
             master_linked: false,
             damaged: false,
         }));
+        let holding = Arc::new(Mutex::new(Holding {
+            disk_id: who.disk_id,
+            group: None,
+            incarnation: who.incarnation,
+            role: RoleName::Idle,
+            max_epoch: Epoch(0),
+            version: Version(0),
+            last: None,
+            log_end: PhysicalOffset(0),
+            damaged: false,
+        }));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (links, mut events) =
             Links::new(Settings::default(), secret, tasks.clone(), stop.clone());
         links.listen(listener);
-        let told = Arc::clone(&report);
+        let (told, held) = (Arc::clone(&report), Arc::clone(&holding));
         let answering = async move {
             while let Some(event) = events.recv().await {
-                if let Event::Received {
-                    link,
-                    message: Message::Probe,
-                    ..
-                } = event
-                {
-                    let report = *told.lock();
-                    links.send(link, Outgoing::Message(Message::Report(report)));
-                }
+                let Event::Received { link, message, .. } = event else {
+                    continue;
+                };
+                let said = match message {
+                    Message::Probe => Message::Report(*told.lock()),
+                    Message::Survey => Message::Holding(*held.lock()),
+                    _ => continue,
+                };
+                links.send(link, Outgoing::Message(said));
             }
         };
         tasks.spawn(stop.clone().run_until_cancelled_owned(answering));
         Self {
             member,
+            who,
             report,
+            holding,
             stop,
             tasks,
         }
     }
 
+    /// It has durably seen this state of its group.
+    pub(super) fn knows(&self, state: &State) {
+        let mut holding = self.holding.lock();
+        holding.group = Some((state.group_uid, self.member.replica_id));
+        (holding.max_epoch, holding.version) = (state.epoch, state.version);
+    }
+
+    /// Registers with an object that was made anew, as what it said that it holds.
+    pub(super) async fn adopt(&mut self, lab: &Lab, group: &str) {
+        let held = *self.holding.lock();
+        let who = Registration {
+            group_uid: held.group.map(|(uid, _)| uid),
+            max_epoch: held.max_epoch,
+            max_version: held.version,
+            ..self.who.clone()
+        };
+        assert_eq!(register(lab, group, &who).await, self.member);
+    }
+
     pub(super) fn is(&self, role: RoleName, epoch: Epoch, master_linked: bool) {
         let mut report = self.report.lock();
         (report.role, report.max_epoch, report.master_linked) = (role, epoch, master_linked);
+        self.holding.lock().role = role;
     }
 
     /// Its process is gone: nobody listens any more.

@@ -3,10 +3,12 @@
 mod edits;
 mod elections;
 mod lifecycle;
+mod members;
 mod operations;
 mod refusals;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -23,7 +25,9 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Config, Resource, ResourceExt};
 use prometheus::Registry;
-use rocket_api::{ConditionType, RocketCluster, Truth, custom_resource_definitions};
+use rocket_api::{
+    ConditionType, RocketCluster, Truth, custom_resource_definitions, pod_of_address,
+};
 use rocket_operator::context::Context;
 use rocket_operator::controller;
 use rocket_operator::elections::Route;
@@ -47,6 +51,8 @@ pub(crate) struct Lab {
     pub(crate) namespace: String,
     /// What the operator counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Ports of the replicas that are played, by pod.
+    pub(crate) ports: Arc<parking_lot::Mutex<BTreeMap<String, u16>>>,
     others: parking_lot::Mutex<Vec<Arc<Metrics>>>,
     settings: Settings,
     stop: CancellationToken,
@@ -122,6 +128,7 @@ impl Lab {
             client,
             namespace: namespace.clone(),
             metrics: Arc::clone(&metrics),
+            ports: Arc::default(),
             others: parking_lot::Mutex::default(),
             settings,
             stop,
@@ -146,10 +153,12 @@ impl Lab {
             metrics,
             Some("test".into()),
         );
-        // Replicas are played on this machine: of the address that they record only the port is true.
-        context.route = Route::new(|address| {
-            let port = address.rsplit(':').next().unwrap_or_default();
-            format!("127.0.0.1:{port}")
+        // Replicas are played on this machine, whatever address is theirs.
+        let ports = Arc::clone(&self.ports);
+        context.route = Route::new(move |address| {
+            let port = ports.lock().get(pod_of_address(address)).copied();
+            // Nobody listens at the other one.
+            format!("127.0.0.1:{}", port.unwrap_or(1))
         });
         let (context, stop) = (Arc::new(context), self.stop.clone());
         self.tasks

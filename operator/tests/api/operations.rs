@@ -14,7 +14,7 @@ use super::elections::{
 };
 use super::{Lab, from, in_electing_lab, in_lab};
 
-async fn ask(lab: &Lab, name: &str, spec: &Value) {
+pub(super) async fn ask(lab: &Lab, name: &str, spec: &Value) {
     let request = json!({"metadata": {"name": name}, "spec": spec});
     lab.api::<RocketOperation>()
         .create(&PostParams::default(), &from(with_kind(request)))
@@ -29,7 +29,7 @@ fn with_kind(mut request: Value) -> Value {
 }
 
 /// Waits for the end of a request.
-async fn ended(lab: &Lab, name: &str) -> OperationStatus {
+pub(super) async fn ended(lab: &Lab, name: &str) -> OperationStatus {
     let ended = lab.until(name, "at its end", RocketOperation::has_ended);
     ended.await.status.unwrap()
 }
@@ -41,7 +41,7 @@ async fn until_asked_to_hand_over(lab: &Lab, group: &str) -> Option<i64> {
     asked.status.unwrap().handover
 }
 
-async fn end(replicas: &[Replica]) {
+pub(super) async fn end(replicas: &[Replica]) {
     for replica in replicas {
         replica.kill().await;
     }

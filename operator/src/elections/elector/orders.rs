@@ -15,6 +15,7 @@ use crate::context;
 use crate::elections::force::{self, Obstacle};
 use crate::elections::handover::{self, Course, Handing};
 use crate::elections::judge::Round;
+use crate::elections::rebuild::Survey;
 use crate::elections::{Answer, Handed, Order, Standing, Task};
 
 /// What is said when a write was not applied, or not known to be.
@@ -26,6 +27,8 @@ impl Elector {
         let answer = match order.task {
             Task::HandOver { to, at, by } => self.hand_over(to, at, by).await,
             Task::Force { to, at, reason } => self.force(to, at, &reason).await,
+            Task::Rebuild { volumes, reason } => self.rebuild(&volumes, &reason).await,
+            Task::Discard => self.discard().await,
         };
         if let Err(why) = &answer {
             tracing::info!(
@@ -148,6 +151,7 @@ impl Elector {
             });
             *seen = Some(Standing {
                 reports: round.reports.clone(),
+                survey: Survey::new(),
                 handed: handed.or(former),
             });
         }

@@ -119,6 +119,7 @@ fn every_example_is_applied_by_a_test() {
             "low-latency-async.yaml",
             "production.yaml",
             "quickstart.yaml",
+            "rebuild.yaml",
             "restart.yaml",
             "switchover.yaml",
         ],

@@ -5,8 +5,8 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{CLUSTER, Mastership, Stage, rounds};
-use crate::kubernetes::space::{merge, text};
+use super::{CLUSTER, Column, GROUP, Load, Mastership, Stage, rounds};
+use crate::kubernetes::space::{condition, merge, text};
 
 impl Stage {
     /// Applies an example as `name`, changed by `spec`, and waits for its end.
@@ -110,6 +110,90 @@ fn force_elect_is_refused_while_the_master_answers() {
             assert_eq!(ended["phase"], "Failed", "{ended}");
             assert!(text(&ended, "/message").contains(says), "{ended}");
         }
+        Vec::new()
+    });
+}
+
+/// The object that says who is master is deleted under load: its master goes on. Every replica tells what it holds, and the group goes
+/// on with everything that was acknowledged, also when there was no master any more.
+#[test]
+fn record_that_was_deleted_is_made_anew_and_nothing_is_lost() {
+    let shows = "the record deleted, and a Rebuild";
+    let Some(mut stage) = Stage::with("rebuilt", shows, Column::D, &json!({})) else {
+        return;
+    };
+    for (round, is_led) in [(1, true), (0, false)] {
+        stage.unclean = 1;
+        stage.round(round, Mastership::Changes, |stage, master, load| {
+            stage.make_record_anew(round, is_led.then_some(load), &master.pod);
+            Vec::new()
+        });
+    }
+}
+
+impl Stage {
+    /// Deletes the record, with the pod of the master unless that one shall go on, and has it made anew.
+    #[track_caller]
+    fn make_record_anew(&self, round: u32, goes_on: Option<&Load>, master: &str) {
+        let former = self.space.get("rbg", GROUP);
+        self.space.kubectl(&["delete", "rbg", GROUP]);
+        let says = |cluster: &Value| {
+            let degraded = condition(cluster, "Degraded");
+            text(degraded, "/reason") == "RecordUnusable"
+                && text(degraded, "/message").contains("type Rebuild")
+        };
+        let promise = "Degraded: RecordUnusable";
+        self.space.until_one("rkt", CLUSTER, promise, says);
+        match goes_on {
+            Some(load) => load.goes_on(),
+            None => drop(self.space.kubectl(&["delete", "pod", master])),
+        }
+        let ended = self.request("rebuild.yaml", &format!("rebuild-{round}"), &json!({}));
+        assert_eq!(ended["phase"], "Succeeded", "{ended}");
+        let record = self.space.get("rbg", GROUP);
+        assert_ne!(record["status"]["groupUid"], former["status"]["groupUid"]);
+        let disks = |record: &Value| -> BTreeSet<String> {
+            let replicas = record["status"]["replicas"].as_object().unwrap();
+            let disks = replicas.values().map(|replica| text(replica, "/diskId"));
+            disks.map(str::to_owned).collect()
+        };
+        assert_eq!(disks(&record), disks(&former));
+    }
+}
+
+/// Three replicas become two and three again: the record forgets the third, and knows a new one.
+#[test]
+fn replica_that_was_scaled_away_is_forgotten_and_comes_back_as_another() {
+    let shows = "groups.replicas lowered and raised again";
+    let Some(mut stage) = Stage::with("fewer", shows, Column::D, &json!({})) else {
+        return;
+    };
+    stage.round(0, Mastership::Stays, |stage, master, load| {
+        assert_ne!(
+            master.pod,
+            format!("{GROUP}-2"),
+            "the lowest number of equals"
+        );
+        let third = |record: &Value| {
+            let replicas = record["status"]["replicas"].as_object().cloned();
+            let mut replicas = replicas.unwrap_or_default().into_iter();
+            let third = format!("{GROUP}-2");
+            let found = replicas.find(|(_, replica)| text(replica, "/name") == third);
+            found.map(|(id, _)| id)
+        };
+        let former = third(&stage.space.get("rbg", GROUP)).unwrap();
+        let fewer = json!({"groups": {"replicas": 2}});
+        stage.space.edit(CLUSTER, &fewer);
+        let is_forgotten = |record: &Value| third(record).is_none();
+        let promise = "a record without the third replica";
+        stage.space.until_one("rbg", GROUP, promise, is_forgotten);
+        load.goes_on();
+        let again = json!({"groups": {"replicas": 3}});
+        stage.space.edit(CLUSTER, &again);
+        let is_another = |record: &Value| third(record).is_some_and(|id| id != former);
+        let promise = "the third replica under another id";
+        stage.space.until_one("rbg", GROUP, promise, is_another);
+        load.goes_on();
         Vec::new()
     });
 }
