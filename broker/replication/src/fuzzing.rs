@@ -1,4 +1,4 @@
-//! Entries of the fuzzer (`broker/fuzz`): frames of a link, and the coordinator's object. A finding is a panic.
+//! Entries of the fuzzer (`broker/fuzz`): frames of a link and of a register, and the coordinator's object. A finding is a panic.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -11,6 +11,7 @@
 use bytes::BytesMut;
 
 use crate::frame::{HEAD_BYTES, decode, encode};
+use crate::register;
 use crate::state::State;
 
 /// Name and entry of a target.
@@ -19,6 +20,7 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of this crate.
 pub const TARGETS: &[Target] = &[
     ("replication_frame", replication_frame),
+    ("register_frame", register_frame),
     ("group_state", group_state),
 ];
 
@@ -28,25 +30,48 @@ fn replication_frame(data: &[u8]) {
     let Some((&kind, data)) = data.split_first() else {
         return;
     };
-    let mut input = BytesMut::new();
-    if kind >= 128 {
-        input.extend_from_slice(data);
+    let mut input = if kind >= 128 {
+        BytesMut::from(data)
     } else {
-        let mut head = [0; 8];
-        head[..4].copy_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes());
-        head[4] = kind % 15;
-        let sum = crc32c::crc32c_append(crc32c::crc32c(&head), data);
-        input.extend_from_slice(&head);
-        input.extend_from_slice(&sum.to_be_bytes());
-        input.extend_from_slice(data);
-        assert_eq!(input.len(), HEAD_BYTES + data.len());
-    }
+        framed(kind % 15, data)
+    };
     while let Ok(Some(message)) = decode(&mut input) {
         let mut out = BytesMut::new();
         encode(&message, &mut out).expect("what was within its bound is again");
         let again = decode(&mut out).expect("a frame of ours");
         assert_eq!(again.expect("a whole frame"), message);
     }
+}
+
+/// The same for requests to a register and their answers. Their state is the next target's.
+fn register_frame(data: &[u8]) {
+    let Some((&kind, data)) = data.split_first() else {
+        return;
+    };
+    let mut input = if kind >= 128 {
+        BytesMut::from(data)
+    } else {
+        framed(30 + kind % 25, data)
+    };
+    while let Ok(Some(frame)) = register::decode(&mut input) {
+        let whole = register::encode(&frame).expect("what was within its bound is again");
+        let again = register::decode(&mut BytesMut::from(&whole[..])).expect("a frame of ours");
+        assert_eq!(again.expect("a whole frame"), frame);
+    }
+}
+
+/// A frame whose head is right.
+fn framed(kind: u8, data: &[u8]) -> BytesMut {
+    let mut head = [0; 8];
+    head[..4].copy_from_slice(&u32::try_from(data.len()).unwrap().to_be_bytes());
+    head[4] = kind;
+    let sum = crc32c::crc32c_append(crc32c::crc32c(&head), data);
+    let mut input = BytesMut::new();
+    input.extend_from_slice(&head);
+    input.extend_from_slice(&sum.to_be_bytes());
+    input.extend_from_slice(data);
+    assert_eq!(input.len(), HEAD_BYTES + data.len());
+    input
 }
 
 /// The coordinator's object in JSON, as file and as status; what is read is written and reads the same, and a change to it

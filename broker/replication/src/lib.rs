@@ -26,6 +26,7 @@ mod payload;
 pub mod policy;
 pub mod rebuild;
 pub mod recovery;
+pub mod register;
 pub mod repair;
 pub mod replica;
 pub mod slave;
