@@ -22,7 +22,7 @@ pub const TARGETS: &[Target] = &[("handshake", handshake)];
 
 /// Both sides of the opening hear the bytes and nothing else: nobody who does not have the secret gets in.
 fn handshake(data: &[u8]) {
-    for side in [Side::Dialer, Side::Listener] {
+    for side in [Side::Dialer, Side::Asker, Side::Listener] {
         let mut stream = tokio::io::join(data, tokio::io::sink());
         let secret = Secret::new(b"a secret of the cluster");
         let opened = pin!(opening::open(&mut stream, side, &secret));

@@ -11,9 +11,11 @@ pub mod fuzzing;
 mod links;
 mod opening;
 mod outgoing;
+mod register;
 mod secret;
 
 pub use links::{Event, Links, Settings, Share};
 pub use outgoing::{DataHead, Outgoing};
+pub use register::{DialError, dial_register};
 pub use rocket_replication::messages::{LinkId, Message};
 pub use secret::{Secret, SecretError};

@@ -73,6 +73,9 @@ pub enum Event {
     Disconnected(LinkId),
 }
 
+/// Takes the connections that are none of a link.
+type Visitors = Arc<dyn Fn(TcpStream) + Send + Sync>;
+
 /// Takes what happens on links; `false` when nobody wants to know it any more.
 pub(crate) struct Deliver(pub(crate) Box<dyn Fn(Event) -> bool + Send + Sync>);
 
@@ -146,9 +149,23 @@ impl Links {
 
     /// Accepts links on `listener` from now on.
     pub fn listen(&self, listener: TcpListener) {
+        self.listen_for(listener, None);
+    }
+
+    /// As [`Links::listen`], and connections of [`crate::dial_register`] go to `visitors`, once they have proved themselves.
+    /// It must not wait there.
+    pub fn listen_with_register(
+        &self,
+        listener: TcpListener,
+        visitors: impl Fn(TcpStream) + Send + Sync + 'static,
+    ) {
+        self.listen_for(listener, Some(Arc::new(visitors)));
+    }
+
+    fn listen_for(&self, listener: TcpListener, visitors: Option<Visitors>) {
         let links = self.clone();
         let accepting = self.0.stop.clone().run_until_cancelled_owned(async move {
-            links.accept(&listener).await;
+            links.accept(&listener, visitors).await;
         });
         self.0.tasks.spawn(accepting);
     }
@@ -234,18 +251,18 @@ impl Links {
         let _ = self.0.deliver.0(event);
     }
 
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, listener: &TcpListener, visitors: Option<Visitors>) {
         loop {
             let Ok(stranger) = Arc::clone(&self.0.strangers).acquire_owned().await else {
                 return;
             };
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let links = self.clone();
+                    let (links, visitors) = (self.clone(), visitors.clone());
                     self.spawn(self.0.stop.child_token(), async move {
                         let opened = links.open(stream, Side::Listener).await;
                         drop(stranger);
-                        links.accepted(opened, peer).await;
+                        links.accepted(opened, peer, visitors).await;
                     });
                 }
                 Err(error) => {
@@ -256,9 +273,21 @@ impl Links {
         }
     }
 
-    async fn accepted(&self, opened: Result<TcpStream, OpeningError>, peer: SocketAddr) {
+    async fn accepted(
+        &self,
+        opened: Result<(TcpStream, Side), OpeningError>,
+        peer: SocketAddr,
+        visitors: Option<Visitors>,
+    ) {
         match opened {
-            Ok(stream) => {
+            Ok((stream, Side::Keeper)) => {
+                if let Some(visitors) = visitors {
+                    visitors(stream);
+                } else {
+                    tracing::warn!(%peer, "asks for a register that is not kept here");
+                }
+            }
+            Ok((stream, _)) => {
                 let id = self.fresh();
                 let handle = self.enter(id);
                 handle.is_open.store(true, Ordering::Release);
@@ -277,15 +306,18 @@ impl Links {
     async fn dial(&self, address: &str) -> Result<TcpStream, OpeningError> {
         let connecting = timeout(self.0.settings.opening_timeout, TcpStream::connect(address));
         let stream = connecting.await.map_err(|_| OpeningError::Slow)??;
-        self.open(stream, Side::Dialer).await
+        let (stream, _) = self.open(stream, Side::Dialer).await?;
+        Ok(stream)
     }
 
-    async fn open(&self, mut stream: TcpStream, side: Side) -> Result<TcpStream, OpeningError> {
-        stream.set_nodelay(true)?;
-        let opening = opening::open(&mut stream, side, &self.0.secret);
-        let opened = timeout(self.0.settings.opening_timeout, opening).await;
-        opened.map_err(|_| OpeningError::Slow)??;
-        Ok(stream)
+    async fn open(&self, stream: TcpStream, side: Side) -> Result<(TcpStream, Side), OpeningError> {
+        opening::within(
+            self.0.settings.opening_timeout,
+            stream,
+            side,
+            &self.0.secret,
+        )
+        .await
     }
 
     async fn carry(&self, id: LinkId, stream: TcpStream, handle: &Handle) {

@@ -44,13 +44,17 @@ pub enum SecretError {
     },
 }
 
-/// Which end of a connection proves itself.
+/// Which end of a connection proves itself, and what the connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    /// The one that opened it.
+    /// The one that opened a replication link.
     Dialer,
     /// The one that accepted it.
     Listener,
+    /// The one that opened a connection to a register.
+    Asker,
+    /// The one that keeps the register.
+    Keeper,
 }
 
 impl Secret {
@@ -110,6 +114,8 @@ fn said(side: Side, hearer: &[u8; NONCE_BYTES], speaker: &[u8; NONCE_BYTES]) -> 
     let role: &[u8] = match side {
         Side::Dialer => b"rocket-link 1 dialer",
         Side::Listener => b"rocket-link 1 listener",
+        Side::Asker => b"rocket-register 1 asker",
+        Side::Keeper => b"rocket-register 1 keeper",
     };
     [role, hearer, speaker].concat()
 }
@@ -133,6 +139,7 @@ mod tests {
         let proof = secret.prove(Side::Dialer, &ONE, &TWO);
         assert!(secret.is_proved(Side::Dialer, &ONE, &TWO, &proof));
         assert!(!secret.is_proved(Side::Listener, &ONE, &TWO, &proof));
+        assert!(!secret.is_proved(Side::Asker, &ONE, &TWO, &proof));
         assert!(!secret.is_proved(Side::Dialer, &TWO, &ONE, &proof));
         assert!(!secret.is_proved(Side::Dialer, &ONE, &ONE, &proof));
         assert!(!Secret::new(b"another").is_proved(Side::Dialer, &ONE, &TWO, &proof));
