@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`kubernetes`] | the status of a `RocketBrokerGroup` | pods and the operator |
 //! | [`mod@file`] | `state.json` in a folder | several processes on one machine, and a fixed master's own record |
+//! | [`fixed`] | that record, served by its master | slaves of a fixed master |
 //! | [`memory`] | a value in this process | tests |
 //!
 //! [`faulty`] is a front for any of them that does what networks do.
@@ -16,6 +17,7 @@
 
 pub mod faulty;
 pub mod file;
+pub mod fixed;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod memory;

@@ -1,6 +1,7 @@
 //! Every implementation behind one suite.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod fixed;
 #[cfg(feature = "kubernetes")]
 mod kubernetes;
 mod suite;
