@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rocket_replication::coordinator::Cas;
 use rocket_replication::elector::{Circumstances, Decision, decide};
+use rocket_replication::fixed::Hindrance;
 use rocket_replication::identity::Proposals;
 use rocket_replication::master::Phase;
 use rocket_replication::messages::{LinkId, Message, Report, RoleName};
@@ -22,9 +23,23 @@ use crate::surroundings::{Coordinator, Event, Log, Net, Observer};
 /// Far from every proposal that the state machine of the same process makes: those count up from its incarnation.
 const PROPOSALS_OF_ELECTOR: u128 = 1 << 127;
 
+/// Which replicas may become master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Candidates {
+    /// Any of them.
+    #[default]
+    All,
+    /// This one, the fixed master of its group (docs/replication.md §14, static).
+    ThisOne,
+    /// The fixed master, which this one is not. It elects nobody and hands over to nobody by itself.
+    Another,
+}
+
 /// How a group elects by itself. No safety hangs on any of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SelfElection {
+    /// Who may be elected.
+    pub candidates: Candidates,
     /// How long a master may be missed before it is suspected. Each replica adds up to as much again, its own share.
     pub patience_ms: u64,
     /// How long reports are waited for.
@@ -38,6 +53,7 @@ pub struct SelfElection {
 impl Default for SelfElection {
     fn default() -> Self {
         Self {
+            candidates: Candidates::All,
             patience_ms: 1_000,
             election_wait_ms: 300,
             expected_replicas: 1,
@@ -55,15 +71,17 @@ struct Round {
 
 /// See the module.
 pub(crate) struct Election {
-    rules: SelfElection,
-    proposals: Proposals,
+    pub(crate) rules: SelfElection,
+    pub(crate) proposals: Proposals,
     /// This replica's own share of patience.
     share_ms: u64,
     /// Since when there is no master to be seen, and in which epoch.
     missed: Option<(u64, Epoch)>,
-    next_ms: u64,
+    pub(crate) next_ms: u64,
     round: Option<Round>,
-    open: Option<Proposal>,
+    pub(crate) open: Option<Proposal>,
+    /// Why nobody may lead yet, as it was told last, and when.
+    pub(crate) told: Option<(Hindrance, u64)>,
 }
 
 impl Election {
@@ -82,6 +100,7 @@ impl Election {
             next_ms: 0,
             round: None,
             open: None,
+            told: None,
         }
     }
 
@@ -92,6 +111,9 @@ impl Election {
 
     fn is_due(&mut self, now_ms: u64, replica: &Replica) -> bool {
         let epoch = replica.seen().0;
+        if self.rules.candidates == Candidates::Another {
+            return false;
+        }
         // §8.16: nobody elects by an object that is not the group's.
         let is_lost = replica.member().is_none() || replica.tracker().has_forgotten();
         if is_led(replica) || is_lost || replica.role() == RoleName::Halted {
@@ -169,6 +191,8 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         let is_free = election.round.is_none() && election.open.is_none();
         if is_free && election.is_due(now_ms, &self.replica) {
             self.begin_round(now_ms);
+        } else if is_free {
+            self.call_back(now_ms);
         }
     }
 
@@ -209,6 +233,10 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             report.max_epoch == state.epoch && (leads || report.master_linked)
         });
         if is_followed {
+            return;
+        }
+        if election.rules.candidates == Candidates::ThisOne {
+            self.lead_again(now_ms, &state, &reports);
             return;
         }
         reports.extend(self.replica.report());

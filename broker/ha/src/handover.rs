@@ -49,10 +49,10 @@ impl Handover {
 impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
     /// Has another replica take over, if this one is master and another one can; and then, or if it is a slave, tells the
     /// master that it will not be there. To be called again after each step while it says `true`: something is still to come
-    /// of it. The replica is to be ended then. No safety hangs on how often, or whether.
+    /// of it. The replica is to be ended then. A fixed master has nobody take over. No safety hangs on how often, or whether.
     pub fn take_leave(&mut self) -> bool {
         if self.replica.leading().is_some() {
-            return self.hand_over();
+            return !self.is_fixed() && self.hand_over();
         }
         let Some(slave) = self.replica.following() else {
             return false;

@@ -21,6 +21,7 @@ mod desk;
 mod disk;
 mod election;
 mod failures;
+mod fixed;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod handover;
@@ -39,7 +40,7 @@ mod timers;
 pub use actor::{Actor, Options, Parts};
 pub use board::{Answers, Board, GroupPolicy, GroupView};
 pub use disk::{ItemError, Items, Meta, Saved};
-pub use election::SelfElection;
+pub use election::{Candidates, SelfElection};
 pub use failures::{Failures, look_at_failures};
 pub use intent::{Intent, Then};
 pub use residence::{BootId, Residence, Shelf};

@@ -8,6 +8,7 @@
     reason = "tests"
 )]
 
+mod fixed;
 mod fuse;
 mod lag;
 mod modes;

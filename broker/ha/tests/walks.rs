@@ -13,9 +13,9 @@ use crate::world::{End, Plan, World};
 
 /// What may go wrong.
 #[derive(Clone, Copy)]
-struct Wear {
-    power_cuts: bool,
-    strange_writes: bool,
+pub(crate) struct Wear {
+    pub(crate) power_cuts: bool,
+    pub(crate) strange_writes: bool,
 }
 
 fn fate(dice: &mut Dice, wear: Wear) -> Fate {
@@ -25,8 +25,11 @@ fn fate(dice: &mut Dice, wear: Wear) -> Fate {
     *dice.pick(&[Fate::AnswerLost, Fate::Late, Fate::Doubled])
 }
 
-fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
+pub(crate) fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
     let n = usize::try_from(dice.below(world.machines.len() as u64)).unwrap();
+    let is_fixed = world.plan.is_fixed;
+    // Of a group with a fixed master only that one may lose what was not flushed.
+    let power_cuts = wear.power_cuts && (!is_fixed || n == 0 || world.plan.flush == Flush::Sync);
     match dice.below(100) {
         0..30 => {
             let found = world.deliverable();
@@ -44,6 +47,8 @@ fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
         46..56 => drop(world.answer(n)),
         56..68 => {
             let to = world.open_master().unwrap_or(n);
+            // What leads there for a while is open to nobody.
+            let to = if is_fixed { 0 } else { to };
             world.send(to, dice.below(40));
         }
         68..76 => world.flush(n),
@@ -56,7 +61,7 @@ fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
             let state = dice.pick(&world.history).clone();
             world.hint(n, state);
         }
-        93 => {
+        93 if !is_fixed => {
             let mut reports = world.reports();
             reports.retain(|_| !dice.once_in(4));
             world.elect(&reports, dice.once_in(3));
@@ -79,11 +84,11 @@ fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
                 return;
             }
             match dice.below(5) {
-                0 if wear.power_cuts => world.crash(n, End::Power(dice.below(2_000))),
+                0 if power_cuts => world.crash(n, End::Power(dice.below(2_000))),
                 0 | 1 => world.crash(n, End::Kill),
                 2 => world.stop(n),
                 _ => {
-                    let power = wear.power_cuts && dice.once_in(2);
+                    let power = power_cuts && dice.once_in(2);
                     let end = if power {
                         End::Power(dice.below(2_000))
                     } else {
@@ -93,7 +98,7 @@ fn act(world: &mut World, dice: &mut Dice, wear: Wear) {
                 }
             }
         }
-        97 if dice.once_in(3) && world.is_up(n) => world.ask_handover(n),
+        97 if dice.once_in(3) && world.is_up(n) && !is_fixed => world.ask_handover(n),
         98 if world.plan.policy.is_some() => world.ask_for(Policy {
             flush: *dice.pick(&[Flush::Async, Flush::Sync]),
             replication: Replication::Sync,

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Request, Told, Wish};
 use rocket_ha::{
-    Actor, Answers, Board, BootId, Event, Found, Fresh, GroupPolicy, Held, Items, News, Options,
-    Parts, Residence, SelfElection, Shelf, StartError, Timing, start,
+    Actor, Answers, Board, BootId, Candidates, Event, Found, Fresh, GroupPolicy, Held, Items, News,
+    Options, Parts, Residence, SelfElection, Shelf, StartError, Timing, start,
 };
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_replication::coordinator::{Cas, ReadAnswer};
 use rocket_replication::elector::{Circumstances, Decision, decide};
+use rocket_replication::fixed::may_write;
 use rocket_replication::identity::Proposals;
 use rocket_replication::memory::{Fate, Memory};
 use rocket_replication::messages::{LinkId, Report};
@@ -45,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) mutations: Mutations,
     /// Nobody else elects.
     pub(crate) elects_itself: bool,
+    /// The first one is the fixed master.
+    pub(crate) is_fixed: bool,
 }
 
 impl Plan {
@@ -57,6 +60,30 @@ impl Plan {
             policy: None,
             mutations: Mutations::default(),
             elects_itself: false,
+            is_fixed: false,
+        }
+    }
+
+    fn options_of(self, n: usize) -> Options {
+        Options {
+            settings: Settings {
+                flush: self.flush,
+                address: n.to_string(),
+                window_bytes_max: 200,
+            },
+            timing: Timing::default(),
+            answers: self.answers,
+            self_election: self.elects_itself.then(|| SelfElection {
+                candidates: match (self.is_fixed, n) {
+                    (false, _) => Candidates::All,
+                    (true, 0) => Candidates::ThisOne,
+                    (true, _) => Candidates::Another,
+                },
+                expected_replicas: self.replicas,
+                ..SelfElection::default()
+            }),
+            data_bytes_target: 60,
+            mutations: self.mutations,
         }
     }
 }
@@ -313,23 +340,8 @@ impl World {
             observer: Box::new(move |news| heard.lock().push(news)) as Watcher,
             board: Arc::clone(&board),
         };
-        let options = Options {
-            settings: Settings {
-                flush: plan.flush,
-                address: n.to_string(),
-                window_bytes_max: 200,
-            },
-            timing: Timing::default(),
-            answers: plan.answers,
-            self_election: plan.elects_itself.then(|| SelfElection {
-                expected_replicas: plan.replicas,
-                ..SelfElection::default()
-            }),
-            data_bytes_target: 60,
-            mutations: plan.mutations,
-        };
         machine.process = Some(Process {
-            actor: Actor::new(options, recovered, parts, self.now_ms),
+            actor: Actor::new(plan.options_of(n), recovered, parts, self.now_ms),
             log,
             board,
             net,
@@ -459,7 +471,7 @@ impl World {
 
     /// The request of `n` reaches the coordinator; the answer is on its way. Returns whether there was one.
     pub(crate) fn request(&mut self, n: usize, fate: Fate) -> bool {
-        let Some(process) = self.machines[n].process.as_mut() else {
+        let Some(process) = self.machines[n].process.as_ref() else {
             return false;
         };
         let answer = match process.requests.take() {
@@ -468,13 +480,28 @@ impl World {
             Some(Request::Read) => Event::Read(self.memory.read()),
             Some(Request::Cas(cas)) => {
                 let proposal = cas.new.proposal;
+                if self.plan.is_fixed && n > 0 {
+                    self.check_rights(n, &cas);
+                }
                 let answer = self.memory.cas(cas, fate).expect("a well-formed write");
                 Event::Cas { proposal, answer }
             }
         };
+        let process = self.machines[n].process.as_mut().expect("it runs");
         assert!(process.answer.replace(answer).is_none(), "one at a time");
         self.remember();
         true
+    }
+
+    /// The register of a fixed master would not apply anything else.
+    fn check_rights(&self, n: usize, cas: &Cas) {
+        let state = self.state();
+        let writer = DiskId(n as u128 + 1);
+        assert!(
+            state.version != cas.expected || may_write(&state, &cas.new, writer),
+            "{n} writes what is not its own: {state:?} {:?}",
+            cas.new
+        );
     }
 
     /// The coordinator's answer reaches `n`.
