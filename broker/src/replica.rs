@@ -42,7 +42,9 @@ impl Replica {
         (group, alarm): (&str, &Alarm),
     ) -> Self {
         let board = Arc::clone(&joined.board);
-        port.gate.keep_waiting(move || board.writes());
+        if joined.serves {
+            port.gate.keep_waiting(move || board.writes());
+        }
         let ushering = Crew::default();
         let usher = Arc::clone(&port.gate).usher(ushering.stop.clone());
         ushering.tasks.spawn(alarm.watch("sends that wait", usher));
@@ -50,6 +52,7 @@ impl Replica {
         let passing = TaskTracker::new();
         let follower = Follower {
             group: group.to_owned(),
+            serves: joined.serves,
             stage: Arc::clone(stage),
             metadata: Arc::clone(&joined.metadata),
             health: Arc::clone(health),

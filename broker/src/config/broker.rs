@@ -63,9 +63,9 @@ settings! {
         trace_on: bool, "traceOn" = "true", ANY, "", Hot, RocketMQ;
     }
     "Promises" {
-        /// Role. SYNC_MASTER and ASYNC_MASTER stand for replicationMode SYNC and ASYNC; SLAVE never takes writes. With a coordinator any replica may be master, and SLAVE is refused; the group's state says then what holds (replicationMode).
+        /// Role. SYNC_MASTER and ASYNC_MASTER stand for replicationMode SYNC and ASYNC; SLAVE never takes writes. With coordinator = static:… SLAVE is every replica but the fixed master; with another coordinator any replica may be master, and SLAVE is refused. The group's state says then what holds (replicationMode).
         broker_role: BrokerRole, "brokerRole" = "ASYNC_MASTER", ANY, "", Restart, RocketMQ;
-        /// Whether a send is answered after its flush (SYNC_FLUSH) or after its append (ASYNC_FLUSH). With a coordinator the group's state says it for all replicas, and they take a change up while they run: with a file the replica that was started last asks for what its configuration says, with Kubernetes the operator for what the RocketCluster says.
+        /// Whether a send is answered after its flush (SYNC_FLUSH) or after its append (ASYNC_FLUSH). With a coordinator the group's state says it for all replicas, and they take a change up while they run: with a file the replica that was started last asks for what its configuration says, with a fixed master that one, with Kubernetes the operator for what the RocketCluster says.
         flush_disk_type: FlushDiskType, "flushDiskType" = "ASYNC_FLUSH", ANY, "", Restart, RocketMQ;
         /// Whether a send is answered after the whole in-sync set has it (SYNC). Without it: as brokerRole says. With a coordinator as flushDiskType.
         replication_mode: Option<ReplicationMode>, "replicationMode" = "", ANY, "", Restart, Ours;
@@ -73,7 +73,7 @@ settings! {
         min_in_sync_replicas: u32, "minInSyncReplicas" = "1", between(1, 7), "", Restart, RocketMQ;
         /// Replicas, the master included, that must have a message before its answer. Here the whole in-sync set must; a number above minInSyncReplicas raises that.
         in_sync_replicas: u32, "inSyncReplicas" = "1", between(1, 7), "", Restart, RocketMQ;
-        /// Name of the replica that is master. A broker whose --replica is another one is a standby: it serves nothing and does not register.
+        /// Name of the replica that is master. A broker whose --replica is another one is a standby: it serves nothing and does not register; with coordinator = static:… it is a slave that copies everything.
         fixed_master: Option<Name>, "fixedMaster" = "", ANY, "", Restart, Ours;
         /// Name of this replica in its group; --replica sets it.
         replica_name: Option<Name>, "replicaName" = "", ANY, "", Restart, Ours;
@@ -83,13 +83,13 @@ settings! {
         slave_timeout: Duration, "slaveTimeout" = "3000", between(10, 600_000), "ms", Restart, RocketMQ;
     }
     "Replication group" {
-        /// Where the replicas of a group agree who is master: file:/FOLDER/state.json for processes on one machine, which elect by themselves; kubernetes:NAMESPACE/NAME for a RocketBrokerGroup, whose master the operator elects. Without it this broker is the only copy.
+        /// Where the replicas of a group agree who is master: file:/FOLDER/state.json for processes on one machine, which elect by themselves; static:HOST:PORT for a fixed master that takes replication links there (fixedMaster or brokerRole says which replica that is), which no slave ever replaces; kubernetes:NAMESPACE/NAME for a RocketBrokerGroup, whose master the operator elects. Without it this broker is the only copy.
         coordinator: Option<CoordinatorAt>, "coordinator" = "", ANY, "", Restart, Ours;
         /// File with the secret that all replicas of the group share: 32 to 4096 bytes; white space at its beginning and end does not matter.
         replication_secret_file: Option<PathBuf>, "replicationSecretFile" = "", ANY, "", Restart, Ours;
         /// Where other replicas reach this one. Without it: brokerIP2, else brokerIP1, and haListenPort.
         replication_address: Option<HostPort>, "replicationAddress" = "", ANY, "", Restart, Ours;
-        /// Replicas that the group is to have. With a file as coordinator its very first election waits for them, 30 s at most.
+        /// Replicas that the group is to have. With a file as coordinator its very first election waits for them, 30 s at most; a fixed master waits for them, before it serves for the very first time, however long it takes.
         total_replicas: u32, "totalReplicas" = "1", between(1, 32), "", Restart, RocketMQ;
         /// Whether messages that this broker holds from before it had a coordinator may become the beginning of the group's log. On one replica only; the others must be empty.
         adopt_messages: bool, "adoptMessages" = "false", ANY, "", Restart, Ours;
@@ -315,7 +315,7 @@ impl BrokerConfig {
         {
             conflict(format!("namesrvAddr names {twice} twice"));
         }
-        self.find_group_contradictions(&mut problems);
+        self.find_group_contradictions(given, &mut problems);
         problems
     }
 }

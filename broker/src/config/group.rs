@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::broker::BrokerConfig;
 use super::error::Problem;
 use super::table::Rule;
-use super::value::{BrokerRole, ReplicationMode, Value};
+use super::value::{BrokerRole, HostPort, ReplicationMode, Value};
 
 /// The name of the file in which a group's state is kept.
 const STATE_FILE: &str = "state.json";
@@ -24,17 +24,24 @@ pub enum CoordinatorAt {
         /// Its name.
         name: String,
     },
+    /// A file in the folder of the fixed master, which serves it where it takes replication links: here. No other replica becomes
+    /// master.
+    Static(HostPort),
 }
 
 impl Value for CoordinatorAt {
-    const KIND: &'static str = "file:PATH or kubernetes:NAMESPACE/NAME";
+    const KIND: &'static str = "file:PATH, static:HOST:PORT or kubernetes:NAMESPACE/NAME";
 
-    fn read(text: &str, _rule: Rule, _unit: &str) -> Result<Self, String> {
+    fn read(text: &str, rule: Rule, unit: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "must be file:/FOLDER/{STATE_FILE}, an absolute path, or kubernetes:NAMESPACE/NAME of a RocketBrokerGroup"
+                "must be file:/FOLDER/{STATE_FILE}, an absolute path, static:HOST:PORT of the fixed master's replication port, or kubernetes:NAMESPACE/NAME of a RocketBrokerGroup"
             )
         };
+        if let Some(address) = text.strip_prefix("static:") {
+            let address = HostPort::read(address, rule, unit).map_err(|_| wrong())?;
+            return Ok(Self::Static(address));
+        }
         if let Some(path) = text.strip_prefix("file:").map(Path::new) {
             let is_state = path.is_absolute() && path.file_name().is_some_and(|n| n == STATE_FILE);
             let folder = path.parent().filter(|_| is_state).ok_or_else(wrong)?;
@@ -54,6 +61,7 @@ impl Value for CoordinatorAt {
         match self {
             Self::File(folder) => format!("file:{}", folder.join(STATE_FILE).display()),
             Self::Kubernetes { namespace, name } => format!("kubernetes:{namespace}/{name}"),
+            Self::Static(address) => format!("static:{address}"),
         }
     }
 }
@@ -75,25 +83,29 @@ impl BrokerConfig {
         }
     }
 
-    /// What contradicts the wish to be a replica of a group.
-    pub(super) fn find_group_contradictions(&self, problems: &mut Vec<Problem>) {
-        if self.coordinator.is_none() {
+    /// What contradicts the wish to be a replica of a group. `given`: whether a key was set.
+    pub(super) fn find_group_contradictions(
+        &self,
+        given: &dyn Fn(&str) -> bool,
+        problems: &mut Vec<Problem>,
+    ) {
+        let Some(coordinator) = &self.coordinator else {
             return;
-        }
+        };
         let mut conflict = |why: String| problems.push(Problem::Conflict { why });
+        match coordinator {
+            CoordinatorAt::Static(address) => {
+                self.find_static_contradictions(address, given, &mut conflict);
+            }
+            CoordinatorAt::File(_) | CoordinatorAt::Kubernetes { .. } => {
+                self.find_elected_contradictions(&mut conflict);
+            }
+        }
         if self.replication_secret_file.is_none() {
             conflict("coordinator needs replicationSecretFile: replicas prove to each other by a shared secret that they belong together".to_owned());
         }
         if self.replica_name.is_none() {
             conflict("coordinator needs replicaName (--replica)".to_owned());
-        }
-        if let Some(master) = &self.fixed_master {
-            conflict(format!(
-                "fixedMaster = {master} and coordinator contradict each other: with a coordinator the master is elected"
-            ));
-        }
-        if self.broker_role == BrokerRole::Slave {
-            conflict("brokerRole = SLAVE and coordinator contradict each other: with a coordinator each replica may become master; SYNC_MASTER and ASYNC_MASTER say how sends are answered".to_owned());
         }
         if self.broker_id != 0 {
             conflict(format!(
@@ -113,6 +125,72 @@ impl BrokerConfig {
                 "minInSyncReplicas (or inSyncReplicas) = {needed} is more than totalReplicas = {}: no send would ever be taken",
                 self.total_replicas
             ));
+        }
+    }
+
+    fn find_elected_contradictions(&self, conflict: &mut dyn FnMut(String)) {
+        if let Some(master) = &self.fixed_master {
+            conflict(format!(
+                "fixedMaster = {master} and coordinator contradict each other: with this coordinator the master is elected; coordinator = static:HOST:PORT is for a fixed one"
+            ));
+        }
+        if self.broker_role == BrokerRole::Slave {
+            conflict("brokerRole = SLAVE and coordinator contradict each other: with this coordinator each replica may become master; SYNC_MASTER and ASYNC_MASTER say how sends are answered. coordinator = static:HOST:PORT has slaves that stay slaves".to_owned());
+        }
+    }
+
+    fn find_static_contradictions(
+        &self,
+        address: &HostPort,
+        given: &dyn Fn(&str) -> bool,
+        conflict: &mut dyn FnMut(String),
+    ) {
+        if self.fixed_master.is_none() && !given("brokerRole") {
+            conflict("coordinator = static:… does not say which replica is the master: set fixedMaster to its replicaName, the same on every replica; or brokerRole, which is SLAVE on all others".to_owned());
+            return;
+        }
+        let is_slave = self.broker_role == BrokerRole::Slave;
+        if is_slave && self.fixed_master.is_some() && self.fixed_master == self.replica_name {
+            conflict(
+                "brokerRole = SLAVE and fixedMaster = replicaName contradict each other: this replica is the fixed master of its group"
+                    .to_owned(),
+            );
+            return;
+        }
+        if is_slave {
+            for key in ["replicationMode", "minInSyncReplicas", "inSyncReplicas"] {
+                if given(key) {
+                    conflict(format!(
+                        "{key} on a SLAVE of a fixed master has no effect: the master's configuration says how sends are answered; set it there"
+                    ));
+                }
+            }
+        }
+        if self.is_standby() {
+            if self.adopt_messages {
+                conflict("adoptMessages on a slave of a fixed master would begin a log that is not the master's: set it there, and begin slaves with an empty folder".to_owned());
+            }
+            return;
+        }
+        let replication = self.replication();
+        if replication.mode == ReplicationMode::Async && replication.in_sync_min > 1 {
+            conflict(format!(
+                "minInSyncReplicas (or inSyncReplicas) = {} promises more than replication ASYNC keeps, which waits for no slave: set brokerRole = SYNC_MASTER, or leave it out",
+                replication.in_sync_min
+            ));
+        }
+        match &self.replication_address {
+            Some(told) if told != address => conflict(format!(
+                "replicationAddress = {told} and coordinator = static:{address} contradict each other: on the fixed master both are where slaves reach it"
+            )),
+            None if self.listen_port != 0 && self.ha_port(self.listen_port) != address.port => {
+                conflict(format!(
+                    "coordinator = static:{address} names the replication port of the fixed master, and this one, which is the master, takes {}: set haListenPort = {}; or, where ports are mapped, replicationAddress = {address}",
+                    self.ha_port(self.listen_port),
+                    address.port
+                ));
+            }
+            _ => {}
         }
     }
 }
@@ -160,9 +238,56 @@ mod tests {
             "kubernetes:/orders",
             "kubernetes:Prod/orders",
             "static",
+            "static:m1",
+            "static:m1:0",
+            "static:",
         ] {
             let error = of(&format!("coordinator={wrong}")).unwrap_err();
             assert!(error.contains("must be file:/FOLDER/state.json"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fixed_master_and_its_slaves_are_told_by_a_name_or_by_their_roles() {
+        let at = "coordinator=static:m1:10912\n";
+        let of = |more: &str| of(&format!("{at}{more}"));
+        let config = of("fixedMaster=c-0-1\nbrokerRole=SYNC_MASTER\nminInSyncReplicas=2").unwrap();
+        assert!(!config.is_standby());
+        assert_eq!(config.group_min_in_sync(), 2);
+        let place = config.coordinator.unwrap();
+        assert_eq!(place.show(""), "static:m1:10912");
+        // The same file on every replica but for its name.
+        let config = of("fixedMaster=c-0-0\nbrokerRole=SYNC_MASTER\nminInSyncReplicas=2").unwrap();
+        assert!(config.is_standby());
+        assert!(of("brokerRole=SLAVE").unwrap().is_standby());
+        assert!(!of("brokerRole=ASYNC_MASTER").unwrap().is_standby());
+        let mapped = "brokerRole=SYNC_MASTER\nhaListenPort=7\nreplicationAddress=m1:10912";
+        assert!(of(mapped).is_ok());
+        for (more, part) in [
+            ("", "does not say which replica is the master"),
+            ("brokerRole=SLAVE\nfixedMaster=c-0-1", "is the fixed master"),
+            ("brokerRole=SLAVE\nminInSyncReplicas=2", "set it there"),
+            ("brokerRole=SLAVE\nreplicationMode=SYNC", "set it there"),
+            ("brokerRole=SLAVE\nadoptMessages=true", "not the master's"),
+            (
+                "brokerRole=ASYNC_MASTER\nminInSyncReplicas=2",
+                "waits for no slave",
+            ),
+            (
+                "brokerRole=SYNC_MASTER\nhaListenPort=7",
+                "set haListenPort = 10912",
+            ),
+            (
+                "brokerRole=SYNC_MASTER\nreplicationAddress=m2:10912",
+                "contradict each other",
+            ),
+            (
+                "fixedMaster=c-0-0\nbrokerId=1",
+                "brokerId = 1 and coordinator",
+            ),
+        ] {
+            let error = of(more).unwrap_err();
+            assert!(error.contains(part), "{more}: {error}");
         }
     }
 

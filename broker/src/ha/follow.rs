@@ -44,6 +44,8 @@ enum Obeyed {
 /// See the module.
 pub(crate) struct Follower {
     pub(crate) group: String,
+    /// Whether it serves when it is master. A slave of a fixed master only keeps what that one copies back.
+    pub(crate) serves: bool,
     pub(crate) stage: Arc<Stage>,
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) health: Arc<BrokerHealth>,
@@ -107,7 +109,7 @@ impl Follower {
     /// `serving`: the epoch in which clients are served, if they are.
     async fn obey(&self, now: &Standing, serving: &mut Option<u64>) -> Obeyed {
         let epoch = now.epoch.0;
-        let is_master = now.role == RoleName::Master;
+        let is_master = self.serves && now.role == RoleName::Master;
         if is_master && *serving == Some(epoch) {
             return Obeyed::Yes;
         }

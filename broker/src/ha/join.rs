@@ -5,21 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rocket_coordinator::file::{FileCoordinator, FolderError};
-use rocket_coordinator::kubernetes::{ConnectError, KubernetesCoordinator};
-use rocket_coordinator::{Cas, Coordinator, ReadAnswer};
-use rocket_ha::{Answers, Board, Found, GroupPolicy, Held, Options, SelfElection, Timing};
+use rocket_coordinator::file::FolderError;
+use rocket_coordinator::kubernetes::ConnectError;
+use rocket_ha::{Answers, Board, Found, GroupPolicy, Held, Options, Timing};
 use rocket_link::{Secret, SecretError};
 use rocket_mapped_file::disk::DiskDirectory;
 use rocket_protocol::UnixMillis;
 use rocket_replication::recovery::CleanMark;
-use rocket_replication::replica::{Flush, Settings};
-use rocket_replication::{GroupUid, Policy, Proposal, Replication, State};
+use rocket_replication::replica::Settings;
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
 
+use super::coordinator::{Agreement, flush};
 use super::{Group, Inbox, Post, Setup, Witness, inbox};
-use crate::config::{BrokerConfig, CoordinatorAt, FlushDiskType, ReplicationMode};
+use crate::config::{BrokerConfig, CoordinatorAt, ReplicationMode};
 use crate::crew::{Alarm, Crew, joined};
 use crate::kept::Kept;
 use crate::metadata::{Following, Metadata};
@@ -34,8 +32,6 @@ const DATA_BYTES_TARGET: u64 = 512 << 10;
 const QUARANTINE_BYTES_MAX: u64 = 1 << 30;
 /// How long a stop waits for another replica to take over, and for the master to hear of it. A handover gives up after 2 s.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
-/// Each try fails only when another process changed the state meanwhile.
-const CHANGES_MAX: u32 = 100;
 
 /// Why a broker cannot join its group.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +75,7 @@ pub enum JoinError {
 
 /// What there is before the store is opened.
 pub(crate) struct Joining {
-    coordinator: Arc<dyn Coordinator>,
-    self_election: Option<SelfElection>,
+    agreement: Agreement,
     secret: Secret,
     listener: TcpListener,
     board: Arc<Board>,
@@ -92,6 +87,8 @@ pub(crate) struct Joining {
 /// A replica at work, with what it stands on.
 pub(crate) struct Joined {
     pub(crate) group: Group,
+    /// Whether it may serve clients: a slave of a fixed master never does.
+    pub(crate) serves: bool,
     pub(crate) board: Arc<Board>,
     pub(crate) metadata: Arc<Metadata>,
     /// What follows the changes of metadata.
@@ -114,10 +111,9 @@ impl Joining {
             .await
             .map_err(|source| JoinError::Bind { address, source })?;
         let crew = Crew::default();
-        let (coordinator, self_election) = coordinator(config, at, &crew.tasks).await?;
+        let agreement = Agreement::open(config, at, &secret, &crew.tasks).await?;
         Ok(Self {
-            coordinator,
-            self_election,
+            agreement,
             secret,
             listener,
             board: Arc::default(),
@@ -153,7 +149,10 @@ impl Joining {
         told: &str,
         alarm: Alarm,
     ) -> Result<Joined, JoinError> {
-        let address = config.replication_address.as_ref();
+        let address = match &config.coordinator {
+            Some(CoordinatorAt::Static(address)) if !config.is_standby() => Some(address),
+            _ => config.replication_address.as_ref(),
+        };
         let settings = Settings {
             flush: flush(config),
             address: address.map_or_else(|| told.to_owned(), ToString::to_string),
@@ -163,7 +162,7 @@ impl Joining {
             settings,
             timing: Timing::default(),
             answers: answers(config),
-            self_election: self.self_election,
+            self_election: self.agreement.self_election,
             data_bytes_target: DATA_BYTES_TARGET,
             mutations: mutations(),
         };
@@ -192,7 +191,9 @@ impl Joining {
                 store,
                 board: self.board,
                 quarantine_bytes_max: QUARANTINE_BYTES_MAX,
-                coordinator: self.coordinator,
+                coordinator: self.agreement.coordinator,
+                register: self.agreement.register,
+                writer: self.agreement.writer,
                 listener: self.listener,
                 secret: self.secret,
             };
@@ -203,6 +204,7 @@ impl Joining {
         let group = tokio::task::spawn_blocking(starting).await??;
         Ok(Joined {
             group,
+            serves: !config.is_standby(),
             board,
             metadata,
             following: Mutex::new(Some(following)),
@@ -248,88 +250,4 @@ fn answers(config: &BrokerConfig) -> Answers {
         ReplicationMode::Sync => Answers::Committed,
         ReplicationMode::Async => Answers::Counted,
     }
-}
-
-async fn coordinator(
-    config: &BrokerConfig,
-    at: &CoordinatorAt,
-    tasks: &TaskTracker,
-) -> Result<(Arc<dyn Coordinator>, Option<SelfElection>), JoinError> {
-    match at {
-        CoordinatorAt::File(folder) => {
-            let min_in_sync = config.group_min_in_sync();
-            let uid = GroupUid(rand::random());
-            let policy = policy(config);
-            let in_sync_min = config.replication().in_sync_min;
-            if policy.replication == Replication::Async && in_sync_min > 1 {
-                tracing::warn!(
-                    in_sync_min,
-                    "with replication ASYNC no answer waits for another replica: minInSyncReplicas and inSyncReplicas have no effect"
-                );
-            }
-            let first = State::new(uid, min_in_sync, Proposal(rand::random())).begun_with(policy);
-            let coordinator = FileCoordinator::open(folder, first, tasks).await?;
-            ask_for(&coordinator, min_in_sync, policy).await?;
-            let election = SelfElection {
-                expected_replicas: usize::try_from(config.total_replicas).unwrap_or(usize::MAX),
-                ..SelfElection::default()
-            };
-            Ok((Arc::new(coordinator), Some(election)))
-        }
-        CoordinatorAt::Kubernetes { namespace, name } => {
-            let coordinator = KubernetesCoordinator::connect(namespace, name, tasks).await?;
-            // The operator elects, and says how many must be in sync.
-            Ok((Arc::new(coordinator), None))
-        }
-    }
-}
-
-/// The modes that the configuration asks for.
-fn policy(config: &BrokerConfig) -> Policy {
-    Policy {
-        flush: flush(config),
-        replication: match config.replication().mode {
-            ReplicationMode::Sync => Replication::Sync,
-            ReplicationMode::Async => Replication::Async,
-        },
-    }
-}
-
-fn flush(config: &BrokerConfig) -> Flush {
-    match config.flush_disk_type {
-        FlushDiskType::Sync => Flush::Sync,
-        FlushDiskType::Async => Flush::Async,
-    }
-}
-
-/// §5.1, §8.17: nobody else keeps the state of a file to what the configuration says. The process that started last decides.
-async fn ask_for(
-    coordinator: &dyn Coordinator,
-    min_in_sync: u8,
-    policy: Policy,
-) -> Result<(), JoinError> {
-    for _ in 0..CHANGES_MAX {
-        let ReadAnswer::State(state) = coordinator.read_current().await else {
-            return Err(JoinError::State);
-        };
-        if state.min_in_sync == min_in_sync && state.policy == Some(policy) {
-            return Ok(());
-        }
-        tracing::warn!(
-            found = ?(state.min_in_sync, state.policy),
-            wanted = ?(min_in_sync, policy),
-            "the group takes its modes from this configuration: replicas that must be in sync, flush, replication"
-        );
-        let proposal = Proposal(rand::random());
-        let mut new = state.with_min_in_sync(proposal, min_in_sync, mutations());
-        new.policy = Some(policy);
-        // Whatever is answered, the next read shows what came of it.
-        let _answer = coordinator
-            .cas(Cas {
-                expected: state.version,
-                new: Arc::new(new),
-            })
-            .await;
-    }
-    Err(JoinError::State)
 }

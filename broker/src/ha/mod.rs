@@ -4,6 +4,7 @@
 //! Everything comes through one inbox. Links put no more into it than their `inbound_bytes_max`, the coordinator one answer at
 //! a time, a watch what was not looked at yet, and the store one wake-up until the thread has looked: so it has a bound.
 
+mod coordinator;
 mod follow;
 mod join;
 mod links;
@@ -11,13 +12,14 @@ mod requests;
 mod witness;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rocket_coordinator::Coordinator;
+use rocket_coordinator::fixed::Register;
 use rocket_ha::{
     Actor, Board, Event, Found, Fresh, Held, Items, News, Observer, Options, Parts, Residence,
     StartError, StoreLog, look_at_failures, start,
@@ -146,6 +148,10 @@ pub struct Setup<C: Completion> {
     pub quarantine_bytes_max: u64,
     /// The group's coordinator.
     pub coordinator: Arc<dyn Coordinator>,
+    /// What is served of it to the other replicas, if this one is their fixed master.
+    pub register: Option<Register>,
+    /// Told whose folder this is, for a coordinator that asks who writes.
+    pub writer: Arc<OnceLock<DiskId>>,
     /// Where other replicas reach this one.
     pub listener: TcpListener,
     /// What all replicas of the cluster have.
@@ -210,6 +216,8 @@ impl Group {
             setup.held,
             &mut teller,
         )?;
+        // Told once, here.
+        let _ = setup.writer.set(recovered.disk_id);
         let max_epoch = recovered.max_epoch;
         teller.0.send_modify(|standing| standing.epoch = max_epoch);
         let crew = Crew::default();
@@ -221,7 +229,18 @@ impl Group {
             crew.stop.clone(),
             move |event| told.mail(links::mail(event)),
         );
-        links.listen(setup.listener);
+        match setup.register {
+            Some(register) => {
+                let serving = crew.clone();
+                links.listen_with_register(setup.listener, move |caller| {
+                    let (register, stop) = (register.clone(), serving.stop.clone());
+                    let answering = async move { register.serve(caller).await };
+                    let answering = stop.run_until_cancelled_owned(answering);
+                    serving.tasks.spawn(answering);
+                });
+            }
+            None => links.listen(setup.listener),
+        }
         let stop = crew.stop.clone();
         let watching = requests::watch(setup.coordinator.watch(), post.clone());
         crew.tasks.spawn(stop.run_until_cancelled_owned(watching));

@@ -120,6 +120,8 @@ impl Replica {
             board,
             quarantine_bytes_max: 1 << 20,
             coordinator: Arc::new(coordinator),
+            register: None,
+            writer: Arc::default(),
             listener,
             secret: Secret::new(b"a secret of this test alone"),
         };

@@ -30,9 +30,20 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_millis(20);
 const ANSWER: Duration = Duration::from_secs(10);
 const TOPIC: &str = "T";
+/// Nothing is left in the memory of the machine that runs this.
+const NO_PROOF: &[&str] = &["residenceProofPath="];
 
 /// Each group of this process has a network of its own, so that all its ports are free.
 static GROUPS: AtomicU8 = AtomicU8::new(0);
+
+/// How the replicas of a group come to a master.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// They elect one.
+    Elected,
+    /// It is the first one, always.
+    Fixed,
+}
 
 pub(crate) struct Group {
     // Dropped in this order: processes before their folders.
@@ -42,16 +53,25 @@ pub(crate) struct Group {
     first_host: u8,
     /// Settings of all, beside those of every group here.
     more: Vec<String>,
+    rule: Rule,
 }
 
 impl Group {
     pub(crate) fn start() -> Self {
-        // Nothing is left in the memory of the machine that runs this.
-        Self::start_with(&["residenceProofPath="])
+        Self::start_with(NO_PROOF)
     }
 
     /// With these settings, which count before those of [`Group::start`].
     pub(crate) fn start_with(more: &[&str]) -> Self {
+        Self::started(Rule::Elected, more)
+    }
+
+    /// The replica 0 is master, and stays it.
+    pub(crate) fn with_fixed_master() -> Self {
+        Self::started(Rule::Fixed, NO_PROOF)
+    }
+
+    fn started(rule: Rule, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("secret"), [b'x'; 48]).unwrap();
         let first_host = GROUPS.fetch_add(1, Ordering::Relaxed) * 8 + 1;
@@ -72,6 +92,7 @@ impl Group {
             name_server,
             first_host,
             more: more.iter().map(|setting| (*setting).to_owned()).collect(),
+            rule,
             replicas: vec![None, None, None],
         };
         for n in 0..3 {
@@ -110,8 +131,14 @@ impl Group {
 
     fn args(&self, n: usize, more: &[&str]) -> Vec<String> {
         let folder = self.folder.path().display();
+        let rule = match self.rule {
+            Rule::Elected => vec![format!("coordinator=file:{folder}/coordinator/state.json")],
+            Rule::Fixed => vec![
+                format!("coordinator=static:{}:10912", self.host(0)),
+                "fixedMaster=replica-0".to_owned(),
+            ],
+        };
         let settings = [
-            format!("coordinator=file:{folder}/coordinator/state.json"),
             format!("replicationSecretFile={folder}/secret"),
             format!("namesrvAddr={}", self.name_server.address("name server")),
             "brokerName=group".to_owned(),
@@ -132,7 +159,8 @@ impl Group {
             args.extend([flag.to_owned(), value]);
         }
         let more = more.iter().map(|setting| (*setting).to_owned());
-        for setting in settings.into_iter().chain(self.more.clone()).chain(more) {
+        let settings = rule.into_iter().chain(settings);
+        for setting in settings.chain(self.more.clone()).chain(more) {
             args.extend(["--set".to_owned(), setting]);
         }
         args
@@ -178,7 +206,7 @@ impl Group {
         self.replica(n).http("/readyz").1
     }
 
-    fn is_master(&self, n: usize) -> bool {
+    pub(crate) fn is_master(&self, n: usize) -> bool {
         self.replicas[n].is_some()
             && self
                 .ready(n)
@@ -230,7 +258,10 @@ impl Group {
 
     /// Where the group agrees.
     pub(crate) async fn coordinator(&self) -> FileCoordinator {
-        let folder = self.folder.path().join("coordinator");
+        let folder = match self.rule {
+            Rule::Elected => self.folder.path().join("coordinator"),
+            Rule::Fixed => self.data(0).join("rocket/coordinator"),
+        };
         let unused = State::new(GroupUid(1), 2, Proposal(1));
         FileCoordinator::open(&folder, unused, &TaskTracker::new())
             .await

@@ -8,6 +8,7 @@
 )]
 
 mod disks;
+mod fixed;
 mod full_disk;
 mod group;
 mod halts;
