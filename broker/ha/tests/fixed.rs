@@ -1,7 +1,7 @@
 //! A group with a fixed master (docs/replication.md §14, static): it alone takes sends, and comes back to lead with everything that was
 //! acknowledged, whatever it lost.
 
-use rocket_mapped_file::memory::Dice;
+use rocket_mapped_file::memory::{Dice, MemoryDirectory};
 use rocket_replication::messages::RoleName;
 use rocket_replication::replica::Flush;
 
@@ -88,6 +88,8 @@ fn killed_master_with_unflushed_bytes_leads_when_its_slaves_say_that_it_lacks_no
     // This nobody else has.
     let alone = world.send(0, 10).unwrap();
     world.crash(0, End::Kill);
+    // With its residence proof it would lead without asking.
+    world.machines[0].shelf = MemoryDirectory::default();
     settle(&mut world);
     world.check_acked();
     assert_eq!(caretakers(&world), (0, 0));

