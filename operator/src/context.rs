@@ -124,8 +124,9 @@ impl Context {
                 ..ObjectReference::default()
             }),
         };
-        // A recorder counts what is like an event of the last minutes, and keeps the first one's words. Each election has its own.
-        let fresh = (decision.reason == Reason::Elected)
+        // A recorder counts what is like an event of the last minutes, and keeps the first one's words. Each election and each
+        // handover has its own: epoch, and what was lost or for how long sends waited.
+        let fresh = matches!(decision.reason, Reason::Elected | Reason::HandedOver)
             .then(|| Recorder::new(self.client.clone(), self.reporter.clone()));
         let recorder = fresh.as_ref().unwrap_or(&self.recorder);
         if let Err(error) = recorder.publish(&event, object).await {

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::super::handover::Course;
+use super::super::judge::Round;
 use super::super::played::{answer, secret};
 use super::super::probes::Route;
 use super::super::{Answer, Task};
@@ -462,6 +463,35 @@ async fn rolling_update_may_ask_again_unless_the_master_was_asked() {
         matches!(&told[..], [one] if one.contains("so that its pod can be replaced")),
         "{told:?}"
     );
+    stage.end().await;
+}
+
+/// A later one to the same pod has another epoch and another pause.
+#[tokio::test]
+async fn every_handover_is_an_event_of_its_own() {
+    let mut stage = Stage::serving().await;
+    let state = stage.state().await;
+    for epoch in [2, 3] {
+        stage.elector.handing = Some(Handing {
+            by: None,
+            to: ReplicaId(3),
+            at: Epoch(epoch - 1),
+            version: state.version,
+            asked_ms: 0,
+        });
+        stage.is(3, RoleName::Master, Epoch(epoch));
+        let round = Round {
+            reports: vec![*stage.told[&3].lock()],
+            ..Round::default()
+        };
+        stage.elector.note(&state, &round).await;
+    }
+    let events = stage.events.lock().clone();
+    assert_eq!(events.len(), 2, "{events:?}");
+    for (event, epoch) in events.iter().zip([2, 3]) {
+        let told = format!("orders-0-2 took over in epoch {epoch} by a planned handover");
+        assert!(event.contains(&told), "{event}");
+    }
     stage.end().await;
 }
 
