@@ -181,14 +181,18 @@ impl Stage {
             .may_lose_an_end(kind)
             .then(|| Losing::begin(&self.space, &self.pods(), &before));
         let load = Load::start(&self.bench, &self.space, (&name, &name), None);
-        let probe_name = format!("{name}-impatient");
+        // It must not begin with the other run's name and `-`: what a run may lose is told by the prefix of its keys.
+        let probe_name = format!("impatient-{name}");
         let probe = Load::impatient(&self.bench, &self.space, (&name, &probe_name));
         load.goes_on();
+        probe.goes_on();
         let others = fault(self, &before, &load);
         load.goes_on();
         self.whole();
         let whole_us = now_us();
         load.goes_on();
+        // Its longest pause says something only when it was acknowledged before the fault and after it.
+        probe.goes_on();
         let summary = load.stop();
         probe.stop();
         let after = self.lead();
