@@ -52,7 +52,7 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Prefix of the messages' keys; two runs on one topic need two.
     pub run: String,
-    /// How long an answer is waited for.
+    /// How long an answer is waited for, and how long connecting to a broker may take.
     pub patience: Duration,
     /// How long a lane rests after an answer.
     pub rest: Duration,

@@ -70,7 +70,8 @@ pub(super) struct Produce {
     /// Write what was sent and what was answered to this file
     #[arg(long, conflicts_with = "broker")]
     history: Option<PathBuf>,
-    /// With a history: seconds that an answer is waited for; then its connection is left, as RocketMQ's clients do
+    /// With a history: seconds that an answer is waited for; then its connection is left, as RocketMQ's clients do. Connecting to a
+    /// broker takes no longer either
     #[arg(long, default_value_t = 5.0, requires = "history")]
     pub(super) timeout: f64,
     /// With a history: seconds that each of the requests in flight rests after its answer, for a load that leaves the machine room
