@@ -136,7 +136,59 @@ fn is_on_its_way(writes: Writes, serves: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Arc;
+
+    use rocket_remoting::{Client, ClientConfig, NoRequests, Processor, Server, ServerConfig};
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
     use super::*;
+
+    /// Hands on what it is asked.
+    struct Handing(UnboundedSender<Waiting>);
+
+    impl Processor for Handing {
+        fn process(&self, connection: &Connection, request: Command, reply: Reply) {
+            let one = Waiting::new(Instant::now(), connection.clone(), request, reply);
+            let _ = self.0.send(one);
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_enters_once_it_is_closed_and_who_is_in_leaves() {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (handing, mut handed) = unbounded_channel();
+        let server = Server::bind(
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            ServerConfig::default(),
+            Arc::new(Handing(handing)),
+            &tasks,
+            stop.clone(),
+        );
+        let address = server.unwrap().local_addr().to_string();
+        let client = Client::connect(&address, ClientConfig::default(), Arc::new(NoRequests));
+        let client = client.await.unwrap();
+        for _ in 0..2 {
+            let send = Command::request(RequestCode::SEND_MESSAGE);
+            client.send_oneway(send).unwrap();
+        }
+        let room = WaitingRoom::new(|| Writes::Busy);
+        assert!(room.must_wait(true));
+        let early = handed.recv().await.unwrap();
+        assert!(room.enter(early).is_none());
+        // It was told to wait just before the room was closed.
+        let late = handed.recv().await.unwrap();
+        room.close();
+        assert!(room.enter(late).is_some());
+        assert!(!room.must_wait(true));
+        assert_eq!(room.leaving(Instant::now(), true).len(), 1);
+        client.close().await;
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+    }
 
     #[test]
     fn sends_wait_while_board_and_stage_disagree_and_never_else() {
