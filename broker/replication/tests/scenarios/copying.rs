@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rocket_replication::effect::{Effect, Halt, Input};
 use rocket_replication::epochs::EpochStart;
 use rocket_replication::messages::{Ack, Data, LinkId, Message};
-use rocket_replication::replica::Flush;
+use rocket_replication::replica::{Flush, Replica};
 use rocket_replication::{Epoch, PhysicalOffset};
 
 use super::{LINK, calm_world, greeting_slave, hello, replica};
@@ -27,19 +27,29 @@ fn acknowledgement_of_what_was_not_sent_closes_the_link() {
     }
 }
 
-/// §8.6.
-#[test]
-fn bytes_with_a_gap_or_of_another_epoch_close_the_link() {
-    let (mut world, _) = calm_world(2, 1, Flush::Async, 1);
+/// A slave that its master has welcomed, with one byte in its log, and the next one as the master sends it.
+fn welcomed_slave(flush: Flush) -> (Replica, Data) {
+    let (mut world, _) = calm_world(2, 1, flush, 1);
     let (mut slave, welcome) = greeting_slave(&mut world);
-    slave.step(Input::Received(LINK, Message::Welcome(welcome.clone())));
-    let good = Data {
+    let next = Data {
         epoch: welcome.epoch,
         bytes_epoch: welcome.epochs.last().expect("an epoch"),
         offset: PhysicalOffset(1),
         file_end: PhysicalOffset(9),
         confirm: PhysicalOffset(1),
         bytes: Bytes::from_static(b"x"),
+    };
+    slave.step(Input::Received(LINK, Message::Welcome(welcome)));
+    (slave, next)
+}
+
+/// §8.6.
+#[test]
+fn bytes_with_a_gap_or_of_another_epoch_close_the_link() {
+    let (mut slave, good) = welcomed_slave(Flush::Async);
+    let ack = Ack {
+        epoch: good.epoch,
+        offset: PhysicalOffset(2),
     };
     let gap = Data {
         offset: PhysicalOffset(2),
@@ -65,27 +75,13 @@ fn bytes_with_a_gap_or_of_another_epoch_close_the_link() {
         );
     }
     let effects = slave.step(Input::Received(LINK, Message::Data(good)));
-    let ack = Ack {
-        epoch: welcome.epoch,
-        offset: PhysicalOffset(2),
-    };
     assert!(effects.contains(&Effect::Send(LINK, Message::Ack(ack))));
 }
 
 /// I12.
 #[test]
 fn durable_slave_acknowledges_only_after_the_flush() {
-    let (mut world, _) = calm_world(2, 1, Flush::Sync, 1);
-    let (mut slave, welcome) = greeting_slave(&mut world);
-    slave.step(Input::Received(LINK, Message::Welcome(welcome.clone())));
-    let data = Data {
-        epoch: welcome.epoch,
-        bytes_epoch: welcome.epochs.last().expect("an epoch"),
-        offset: PhysicalOffset(1),
-        file_end: PhysicalOffset(9),
-        confirm: PhysicalOffset(1),
-        bytes: Bytes::from_static(b"x"),
-    };
+    let (mut slave, data) = welcomed_slave(Flush::Sync);
     let is_ack = |e: &Effect| matches!(e, Effect::Send(_, Message::Ack(_)));
     let effects = slave.step(Input::Received(LINK, Message::Data(data)));
     assert!(effects.contains(&Effect::Flush) && !effects.iter().any(is_ack));
