@@ -400,6 +400,11 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         &self.replica
     }
 
+    /// Whether writes to the coordinator wait until an earlier request is answered.
+    pub fn has_writes_waiting(&self) -> bool {
+        self.desk.has_writes()
+    }
+
     /// Ends in order: no send is appended from here on, and those not answered yet are told that their outcome is unknown. The
     /// log is then to be flushed and closed, and what comes back to be saved as the very last thing, if that went well
     /// ([`Items::save_clean`]). `None` when this run can vouch for nothing.

@@ -81,6 +81,11 @@ impl<C: Coordinator> Desk<C> {
         self.asked += 1;
     }
 
+    /// Whether writes wait for their turn.
+    pub(crate) fn has_writes(&self) -> bool {
+        !self.cas.is_empty()
+    }
+
     /// How many requests were sent so far.
     pub(crate) fn asked(&self) -> u64 {
         self.asked

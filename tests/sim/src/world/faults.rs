@@ -313,7 +313,11 @@ impl<L: GroupLog> World<L> {
             let replica = self.replica(n);
             replica.is_some_and(|r| r.seen().1 == state.version && r.member().is_some())
         });
-        if !everybody_knows || self.forgotten.is_some() {
+        // One that was made from what the object was before would be applied to the old copy: outside of what C2 can tell.
+        let writes_wait = (0..self.machines.len())
+            .filter_map(|n| self.process(n))
+            .any(|process| process.actor.has_writes_waiting());
+        if !everybody_knows || writes_wait || self.forgotten.is_some() {
             return;
         }
         let old = self.dice.pick(&self.history).clone();
