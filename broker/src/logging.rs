@@ -22,6 +22,8 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
         EnvFilter::try_new(level).map_err(|error| format!("--log-level {level}: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A line that cannot be written is lost: to say so on the same stream would panic, and end the process.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second call (tests that start two processes' worth in one) keeps the first subscriber.
     let _ = match format {

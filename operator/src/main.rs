@@ -68,6 +68,8 @@ fn start(run: &Run) -> anyhow::Result<()> {
         .with_context(|| format!("--log-level {} is not a level or filter", run.log_level))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A line that cannot be written is lost: to say so on the same stream would panic, and end the process.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     match run.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),

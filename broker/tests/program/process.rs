@@ -37,10 +37,14 @@ impl Running {
 
     /// Starts a process with these arguments and waits for `ready`.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::logging_to(Stdio::inherit(), args)
+    }
+
+    fn logging_to(log: Stdio, args: &[&str]) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(args)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -89,7 +93,9 @@ impl Running {
         let mut rest = String::new();
         self.out.read_to_string(&mut rest).unwrap();
         assert!(Instant::now() < end, "it did not end in time");
-        self.child.wait().unwrap().code()
+        let status = self.child.wait().unwrap();
+        assert!(status.code().is_some(), "{status}");
+        status.code()
     }
 
     pub(crate) fn http(&self, path: &str) -> (u16, String) {
@@ -270,4 +276,26 @@ fn an_export_waits_for_an_orderly_stop_and_then_copies_what_is_not_ours() {
     assert_eq!(run(&args).0, Some(0));
     assert!(out.join("checkpoint").is_file());
     assert!(!out.join("rocket").exists());
+}
+
+#[test]
+fn log_that_cannot_be_written_ends_no_broker() {
+    let folder = tempfile::tempdir().unwrap();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let data = folder.path().to_str().unwrap();
+    let ports = [
+        "--namesrv-port",
+        "0",
+        "--broker-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ];
+    let args = [&["standalone", "--data", data], &ports[..]].concat();
+    let mut broker = Running::logging_to(full.into(), &args);
+    broker.signal(Signal::TERM);
+    assert_eq!(broker.exit_status(), Some(0));
 }
