@@ -12,12 +12,17 @@ use crate::config::ConfigError;
 /// Whether a file could not be made for something that passes by itself: the disk is full, a quota is used up, or too many
 /// files are open. Everything else (a sector, a file system that became read-only, a folder that is gone) does not.
 pub(crate) fn is_no_room(error: &io::Error) -> bool {
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    ) || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+    ) || is_too_many_open(error)
+}
+
+/// Whether a file could not be opened for too many that are.
+pub(crate) fn is_too_many_open(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Why a store does not open.

@@ -11,7 +11,7 @@
 //! - The note goes last: whatever ends it before leaves damage that is known, and that the next start knows too.
 //! - A write or flush that fails here is as final as any other.
 
-use std::io;
+use std::io::ErrorKind::WouldBlock;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -24,7 +24,7 @@ use crate::checksums::is_damage;
 use crate::commit_log::LogFile;
 use crate::config::OnDamage;
 use crate::engine::Engine;
-use crate::error::is_no_room;
+use crate::error::is_too_many_open;
 use crate::mutant::{self, Mutant};
 use crate::replica_log::{RecordsError, read_plain};
 use crate::sound::{Through, Unsound};
@@ -196,15 +196,13 @@ impl<C: Completion> Engine<C> {
         self.events.flush_begins();
         match file.segment.replace_at(from - file.start, bytes) {
             Ok(()) => self.events.flush_succeeded(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // The kernel was not asked.
+            // The kernel was not asked to write, or has written.
+            Err(error) if is_too_many_open(&error) || error.kind() == WouldBlock => {
                 self.events.flush_succeeded();
-                let reason = "somebody still reads there".to_owned();
-                return Err(RepairError::Later { at, reason });
-            }
-            // Too many files are open, say.
-            Err(error) if is_no_room(&error) => {
-                let reason = error.to_string();
+                let reason = match error.kind() {
+                    WouldBlock => "somebody still reads there".to_owned(),
+                    _ => error.to_string(),
+                };
                 return Err(RepairError::Later { at, reason });
             }
             Err(error) => {
