@@ -157,7 +157,13 @@ impl<L: GroupLog> World<L> {
         for n in 0..count {
             let member = self.replica(n).and_then(Replica::member);
             if self.held_by(n).is_damaged && member.is_some_and(|m| state.is_current(m)) {
-                if self.replica(n).is_some_and(|r| r.repair().is_given_up()) {
+                // It gave up, and what of its log goes is cut off already.
+                let is_linked =
+                    |r: &Replica| r.following().is_some_and(|slave| slave.is_streaming());
+                if self
+                    .replica(n)
+                    .is_some_and(|r| r.repair().is_given_up() && is_linked(r))
+                {
                     continue;
                 }
                 return Err(format!("§8.15: {n} is not repaired"));

@@ -161,10 +161,12 @@ impl<L: GroupLog> World<L> {
                 wrong = Some(format!("I7: {n} committed {confirm} without a member of S"));
             }
         }
-        if mirror.min > committed.len() as u64 {
+        let begin = mirror.min.max(committed.len() as u64);
+        let retained = self.ledger.once.get(committed.len()..begin as usize);
+        if retained.is_none() && begin > committed.len() as u64 {
             wrong = Some(format!("{n} lost what was not committed to retention"));
         }
-        let bytes = mirror.slice(committed.len() as u64, confirm).to_vec();
+        let bytes = [retained.unwrap_or_default(), mirror.slice(begin, confirm)].concat();
         if let Some(wrong) = wrong {
             self.fail(wrong);
         }

@@ -104,6 +104,9 @@ pub(super) enum Loss {
 pub(super) struct Ledger {
     /// Every byte that was ever below some master's confirm, and was not given up since by an election that says so.
     pub(super) committed: Vec<u8>,
+    /// The most that was committed when an election gave some of it up. Retention may have taken that before, on a replica that
+    /// leads again later.
+    pub(super) once: Vec<u8>,
     /// Who began each epoch, and where (I4).
     pub(super) epochs: BTreeMap<Epoch, (Member, PhysicalOffset)>,
     /// Epochs whose master had a write of its own applied (I16).
@@ -272,6 +275,9 @@ impl<L: GroupLog> World<L> {
             self.fail(format!(
                 "P1: an election outside S and E keeps {kept} of {committed} committed bytes, and {left} were left"
             ));
+        }
+        if self.ledger.once.len() < self.ledger.committed.len() {
+            self.ledger.once = self.ledger.committed.clone();
         }
         self.ledger.committed.truncate(kept as usize);
         self.ledger.flushed = self.ledger.flushed.min(kept);
