@@ -143,7 +143,9 @@ fn rows() -> Vec<Row> {
         row("M39", "flush `SYNC` in force before all are durable", Rules(&[M39]), ALL, true).with(&[Fault::ChangeModes]),
         row("M40", "unflushed acknowledgements before the flag is off", Rules(&[M40]), ALL, true).with(&[Fault::ChangeModes]),
         row("M41", "weaker modes bind when sent", Rules(&[M41]), ALL, true).with(&[Fault::ChangeModes, Fault::StrangeWrite]),
-        row("M42", "committed counts as flushed everywhere", Rules(&[M42]), ALL, false).with(&[Fault::ChangeModes, Fault::Power]),
+        row("M42", "committed counts as flushed everywhere", Rules(&[M42]), ALL, false)
+            .with(&[Fault::ChangeModes, Fault::Power])
+            .note("masked by M45's rule: whoever joins has flushed what was promised"),
         row("M42 + M45", "and by who joined unflushed", Rules(&[M42, M45]), ALL, true).with(&[Fault::ChangeModes, Fault::Power]),
         row("M45", "a replica joins by unflushed bytes", Rules(&[M45]), ALL, false).with(&[Fault::ChangeModes, Fault::LostDisk]),
         row("M43", "a damaged replica acknowledges", Rules(&[M43]), SYNC, false).with(&[Fault::Rot]),
