@@ -47,7 +47,7 @@ pub enum ItemError {
     },
     /// It is not what was written.
     #[error(
-        "{path} is damaged: {reason}. Nothing was changed. Without it nobody knows what this replica promised: move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+        "{path} is damaged: {reason}. Nothing was changed. Without it nobody knows what this replica promised: move the whole data folder aside (on a fixed master: all of it but rocket/coordinator), and the replica comes back as a new one and copies everything from its group"
     )]
     Damaged {
         /// The file, relative to the store's folder.
@@ -69,7 +69,7 @@ pub enum ItemError {
     },
     /// Others are there and this one is not.
     #[error(
-        "{path} is missing beside files that are never without it. Nothing was changed. Bring it back, or move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+        "{path} is missing beside files that are never without it. Nothing was changed. Bring it back, or move the whole data folder aside (on a fixed master: all of it but rocket/coordinator), and the replica comes back as a new one and copies everything from its group"
     )]
     Missing {
         /// The file, relative to the store's folder.

@@ -54,7 +54,7 @@ pub enum StartError {
     },
     /// A write or flush failed, and soon after another one (§8.15).
     #[error(
-        "its disk failed twice within diskFailWindow: it does not come back by itself. Replace the disk (or move the whole data folder aside), and the replica comes back as a new one and copies everything from its group. If the disk is known to be sound, start this replica once with diskFailWindow = 0"
+        "its disk failed twice within diskFailWindow: it does not come back by itself. Replace the disk (or move the whole data folder aside; on a fixed master rocket/coordinator has to be kept), and the replica comes back as a new one and copies everything from its group. If the disk is known to be sound, start this replica once with diskFailWindow = 0"
     )]
     DiskFails,
     /// See [`Held::Refuse`].
@@ -101,7 +101,7 @@ pub fn start<L: Log, O: Observer>(
     }
     if found.damaged {
         tracing::error!(
-            "the log is damaged below what was flushed: this replica acknowledges nothing and counts for nothing. Move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+            "the log is damaged below what was flushed: this replica acknowledges nothing and counts for nothing. Move the whole data folder aside (on a fixed master: all of it but rocket/coordinator), and the replica comes back as a new one and copies everything from its group"
         );
     }
     let (disk, run) = (saved.meta.disk_id, fresh.incarnation);

@@ -216,7 +216,7 @@ fn failure(ended: Ended) -> Failure {
             "the group has as many replicas as it may have".to_owned()
         }
         Ended::Halted(Halt::OtherFile { ours, theirs }) => format!(
-            "the file of its commit log that it is to go on with ends at {ours}, and at {theirs} in the master's log: one of them was made with another mappedFileSizeCommitLog and brought here by hand. Nothing was changed. Move the whole data folder aside, and the replica comes back as a new one and copies everything from its group"
+            "the file of its commit log that it is to go on with ends at {ours}, and at {theirs} in the master's log: one of them was made with another mappedFileSizeCommitLog and brought here by hand. Nothing was changed. Move the whole data folder aside (on a fixed master: all of it but rocket/coordinator), and the replica comes back as a new one and copies everything from its group"
         ),
         Ended::Halted(Halt::Disorder) => {
             "the master's list of epochs cannot be continued here, which is a fault of the program"
