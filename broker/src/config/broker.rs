@@ -89,7 +89,7 @@ settings! {
         replication_secret_file: Option<PathBuf>, "replicationSecretFile" = "", ANY, "", Restart, Ours;
         /// Where other replicas reach this one. Without it: brokerIP2, else brokerIP1, and haListenPort.
         replication_address: Option<HostPort>, "replicationAddress" = "", ANY, "", Restart, Ours;
-        /// Replicas that the group is to have. With a file as coordinator its very first election waits for them, 30 s at most; a fixed master waits for them, before it serves for the very first time, however long it takes.
+        /// Replicas that the group is to have. With a file as coordinator its very first election waits for them, 30 s at most; a fixed master waits for them, before it serves for the very first time, however long it takes, and has to be told of 2 at least.
         total_replicas: u32, "totalReplicas" = "1", between(1, 32), "", Restart, RocketMQ;
         /// Whether messages that this broker holds from before it had a coordinator may become the beginning of the group's log. On one replica only; the others must be empty.
         adopt_messages: bool, "adoptMessages" = "false", ANY, "", Restart, Ours;

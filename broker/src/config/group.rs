@@ -172,6 +172,12 @@ impl BrokerConfig {
             }
             return;
         }
+        if self.total_replicas < 2 {
+            conflict(format!(
+                "totalReplicas = {} on the fixed master: set it to the number of replicas, itself included, 2 at least. A new group begins when so many are there; a master that lost its folder and waits for nobody would begin an empty group at once, beside slaves that hold everything",
+                self.total_replicas
+            ));
+        }
         let replication = self.replication();
         if replication.mode == ReplicationMode::Async && replication.in_sync_min > 1 {
             conflict(format!(
@@ -289,6 +295,29 @@ mod tests {
             let error = of(more).unwrap_err();
             assert!(error.contains(part), "{more}: {error}");
         }
+    }
+
+    /// Else it would begin an empty group when its folder is lost, beside slaves that hold everything.
+    #[test]
+    fn a_fixed_master_must_be_told_how_many_replicas_there_are() {
+        let told = "coordinator=static:m1:10912\nbrokerRole=SYNC_MASTER\n";
+        for (total, is_taken) in [(1, false), (2, true), (3, true)] {
+            let config = of(&format!("{told}totalReplicas={total}"));
+            assert_eq!(config.is_ok(), is_taken, "{total}");
+        }
+        let untold = |role: &str| {
+            let text = GROUP.replace("totalReplicas=3\n", "");
+            let text = format!("{text}coordinator=static:m1:10912\nbrokerRole={role}");
+            let at = |line| Place::Line("broker.conf".into(), line);
+            let entries = properties(&text, at).unwrap();
+            from_entries::<BrokerConfig>(entries).map_err(|error| error.to_string())
+        };
+        let error = untold("SYNC_MASTER").unwrap_err();
+        assert!(
+            error.contains("totalReplicas = 1 on the fixed master"),
+            "{error}"
+        );
+        assert!(untold("SLAVE").is_ok());
     }
 
     #[test]
