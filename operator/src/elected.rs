@@ -109,6 +109,24 @@ pub fn in_sync(state: &GroupState, index: i32, names: &Names) -> BTreeSet<i32> {
     pods.collect()
 }
 
+/// Pods of the replicas that have everything or may be the only ones that have it: S, E and `lastComplete`, without those whose
+/// bytes a person gave up (docs/replication.md §8.14).
+pub fn needed(state: &GroupState) -> BTreeSet<&str> {
+    let members = state.in_sync.iter().chain(&state.eligible);
+    let ids = members.map(|member| member.replica_id);
+    ids.chain(state.last_complete.iter().copied())
+        .filter_map(|id| state.replicas.get(&id.to_string()))
+        .filter(|replica| !replica.lost)
+        .map(|replica| replica.name.as_str())
+        .collect()
+}
+
+/// Whether a group's record can be obeyed: it is there, and it is a state of this very group.
+pub fn is_usable(group: &str, observed: &Observed) -> bool {
+    let record = observed.groups.get(group);
+    record.is_some_and(|record| state_of(record).is_ok())
+}
+
 /// Whether every replica that a group shall have is in S, under a master that is open for writes.
 pub fn is_whole(index: i32, replicas: i32, names: &Names, observed: &Observed) -> bool {
     let Some(state) = observed.state(&names.group(index)) else {

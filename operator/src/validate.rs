@@ -10,6 +10,8 @@ use crate::elected;
 use crate::master;
 use crate::names::Names;
 use crate::observe::Observed;
+use crate::roll::is_leaving;
+use crate::volumes;
 
 /// Whether new clusters with several replicas in a group elect their masters. Clusters that were begun otherwise stay as they
 /// are (docs/failover.md), and tests begin such ones with [`Settings`] of their own.
@@ -167,24 +169,62 @@ fn check_removed(
     }))
 }
 
-/// A replica that has everything is not scaled away while one that stays has not.
+/// A replica that has everything, or may be the only one that has, is scaled away only when all that stay have it too, under a
+/// master. While the record cannot be read nobody is: any of them may be the one.
 fn check_left(
     replicas: i32,
     index: i32,
     names: &Names,
     observed: &Observed,
 ) -> Result<(), Refusal> {
-    let Some(state) = observed.state(&names.group(index)) else {
+    let group = names.group(index);
+    if !elected::is_usable(&group, observed) {
+        let least = running(index, names, observed);
+        return if least > replicas && volumes::has_claims(names, index, observed) {
+            Err(Refusal(format!(
+                "groups.replicas: {replicas} would remove replicas of group {index} while its record is lost and nobody knows who has everything: write {least}, have the record made anew (a RocketOperation of type Rebuild, docs/failover.md), and wait until all are in sync"
+            )))
+        } else {
+            Ok(())
+        };
+    }
+    let Some(state) = observed.state(&group) else {
         return Ok(());
     };
     let complete = elected::in_sync(state, index, names);
-    let is_going = complete.iter().any(|ordinal| *ordinal >= replicas);
-    if is_going && !(0..replicas).all(|ordinal| complete.contains(&ordinal)) {
-        return Err(Refusal(format!(
-            "groups.replicas: {replicas} would remove a replica of group {index} that is in sync while one that stays is not: write the former number until all are in sync"
-        )));
+    if state.master.is_some() && (0..replicas).all(|ordinal| complete.contains(&ordinal)) {
+        return Ok(());
     }
-    Ok(())
+    let mut needed = elected::needed(state);
+    if state.in_sync.is_empty() && !state.last_complete.is_empty() {
+        // §8.14 takes the one that has the most, of all that answer.
+        let volumes = volumes::pods(names, index, observed);
+        let is_there = |pod: &str| volumes.contains(pod) || observed.pod(pod).is_some();
+        let known = state.replicas.values().filter(|replica| !replica.lost);
+        let known = known.map(|replica| replica.name.as_str());
+        needed.extend(known.filter(|pod| is_there(pod)));
+    }
+    let ordinals = needed.iter().filter_map(|pod| names.ordinal(index, pod));
+    match ordinals.max().filter(|ordinal| *ordinal >= replicas) {
+        Some(last) => Err(Refusal(format!(
+            "groups.replicas: {replicas} would remove a replica of group {index} that is in sync, or may have what nobody else has, while there is no master or one that stays is not in sync: write at least {} until there is a master and all are in sync",
+            last + 1
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// How many replicas of a group run, as its StatefulSet and its pods say.
+fn running(index: i32, names: &Names, observed: &Observed) -> i32 {
+    let set = observed.stateful_sets.get(&names.group(index));
+    let asked = set.and_then(|set| set.spec.as_ref()?.replicas);
+    let pods = observed.pods_of(index).filter(|pod| !is_leaving(pod));
+    let ordinals = pods.filter_map(|pod| names.ordinal(index, &pod.name_any()));
+    ordinals
+        .map(|ordinal| ordinal + 1)
+        .chain(asked)
+        .max()
+        .unwrap_or_default()
 }
 
 /// Names of a cluster's objects.
@@ -293,6 +333,9 @@ fn check_amounts(spec: &RocketClusterSpec) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use rocket_coordinator::kubernetes::status_of;
+    use rocket_replication::memory::{group, member};
+    use rocket_replication::{ReplicaId, State};
     use serde_json::{Value, json};
 
     use super::*;
@@ -334,15 +377,18 @@ mod tests {
 
     /// What a cluster observes of a group that elected its first replica, with these replicas in sync.
     fn elected_group(in_sync: &[u32]) -> Observed {
-        use rocket_replication::memory::{group, member};
         let mut state = group(3);
         state.in_sync = in_sync.iter().copied().map(member).collect();
-        let status = rocket_coordinator::kubernetes::status_of(&state).unwrap();
-        observed_group(&json!(status))
+        recorded(&state)
+    }
+
+    fn recorded(state: &State) -> Observed {
+        observed_group(&json!(status_of(state).unwrap()))
     }
 
     fn observed_group(status: &Value) -> Observed {
-        let group = json!({"metadata": {"name": "orders-0"}, "spec": {"cluster": "orders", "index": 0}, "status": status});
+        let uid = "00000000-0000-0000-0000-000000000009";
+        let group = json!({"metadata": {"name": "orders-0", "uid": uid}, "spec": {"cluster": "orders", "index": 0}, "status": status});
         let mut observed = Observed::default();
         observed
             .groups
@@ -388,7 +434,10 @@ mod tests {
     fn replicas_that_have_everything_go_only_when_those_that_stay_have_too() {
         let two = json!({"groups": {"replicas": 2}});
         let refusal = electing(&two, &elected_group(&[1, 3])).unwrap_err();
-        assert!(refusal.0.contains("is in sync while one"), "{refusal}");
+        assert!(
+            refusal.0.contains("one that stays is not in sync"),
+            "{refusal}"
+        );
         for in_sync in [&[1, 2, 3][..], &[1, 2], &[1]] {
             assert!(electing(&two, &elected_group(in_sync)).is_ok());
         }
@@ -403,6 +452,77 @@ mod tests {
             refusal.0.contains("the present master of group 0"),
             "{refusal}"
         );
+    }
+
+    /// Nobody stays who is known to have everything.
+    #[test]
+    fn replica_that_may_be_the_only_one_with_everything_is_not_scaled_away() {
+        let two = json!({"groups": {"replicas": 2}});
+        let three = json!({"groups": {"replicas": 3}});
+        // S is empty, and the third was complete, or may have the most.
+        let mut nobody = group(3);
+        nobody.master = None;
+        nobody.in_sync.clear();
+        for complete in [&[1, 2, 3][..], &[3], &[1]] {
+            nobody.last_complete = complete.iter().copied().map(ReplicaId).collect();
+            let mut observed = recorded(&nobody);
+            observed.claims.push(claim("data-orders-0-2"));
+            let refusal = electing(&two, &observed).unwrap_err();
+            assert!(refusal.0.contains("write at least 3"), "{refusal}");
+            assert!(electing(&three, &observed).is_ok());
+        }
+        // Its bytes were given up; or nothing was ever promised.
+        let mut lost = nobody.clone();
+        lost.replicas.get_mut(&ReplicaId(3)).unwrap().lost = true;
+        nobody.last_complete.clear();
+        for state in [lost, nobody] {
+            let mut observed = recorded(&state);
+            observed.claims.push(claim("data-orders-0-2"));
+            assert!(electing(&two, &observed).is_ok());
+        }
+        // The first is dead, and the third left S while nothing could be committed without it.
+        let mut left = group(3);
+        left.min_in_sync = 2;
+        left.eligible = [member(3)].into();
+        left.last_complete = [1, 3].map(ReplicaId).into();
+        assert!(electing(&two, &recorded(&left)).is_err());
+        // All that stay are in sync; without a master they do not take over what the third has.
+        left.in_sync = [1, 2].map(member).into();
+        left.eligible.clear();
+        left.last_complete = [1, 2, 3].map(ReplicaId).into();
+        assert!(electing(&two, &recorded(&left)).is_ok());
+        left.master = None;
+        assert!(electing(&two, &recorded(&left)).is_err());
+    }
+
+    #[test]
+    fn nobody_is_scaled_away_while_the_record_is_lost() {
+        let set = json!({"metadata": {"name": "orders-0"}, "spec": {"replicas": 3, "selector": {}, "serviceName": "", "template": {}}});
+        let config = json!({"data": {"broker.conf": "coordinator=kubernetes:mq/orders-0"}});
+        let mut lost = Observed {
+            claims: vec![claim("data-orders-0-2")],
+            ..Observed::default()
+        };
+        lost.children.insert(
+            (crate::kind::Kind::ConfigMap, "orders-0-config".into()),
+            config,
+        );
+        lost.stateful_sets
+            .insert("orders-0".into(), serde_json::from_value(set).unwrap());
+        let mut bad = group(3);
+        bad.group_uid = rocket_replication::GroupUid(77);
+        let mut restored = lost.clone();
+        restored.groups = recorded(&bad).groups;
+        let replicas = |replicas: i32| json!({"groups": {"replicas": replicas}});
+        for observed in [&lost, &restored] {
+            let refusal = electing(&replicas(2), observed).unwrap_err();
+            assert!(refusal.0.contains("write 3, have the record"), "{refusal}");
+            assert!(electing(&replicas(3), observed).is_ok());
+        }
+    }
+
+    fn claim(name: &str) -> k8s_openapi::api::core::v1::PersistentVolumeClaim {
+        serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
-use rocket_api::{Quantity, ReclaimPolicy, label};
+use rocket_api::{GroupRule, Quantity, ReclaimPolicy, label};
 
+use crate::elected;
 use crate::names::Names;
 use crate::observe::Observed;
 use crate::validate::ValidatedCluster;
@@ -67,16 +68,34 @@ pub fn plan(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> Plan
     plan
 }
 
-/// Claims that are no longer needed and whose pods are gone, when the policy says that they go.
+/// Claims that are no longer needed and whose pods are gone, when the policy says that they go. Of a group that stays and elects one
+/// is needed while its record is lost, or counts it among those that may be the only ones with everything.
 pub fn surplus(cluster: &ValidatedCluster, observed: &Observed) -> Vec<String> {
     if cluster.spec.groups.storage.reclaim.on_scale_in == ReclaimPolicy::Retain {
         return Vec::new();
     }
     let groups = &cluster.spec.groups;
     ours(&cluster.names, &cluster.uid, observed)
-        .filter(|(_, index, ordinal)| *index >= groups.count || *ordinal >= groups.replicas)
+        .filter(|(_, index, ordinal)| {
+            *index >= groups.count
+                || *ordinal >= groups.replicas && !is_needed(cluster, *index, *ordinal, observed)
+        })
         .map(|(name, ..)| name)
         .collect()
+}
+
+fn is_needed(cluster: &ValidatedCluster, index: i32, ordinal: i32, observed: &Observed) -> bool {
+    let group = cluster.names.group(index);
+    if cluster.rule != GroupRule::Elected {
+        return false;
+    }
+    let pod = cluster.names.pod(index, ordinal);
+    match observed.state(&group) {
+        Some(state) if elected::is_usable(&group, observed) => {
+            elected::needed(state).contains(pod.as_str())
+        }
+        _ => true,
+    }
 }
 
 /// Claims to delete with the cluster: those that carry its UID and whose pods are gone.
@@ -181,4 +200,51 @@ fn template_size(set: &StatefulSet) -> Option<&str> {
         .as_ref()?
         .first()?;
     requested(template)
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_coordinator::kubernetes::status_of;
+    use rocket_replication::memory::{group, member};
+    use rocket_replication::{ReplicaId, State};
+    use serde_json::json;
+
+    use super::*;
+    use crate::validate::{Settings, validate};
+
+    #[test]
+    fn volume_stays_while_its_replica_may_be_the_only_one_with_everything() {
+        let labels = json!({label::CLUSTER_UID: "u"});
+        let claim = |name: &str| -> PersistentVolumeClaim {
+            serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
+        };
+        let claims = ["data-orders-0-0", "data-orders-0-2", "data-orders-1-0"];
+        let mut observed = Observed {
+            claims: claims.map(claim).into(),
+            ..Observed::default()
+        };
+        let mut state = group(3);
+        state.in_sync = [1, 2].map(member).into();
+        state.last_complete = [1, 2].map(ReplicaId).into();
+        let hold = |observed: &mut Observed, state: &State| {
+            let uid = "00000000-0000-0000-0000-000000000009";
+            let record = json!({"metadata": {"name": "orders-0", "uid": uid}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(state).unwrap()});
+            let record = serde_json::from_value(record).unwrap();
+            observed.groups.insert("orders-0".into(), record);
+        };
+        hold(&mut observed, &state);
+        let spec =
+            json!({"groups": {"replicas": 2, "storage": {"reclaim": {"onScaleIn": "Delete"}}}});
+        let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": spec});
+        let cluster = serde_json::from_value(cluster).unwrap();
+        let cluster = validate(&cluster, &observed, &Settings::default()).unwrap();
+        // That of a group that is not asked for any more goes whatever is recorded.
+        let both = ["data-orders-0-2", "data-orders-1-0"];
+        assert_eq!(surplus(&cluster, &observed), both);
+        state.last_complete.insert(ReplicaId(3));
+        hold(&mut observed, &state);
+        assert_eq!(surplus(&cluster, &observed), both[1..]);
+        observed.groups.clear();
+        assert_eq!(surplus(&cluster, &observed), both[1..]);
+    }
 }
