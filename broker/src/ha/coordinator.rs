@@ -33,6 +33,8 @@ pub(super) struct Agreement {
     pub(super) register: Option<Register>,
     /// Whose folder this replica has, when that is known.
     pub(super) writer: Arc<OnceLock<DiskId>>,
+    /// What the configuration asks of the group: replicas in sync and modes. `None`: nobody asks here.
+    wish: Option<(u8, Policy)>,
 }
 
 impl Agreement {
@@ -49,14 +51,17 @@ impl Agreement {
             expected_replicas,
             ..SelfElection::default()
         };
-        let mut register = None;
+        let wish = (config.group_min_in_sync(), policy(config));
+        let (mut register, mut wishes) = (None, Some(wish));
         let (coordinator, self_election): (Arc<dyn Coordinator>, _) = match at {
             CoordinatorAt::File(folder) => {
-                (Arc::new(file(config, folder, tasks).await?), Some(election))
+                let coordinator = file(config, folder, wish, tasks).await?;
+                (Arc::new(coordinator), Some(election))
             }
             CoordinatorAt::Static(address) if config.is_standby() => {
                 let (address, writer) = (address.to_string(), Arc::clone(&writer));
                 let coordinator = FixedCoordinator::new(address, secret.clone(), writer, tasks);
+                wishes = None;
                 let election = SelfElection {
                     candidates: Candidates::Another,
                     ..election
@@ -66,7 +71,7 @@ impl Agreement {
             CoordinatorAt::Static(_) => {
                 let folder = config.store_path_root_dir.join(REGISTER);
                 let coordinator: Arc<dyn Coordinator> =
-                    Arc::new(file(config, &folder, tasks).await?);
+                    Arc::new(file(config, &folder, wish, tasks).await?);
                 register = Some(Register::new(Arc::clone(&coordinator)));
                 let election = SelfElection {
                     candidates: Candidates::ThisOne,
@@ -78,6 +83,7 @@ impl Agreement {
             CoordinatorAt::Kubernetes { namespace, name } => {
                 let coordinator = KubernetesCoordinator::connect(namespace, name, tasks).await?;
                 // The operator elects, and says how many must be in sync.
+                wishes = None;
                 (Arc::new(coordinator), None)
             }
         };
@@ -86,19 +92,28 @@ impl Agreement {
             self_election,
             register,
             writer,
+            wish: wishes,
         })
+    }
+
+    /// Asks the group for what the configuration says. Only for who has locked the replica's folder: a second start on it must
+    /// change nothing of a group that runs.
+    pub(super) async fn ask(&self) -> Result<(), JoinError> {
+        match self.wish {
+            Some((min_in_sync, policy)) => ask_for(&*self.coordinator, min_in_sync, policy).await,
+            None => Ok(()),
+        }
     }
 }
 
-/// The register in `folder`, which asks for what the configuration says.
+/// The register in `folder`; one that is made anew asks for what the configuration says.
 async fn file(
     config: &BrokerConfig,
     folder: &Path,
+    (min_in_sync, policy): (u8, Policy),
     tasks: &TaskTracker,
 ) -> Result<FileCoordinator, JoinError> {
-    let min_in_sync = config.group_min_in_sync();
     let uid = GroupUid(rand::random());
-    let policy = policy(config);
     let in_sync_min = config.replication().in_sync_min;
     if policy.replication == Replication::Async && in_sync_min > 1 {
         tracing::warn!(
@@ -107,9 +122,7 @@ async fn file(
         );
     }
     let first = State::new(uid, min_in_sync, Proposal(rand::random())).begun_with(policy);
-    let coordinator = FileCoordinator::open(folder, first, tasks).await?;
-    ask_for(&coordinator, min_in_sync, policy).await?;
-    Ok(coordinator)
+    Ok(FileCoordinator::open(folder, first, tasks).await?)
 }
 
 /// The modes that the configuration asks for.

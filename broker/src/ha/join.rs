@@ -140,8 +140,8 @@ impl Joining {
             .with_mutations(mutations())
     }
 
-    /// Starts the replica on what recovery found. `told`: where others reach it, unless the configuration says so. `alarm` is
-    /// told of a thread that panics.
+    /// Starts the replica on what recovery found; the store has locked its folder. `told`: where others reach it, unless the
+    /// configuration says so. `alarm` is told of a thread that panics.
     pub(crate) async fn start(
         self,
         config: &BrokerConfig,
@@ -149,6 +149,7 @@ impl Joining {
         told: &str,
         alarm: Alarm,
     ) -> Result<Joined, JoinError> {
+        self.agreement.ask().await?;
         let address = match &config.coordinator {
             Some(CoordinatorAt::Static(address)) if !config.is_standby() => Some(address),
             _ => config.replication_address.as_ref(),

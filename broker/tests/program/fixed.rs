@@ -4,7 +4,9 @@
 use std::path::Path;
 
 use rocket_protocol::{RequestCode, ResponseCode};
+use rocket_replication::State;
 
+use crate::disks::STORE_FAILED;
 use crate::group::{Group, Producer, check, state, until};
 use crate::messages::{ask, send};
 
@@ -134,4 +136,28 @@ async fn fixed_master_that_lost_its_whole_folder_serves_nobody() {
     let coordinator = group.coordinator().await;
     let found = state(&coordinator).await;
     assert_eq!((found.master, found.replicas.len()), (None, 1));
+}
+
+/// It has other ports, so that the folder is what stands in its way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_start_on_a_fixed_masters_folder_asks_the_group_for_nothing() {
+    let group = Group::with_fixed_master();
+    group.settled().await;
+    let coordinator = group.coordinator().await;
+    let asked = |state: &State| (state.min_in_sync, state.policy);
+    let before = asked(state(&coordinator).await.as_ref());
+    let address = format!("replicationAddress={}:10912", group.host(0));
+    let (status, said) = group.ended_with(
+        0,
+        &[
+            "listenPort=10921",
+            "haListenPort=10922",
+            &address,
+            "minInSyncReplicas=1",
+            "flushDiskType=ASYNC_FLUSH",
+        ],
+    );
+    assert_eq!(status, STORE_FAILED, "{said}");
+    assert!(said.contains("locked by another broker"), "{said}");
+    assert_eq!(asked(state(&coordinator).await.as_ref()), before);
 }

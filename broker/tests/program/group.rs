@@ -101,7 +101,7 @@ impl Group {
         group
     }
 
-    fn host(&self, n: usize) -> Ipv4Addr {
+    pub(crate) fn host(&self, n: usize) -> Ipv4Addr {
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let host = self.first_host + u8::try_from(n).unwrap();
         Ipv4Addr::new(127, 64 | (high & 63), low, host)
@@ -124,7 +124,12 @@ impl Group {
 
     /// The status with which a process ends that is started, and what it says.
     pub(crate) fn ended(&self, n: usize) -> (Option<i32>, String) {
-        let args = self.args(n, &[]);
+        self.ended_with(n, &[])
+    }
+
+    /// The same, with more settings.
+    pub(crate) fn ended_with(&self, n: usize, more: &[&str]) -> (Option<i32>, String) {
+        let args = self.args(n, more);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         run(&args)
     }

@@ -6,6 +6,7 @@ use rocket_mapped_file::memory::Faults;
 use rocket_replication::effect::Halt;
 use rocket_replication::elector::Decision;
 use rocket_replication::replica::Replica;
+use rocket_replication::slave::Slave;
 
 use super::World;
 use crate::fuse::End;
@@ -158,8 +159,7 @@ impl<L: GroupLog> World<L> {
             let member = self.replica(n).and_then(Replica::member);
             if self.held_by(n).is_damaged && member.is_some_and(|m| state.is_current(m)) {
                 // It gave up, and what of its log goes is cut off already.
-                let is_linked =
-                    |r: &Replica| r.following().is_some_and(|slave| slave.is_streaming());
+                let is_linked = |r: &Replica| r.following().is_some_and(Slave::is_streaming);
                 if self
                     .replica(n)
                     .is_some_and(|r| r.repair().is_given_up() && is_linked(r))
