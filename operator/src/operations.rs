@@ -127,18 +127,31 @@ pub async fn reconcile(
     let is_written = write(&api, &request, &verdict.status).await;
     is_written.map_err(failed("write the status of"))?;
     tell(&context, &request, &verdict.status).await;
-    Ok(match verdict.effect {
-        Some(effect) => {
-            perform(&context, &names, effect).await;
-            Action::requeue(SOON)
-        }
-        None => match verdict.status.phase {
-            OperationPhase::Pending => Action::requeue(PENDING),
-            OperationPhase::Running => Action::requeue(RUNNING),
-            // The next look keeps or deletes it.
-            OperationPhase::Succeeded | OperationPhase::Failed => Action::requeue(SOON),
-        },
-    })
+    let performed = match verdict.effect {
+        Some(effect) => perform(&context, &names, effect).await,
+        None => Performed::Nothing,
+    };
+    Ok(Action::requeue(pause(verdict.status.phase, performed)))
+}
+
+/// What became of the one thing that a look asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Performed {
+    /// It was done.
+    Done,
+    /// There was nothing to do, or it was not done.
+    Nothing,
+}
+
+/// When a request is looked at again. What was refused is not tried again at once: it may be refused for ever.
+fn pause(phase: OperationPhase, performed: Performed) -> Duration {
+    match (performed, phase) {
+        (Performed::Nothing, OperationPhase::Pending) => PENDING,
+        (Performed::Nothing, OperationPhase::Running) => RUNNING,
+        // After an end the next look keeps or deletes it.
+        (Performed::Done, _)
+        | (Performed::Nothing, OperationPhase::Succeeded | OperationPhase::Failed) => SOON,
+    }
 }
 
 /// What the electors of a cluster's groups saw last.
@@ -175,16 +188,21 @@ async fn write(
 
 /// Has the elector of the group do it. What comes of it is in the group's record, and told by the next look; what was not done is
 /// decided anew by it.
-async fn perform(context: &Context, names: &Names, effect: Effect) {
+async fn perform(context: &Context, names: &Names, effect: Effect) -> Performed {
     let Effect { index, task } = effect;
     let group = names.group(index);
     let Some(answer) = context.elections.ask(&names.namespace, &group, task) else {
         tracing::debug!(group, "the elector of the group is busy");
-        return;
+        return Performed::Nothing;
     };
-    // An elector that ends meanwhile answers nothing.
-    if let Ok(Err(why)) = answer.await {
-        tracing::info!(group, why, "a request was not carried out yet");
+    match answer.await {
+        Ok(Ok(())) => Performed::Done,
+        Ok(Err(why)) => {
+            tracing::info!(group, why, "a request was not carried out yet");
+            Performed::Nothing
+        }
+        // The elector ended meanwhile.
+        Err(_) => Performed::Nothing,
     }
 }
 

@@ -594,3 +594,15 @@ fn what_may_have_lost_messages_is_kept_unless_its_maker_says_otherwise() {
     let soon = request(json!({"type": "Restart", "ttlSecondsAfterFinished": 0}));
     assert_eq!(ttl_s(&soon), Some(0));
 }
+
+/// Else an answer that stays the same, as a refusal, is asked for ten times a second for ever.
+#[test]
+fn what_was_not_done_is_tried_again_after_the_ordinary_pause() {
+    for (phase, ordinary) in [
+        (OperationPhase::Pending, PENDING),
+        (OperationPhase::Running, RUNNING),
+    ] {
+        assert_eq!(pause(phase, Performed::Nothing), ordinary);
+        assert_eq!(pause(phase, Performed::Done), SOON);
+    }
+}
