@@ -27,7 +27,7 @@ pub(super) fn step(
     let name = seen.names.group(index);
     let Some(group) = seen.observed.groups.get(&name) else {
         return Step::Wait(format!(
-            "there is no RocketBrokerGroup {name}: the operator makes the object, unless spec.paused of the RocketCluster is true"
+            "there is no RocketBrokerGroup {name}: the operator makes the object, unless spec.paused of the RocketCluster is true or its specification is refused"
         ));
     };
     let rule = group.status.as_ref().map(|state| state.rule);
