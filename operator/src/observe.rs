@@ -163,7 +163,7 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
     Ok(observed)
 }
 
-/// Reads the records, the pods and the volume claims of a cluster, whoever owns them: what a request is judged by.
+/// Reads the records, the StatefulSets, the pods and the volume claims of a cluster, whoever owns them: what a request is judged by.
 ///
 /// # Errors
 /// When a list fails.
@@ -189,7 +189,11 @@ pub async fn observe_groups(
     let groups = groups.map_err(failed("rocketbrokergroups"))?.items;
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let claims = claims.list(&by_cluster).await;
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+    let sets = sets.list(&by_cluster).await;
+    let sets = sets.map_err(failed("statefulsets"))?.items;
     Ok(Observed {
+        stateful_sets: sets.into_iter().map(|set| (set.name_any(), set)).collect(),
         claims: claims.map_err(failed("persistentvolumeclaims"))?.items,
         pods: pods.list(&by_cluster).await.map_err(failed("pods"))?.items,
         groups: groups

@@ -10,7 +10,6 @@ use crate::elected;
 use crate::master;
 use crate::names::Names;
 use crate::observe::Observed;
-use crate::roll::is_leaving;
 use crate::volumes;
 
 /// Whether new clusters with several replicas in a group elect their masters. Clusters that were begun otherwise stay as they
@@ -179,7 +178,7 @@ fn check_left(
 ) -> Result<(), Refusal> {
     let group = names.group(index);
     if !elected::is_usable(&group, observed) {
-        let least = running(index, names, observed);
+        let least = volumes::running(names, index, observed);
         return if least > replicas && volumes::has_claims(names, index, observed) {
             Err(Refusal(format!(
                 "groups.replicas: {replicas} would remove replicas of group {index} while its record is lost and nobody knows who has everything: write {least}, have the record made anew (a RocketOperation of type Rebuild, docs/failover.md), and wait until all are in sync"
@@ -212,19 +211,6 @@ fn check_left(
         ))),
         None => Ok(()),
     }
-}
-
-/// How many replicas of a group run, as its StatefulSet and its pods say.
-fn running(index: i32, names: &Names, observed: &Observed) -> i32 {
-    let set = observed.stateful_sets.get(&names.group(index));
-    let asked = set.and_then(|set| set.spec.as_ref()?.replicas);
-    let pods = observed.pods_of(index).filter(|pod| !is_leaving(pod));
-    let ordinals = pods.filter_map(|pod| names.ordinal(index, &pod.name_any()));
-    ordinals
-        .map(|ordinal| ordinal + 1)
-        .chain(asked)
-        .max()
-        .unwrap_or_default()
 }
 
 /// Names of a cluster's objects.

@@ -15,6 +15,7 @@ use rocket_api::{GroupRule, Quantity, ReclaimPolicy, label};
 use crate::elected;
 use crate::names::Names;
 use crate::observe::Observed;
+use crate::roll::is_leaving;
 use crate::validate::ValidatedCluster;
 
 /// What to do about the volumes of one group.
@@ -121,6 +122,27 @@ pub fn pods(names: &Names, index: i32, observed: &Observed) -> BTreeSet<String> 
         .filter(|(of, _)| *of == index)
         .map(|(_, ordinal)| names.pod(index, ordinal))
         .collect()
+}
+
+/// The pods of a group whose volumes exist or may exist: also those that are to run, since a claim that lost its labels is not seen.
+pub fn expected(names: &Names, index: i32, observed: &Observed) -> BTreeSet<String> {
+    let running = (0..running(names, index, observed)).map(|ordinal| names.pod(index, ordinal));
+    let mut expected = pods(names, index, observed);
+    expected.extend(running);
+    expected
+}
+
+/// How many replicas of a group run, as its StatefulSet and its pods say.
+pub fn running(names: &Names, index: i32, observed: &Observed) -> i32 {
+    let set = observed.stateful_sets.get(&names.group(index));
+    let asked = set.and_then(|set| set.spec.as_ref()?.replicas);
+    let pods = observed.pods_of(index).filter(|pod| !is_leaving(pod));
+    let ordinals = pods.filter_map(|pod| names.ordinal(index, &pod.name_any()));
+    ordinals
+        .map(|ordinal| ordinal + 1)
+        .chain(asked)
+        .max()
+        .unwrap_or_default()
 }
 
 /// The claims of a group by name and UID.

@@ -32,6 +32,14 @@ pub enum Unfit {
         /// Where the other is.
         other: String,
     },
+    /// One process that answered in two places, as while an address passes from one to another: one of the two was not asked.
+    #[error("one process answered at {address} and at {other}")]
+    OneProcess {
+        /// One place.
+        address: String,
+        /// The other.
+        other: String,
+    },
     /// Two copies of one directory, or ids that were bent.
     #[error("{address} and {other} are the same replica")]
     Twice {
@@ -54,27 +62,15 @@ impl State {
     /// # Errors
     /// [`Unfit`]: nothing is to be written then.
     pub fn rebuilt(mut self, all: &[Said]) -> Result<Self, Unfit> {
+        check_told(all)?;
         let registered = all
             .iter()
             .filter_map(|said| Some((said, said.holding.group?)));
-        let members: Vec<_> = registered
-            .map(|(said, (group_uid, id))| (said, group_uid, id))
-            .collect();
-        for (at, (said, group_uid, id)) in members.iter().enumerate() {
-            for (former, former_uid, former_id) in members.iter().take(at) {
-                let (address, other) = (said.address.clone(), former.address.clone());
-                if group_uid != former_uid {
-                    return Err(Unfit::OtherGroup { address, other });
-                }
-                if id == former_id || said.holding.disk_id == former.holding.disk_id {
-                    return Err(Unfit::Twice { address, other });
-                }
-            }
-        }
+        let members: Vec<_> = registered.map(|(said, (_, id))| (said, id)).collect();
         // All, also those who never registered: an epoch that anybody saw is not used again.
         let max_epoch = all.iter().map(|said| said.holding.max_epoch).max();
         let max_version = all.iter().map(|said| said.holding.version).max();
-        let max_id = members.iter().map(|(_, _, id)| *id).max();
+        let max_id = members.iter().map(|(_, id)| *id).max();
         let (Some(max_epoch), Some(max_version), Some(max_id)) = (max_epoch, max_version, max_id)
         else {
             return Err(Unfit::Nothing);
@@ -82,13 +78,48 @@ impl State {
         self.epoch = max_epoch.next();
         self.version = max_version.next();
         self.next_replica_id = max_id.next();
-        for (said, _, id) in &members {
+        for (said, id) in &members {
             let replica = unregistered(said.holding.disk_id, said.address.clone());
             self.replicas.insert(*id, replica);
         }
         self.last_complete = self.replicas.keys().copied().collect();
         Ok(self)
     }
+}
+
+/// Whether all who told are processes of their own, whose directories belong together. The first is looked at first: what a process
+/// says in the wrong place says nothing about the other two.
+fn check_told(all: &[Said]) -> Result<(), Unfit> {
+    for (said, former) in pairs(all) {
+        if said.holding.incarnation == former.holding.incarnation {
+            let (address, other) = (said.address.clone(), former.address.clone());
+            return Err(Unfit::OneProcess { address, other });
+        }
+    }
+    for (said, former) in pairs(all) {
+        let (address, other) = (said.address.clone(), former.address.clone());
+        // Also of who never registered: a copy that was made before that would be a member's directory twice.
+        if said.holding.disk_id == former.holding.disk_id {
+            return Err(Unfit::Twice { address, other });
+        }
+        let (Some((group_uid, id)), Some((former_uid, former_id))) =
+            (said.holding.group, former.holding.group)
+        else {
+            continue;
+        };
+        if group_uid != former_uid {
+            return Err(Unfit::OtherGroup { address, other });
+        }
+        if id == former_id {
+            return Err(Unfit::Twice { address, other });
+        }
+    }
+    Ok(())
+}
+
+fn pairs(all: &[Said]) -> impl Iterator<Item = (&Said, &Said)> {
+    let each = all.iter().enumerate();
+    each.flat_map(move |(at, said)| all.iter().take(at).map(move |former| (said, former)))
 }
 
 fn unregistered(disk_id: DiskId, address: String) -> Replica {
@@ -268,7 +299,19 @@ mod tests {
         );
         let mut empty = one();
         empty.holding.group = None;
-        assert_eq!(rebuilt(&[empty]), Err(Unfit::Nothing));
+        assert_eq!(rebuilt(&[empty.clone()]), Err(Unfit::Nothing));
+        // A copy that never registered is one all the same.
+        empty.holding.incarnation = Incarnation(7);
+        empty.address = "orders-0-1.test:10912".to_owned();
+        let twice = rebuilt(&[one(), empty]);
+        assert!(matches!(twice, Err(Unfit::Twice { .. })), "{twice:?}");
+        // One process in two places says nothing about whoever is to be there, whatever else is wrong.
+        let mut stray = said(2, (1, 1), 9_000);
+        stray.holding.group = Some((GroupUid(77), ReplicaId(2)));
+        let mut again = stray.clone();
+        again.address = "orders-0-2.test:10912".to_owned();
+        let twice = rebuilt(&[one(), stray, again]);
+        assert!(matches!(twice, Err(Unfit::OneProcess { .. })), "{twice:?}");
         assert_eq!(rebuilt(&[]), Err(Unfit::Nothing));
     }
 }

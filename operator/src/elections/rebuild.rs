@@ -16,8 +16,8 @@ use super::force::Obstacle;
 /// What the replicas of a group hold, by pod, as they told when they were asked last.
 pub type Survey = BTreeMap<String, Holding>;
 
-/// The state of a group in the place of the lost one: `begun` is nobody's yet, `volumes` are the pods whose volumes exist, and
-/// `address` says where a pod is found.
+/// The state of a group in the place of the lost one: `begun` is nobody's yet, `volumes` are the pods whose volumes exist or may
+/// exist, and `address` says where a pod is found.
 ///
 /// # Errors
 /// What stands in the way, in words.
@@ -40,7 +40,7 @@ pub fn plan(
     }
     for pod in gone {
         waits.push(format!(
-            "{pod} has a volume and no pod: raise groups.replicas or free its node so that it runs and can say what it holds, or delete its volume claim if nothing on it is needed"
+            "{pod} has a volume and no pod, or is to have both: raise groups.replicas or free its node so that it runs and can say what it holds, or delete its volume claim if nothing on it is needed"
         ));
     }
     if !waits.is_empty() {
@@ -56,12 +56,17 @@ pub fn plan(
     begun.rebuilt(&said).map_err(|unfit| obstacle(&unfit))
 }
 
-/// Such things do not pass by themselves.
 fn obstacle(unfit: &Unfit) -> Obstacle {
     let pod = |address: &str| pod_of_address(address).to_owned();
     match unfit {
         Unfit::OtherGroup { address, other } => Obstacle::Never(format!(
             "the volumes of {} and {} hold data of different groups: look which one does not belong here (the log of each broker names its group), delete that pod with its volume claim, and make another request",
+            pod(address),
+            pod(other)
+        )),
+        // It passes by itself, when the names of pods lead to them again.
+        Unfit::OneProcess { address, other } => Obstacle::Yet(format!(
+            "waiting until {} and {} answer each for itself: one process answered for both, as while an address passes from one pod to another",
             pod(address),
             pod(other)
         )),
@@ -152,6 +157,15 @@ mod tests {
             .map(|replica| pod_of_address(&replica.address))
             .collect();
         assert_eq!(addresses, ["orders-0-0", "orders-0-1"]);
+    }
+
+    #[test]
+    fn process_that_answers_for_two_pods_is_waited_out() {
+        let both = [("orders-0-0", holding(1)), ("orders-0-1", holding(1))];
+        let planned = planned(&["orders-0-0", "orders-0-1"], &both);
+        assert!(matches!(planned, Err(Obstacle::Yet(_))), "{planned:?}");
+        let why = said(planned);
+        assert!(why.contains("answer each for itself"), "{why}");
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(super) fn step(
             "the replicas of group {index} were not asked yet what they hold"
         ));
     };
-    let volumes = volumes::pods(seen.names, index, seen.observed);
+    let volumes = volumes::expected(seen.names, index, seen.observed);
     // Only to see whether it can be made: the elector makes it, from what it asks then.
     let planned = rebuild::plan(
         State::new(GroupUid(0), 1, Proposal(0)),

@@ -138,3 +138,17 @@ fn fixed_master_has_no_record_that_could_be_lost() {
     assert_eq!(scene.look_at(&mut request, &fixed), None);
     is(&request, OperationPhase::Failed, "is for groups that elect");
 }
+
+/// Its volume claim may be there, without the labels by which claims are found.
+#[test]
+fn pod_that_is_to_run_is_waited_for_although_its_volume_is_not_seen() {
+    let (mut scene, mut request) = (lost(), rebuild());
+    scene.observed.claims.truncate(2);
+    scene.observed.pods.truncate(2);
+    let set = json!({"metadata": {"name": "orders-0"}, "spec": {"replicas": 3, "selector": {}, "serviceName": "", "template": {}}});
+    let set = serde_json::from_value(set).unwrap();
+    scene.observed.stateful_sets.insert("orders-0".into(), set);
+    scene.told(&[RoleName::Master, RoleName::InSync]);
+    assert_eq!(scene.look_at(&mut request, &Value::Null), None);
+    is(&request, OperationPhase::Pending, "orders-0-2 has a volume");
+}
