@@ -1,9 +1,10 @@
-//! Replicas that a group shall not have any more, because `groups.replicas` was lowered: what becomes of their entries in its record
-//! (docs/replication.md §8.17). Pure.
+//! Replicas that a group shall not have any more, because `groups.replicas` was lowered or their disk was replaced: what becomes of
+//! their entries in its record (docs/replication.md §8.17). Pure.
 //!
 //! Such a replica is cordoned at once: it does not grow into S and is not elected. Its pod goes, its master shrinks it out, and when
 //! nothing may need its bytes its entry goes too. Its id is never given again: should its volume come back, it is a new replica with
-//! messages in it, which copies what it lacks and gives up what nobody else has.
+//! messages in it, which copies what it lacks and gives up what nobody else has. So it is with a disk whose pod has registered with
+//! another one since; its entry stays while there is no master, since a person may yet bring it back for an election (§8.14).
 
 use rocket_api::pod_of_address;
 use rocket_replication::identity::{Proposal, ReplicaId};
@@ -40,8 +41,8 @@ impl Step {
     }
 }
 
-/// The next thing to write where a group shall have `replicas` of them. One whose pod is there is never taken away: it would register
-/// again.
+/// The next thing to write where a group shall have `replicas` of them. One whose pod is there, on the same disk, is never taken away:
+/// it would register again.
 pub fn next(
     state: &State,
     (index, replicas): (i32, i32),
@@ -61,10 +62,14 @@ pub fn next(
             Step::Cordon(*id)
         });
     }
+    let is_replaced = |id: ReplicaId, replica: &Replica| {
+        let pod = pod_of_address(&replica.address);
+        let mut later = state.replicas.iter().filter(|(other, _)| **other > id);
+        state.master.is_some() && later.any(|(_, other)| pod_of_address(&other.address) == pod)
+    };
     let is_over = |(id, replica): &(&ReplicaId, &Replica)| {
-        leaves(replica)
-            && !has_pod(pod_of_address(&replica.address))
-            && state.removed(Proposal(0), **id).is_some()
+        let is_gone = leaves(replica) && !has_pod(pod_of_address(&replica.address));
+        (is_gone || is_replaced(**id, replica)) && state.removed(Proposal(0), **id).is_some()
     };
     let over = state.replicas.iter().find(is_over);
     over.map(|(id, _)| Step::Remove(*id))
@@ -141,6 +146,26 @@ mod tests {
         unclean.in_sync.remove(&member(3));
         unclean = write(&unclean, &Step::Cordon(ReplicaId(3)));
         assert_eq!(step(&unclean, 2, &[]), None);
+    }
+
+    #[test]
+    fn disk_that_was_replaced_is_forgotten_when_nothing_may_need_it() {
+        let pods = ["orders-0-0", "orders-0-1", "orders-0-2"];
+        let mut state = all_in_sync();
+        let mut fresh = state.replicas[&ReplicaId(3)].clone();
+        fresh.disk_id = rocket_replication::DiskId(4);
+        fresh.incarnation = member(4).incarnation;
+        state.replicas.insert(ReplicaId(4), fresh);
+        state.next_replica_id = ReplicaId(5);
+        assert_eq!(step(&state, 3, &pods), None, "it counts as complete");
+        state = state.shrunk(Proposal(8), member(3), Mutations::default());
+        let mut headless = state.clone();
+        headless.master = None;
+        assert_eq!(step(&headless, 3, &pods), None, "it may yet be elected");
+        let remove = step(&state, 3, &pods).unwrap();
+        assert_eq!(remove, Step::Remove(ReplicaId(3)));
+        state = write(&state, &remove);
+        assert_eq!(step(&state, 3, &pods), None, "the newest stays");
     }
 
     #[test]

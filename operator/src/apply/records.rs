@@ -112,10 +112,15 @@ impl Apply<'_> {
         group.status = Some(status);
         let (name, id) = (group.name_any(), step.replica_id());
         let pod = handover::pod(&state, id);
+        let leaves = state.replicas.get(&id).is_some_and(|it| it.cordoned);
+        let why = if leaves {
+            "was scaled away"
+        } else {
+            "has another disk now"
+        };
         if self.replace(group).await? && matches!(step, members::Step::Remove(_)) {
-            let note = format!(
-                "group {index}: {pod} was scaled away, and the record knows replica {id} no more"
-            );
+            let note =
+                format!("group {index}: {pod} {why}, and the record knows replica {id} no more");
             let about = ("RocketBrokerGroup", name.as_str());
             self.tell(about, Reason::Scaling, "RemoveReplica", note);
         }
