@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rocket_api::pod_of_address;
+use rocket_replication::identity::Epoch;
 use rocket_replication::messages::Holding;
 use rocket_replication::rebuild::{Said, Unfit};
 use rocket_replication::state::State;
@@ -53,16 +54,19 @@ pub fn plan(
             holding: *holding,
         })
         .collect();
-    begun.rebuilt(&said).map_err(|unfit| obstacle(&unfit))
+    begun
+        .rebuilt(&said)
+        .map_err(|unfit| obstacle(&unfit, survey))
 }
 
-fn obstacle(unfit: &Unfit) -> Obstacle {
+fn obstacle(unfit: &Unfit, survey: &Survey) -> Obstacle {
     let pod = |address: &str| pod_of_address(address).to_owned();
     match unfit {
         Unfit::OtherGroup { address, other } => Obstacle::Never(format!(
-            "the volumes of {} and {} hold data of different groups: look which one does not belong here (the log of each broker names its group), delete that pod with its volume claim, and make another request",
+            "the volumes of {} and {} hold data of different groups, or of one whose record was made anew and lost again before all had adopted it: delete nothing before you know which (docs/failover.md). {}. If one of them does not belong here, delete that pod with its volume claim, and make another request",
             pod(address),
-            pod(other)
+            pod(other),
+            held(survey)
         )),
         // It passes by itself, when the names of pods lead to them again.
         Unfit::OneProcess { address, other } => Obstacle::Yet(format!(
@@ -82,12 +86,27 @@ fn obstacle(unfit: &Unfit) -> Obstacle {
     }
 }
 
+/// Whose data each pod holds, and how far its log goes: for people.
+fn held(survey: &Survey) -> String {
+    let held = survey.iter().map(|(pod, holding)| {
+        let last = holding.last.map_or(Epoch(0), |entry| entry.epoch);
+        match holding.group {
+            Some((uid, _)) => format!(
+                "{pod} holds group {uid} to epoch {last}, offset {}",
+                holding.log_end
+            ),
+            None => format!("{pod} holds no group"),
+        }
+    });
+    held.collect::<Vec<_>>().join("; ")
+}
+
 #[cfg(test)]
 mod tests {
     use rocket_replication::epochs::EpochStart;
     use rocket_replication::messages::RoleName;
     use rocket_replication::{
-        DiskId, Epoch, GroupUid, Incarnation, PhysicalOffset, Proposal, ReplicaId, Version,
+        DiskId, GroupUid, Incarnation, PhysicalOffset, Proposal, ReplicaId, Version,
     };
 
     use super::*;
@@ -174,12 +193,17 @@ mod tests {
         foreign.group = Some((GroupUid(77), ReplicaId(2)));
         let mut copied = holding(2);
         copied.disk_id = DiskId(1);
-        for (other, sentence) in [(foreign, "different groups"), (copied, "copies of one")] {
+        for (other, sentence) in [
+            (foreign, "delete nothing before you know which"),
+            (copied, "copies of one"),
+        ] {
             let both = [("orders-0-0", holding(1)), ("orders-0-1", other)];
             let planned = planned(&["orders-0-0", "orders-0-1"], &both);
             assert!(matches!(planned, Err(Obstacle::Never(_))), "{planned:?}");
             let why = said(planned);
             assert!(why.contains(sentence), "{why}");
+            let says_who = why.contains("orders-0-0 holds group");
+            assert_eq!(says_who, sentence.starts_with("delete"), "{why}");
         }
         let why = said(planned(&[], &[]));
         assert!(why.contains("begins anew by itself"), "{why}");
