@@ -172,7 +172,7 @@ impl Kept {
         // How a group flushed stands in its state and not here.
         let alone = config.coordinator.is_none();
         recovered::tell(dir, &report, alone.then(|| store_settings::flush(config)));
-        let after_failure = i64::from(report.failed_at.is_some());
+        let after_failure = i64::from(report.failure.is_some());
         metrics
             .series
             .store_recovered_from_failure

@@ -134,6 +134,8 @@ pub struct Setup<C: Completion> {
     pub found: Found,
     /// When a write or flush of the run before failed, in milliseconds since 1970, if one did.
     pub failed_ms: Option<u64>,
+    /// The store of the run before failed, for that or any other reason.
+    pub has_failed: bool,
     /// `disk_fail_window`.
     pub disk_fail_window: Duration,
     /// The proof that the page cache of former runs is there; the store tells it of its flushes.
@@ -187,7 +189,7 @@ impl Group {
         setup: Setup<C>,
         (post, inbox): (Post, Inbox),
     ) -> Result<Self, Error> {
-        if setup.failed_ms.is_some() {
+        if setup.has_failed {
             setup.residence.distrust();
         }
         let items = Items::new(setup.dir).proving(setup.residence);

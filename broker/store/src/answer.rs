@@ -5,7 +5,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::api::{Completion, FlushFailure, PutStatus};
-use crate::engine::{Engine, FLUSH_FAILED};
+use crate::engine::Engine;
+use crate::failure::{self, FailureKind};
 use crate::waiters::Closed;
 
 /// Answers given before the next ones are taken out.
@@ -73,6 +74,11 @@ impl<C: Completion> Engine<C> {
 
     /// A write or flush failed: final. Nothing is acknowledged from here on.
     pub(crate) fn fail(&self, file: &str, error: &io::Error) {
+        self.fail_as(FailureKind::of(error), file, error);
+    }
+
+    /// As [`Engine::fail`], when the caller knows of what kind it is.
+    pub(crate) fn fail_as(&self, kind: FailureKind, file: &str, error: &io::Error) {
         let reason: Arc<str> = format!("{file}: {error}").into();
         let is_first = self.progress.lock().fail(Arc::clone(&reason));
         if is_first {
@@ -83,8 +89,8 @@ impl<C: Completion> Engine<C> {
             tracing::debug!(file, error = %error, "another failure of a store that has failed");
             return;
         }
-        let note = format!("{} {reason}", self.now().0);
-        if let Err(error) = self.dir.replace(FLUSH_FAILED, note.as_bytes()) {
+        let note = failure::note(self.now(), kind, &reason);
+        if let Err(error) = self.dir.replace(failure::PATH, note.as_bytes()) {
             tracing::error!(error = %error, "the failure could not be noted for the next start");
         }
         self.events.failed(&FlushFailure {
@@ -106,11 +112,11 @@ impl<C: Completion> Engine<C> {
         self.progress.lock().failed().is_some()
     }
 
-    /// A step that was left by a panic, an assertion that did not hold above all, is a failure like that of a flush: what
+    /// A step that was left by a panic, an assertion that did not hold above all, is as final as a flush that failed: what
     /// it left behind is not known.
     pub(crate) fn panicked(&self) {
         let error = io::Error::other("a step of the store panicked; the log tells where");
-        self.fail("store", &error);
+        self.fail_as(FailureKind::Store, "store", &error);
     }
 
     /// Looks whether that happened on a caller's thread.

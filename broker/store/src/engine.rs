@@ -47,8 +47,6 @@ use crate::room::NoRoom;
 use crate::scrub::Scrub;
 use crate::waiters::{Waiter, Waiters};
 
-/// Marks that a flush failed: the next start reads from the disk and not from the page cache.
-pub(crate) const FLUSH_FAILED: &str = "rocket/flush-failed";
 /// Exists while a store is open; Apache's broker looks for it too.
 pub(crate) const ABORT: &str = "abort";
 

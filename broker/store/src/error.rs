@@ -8,6 +8,7 @@ use rocket_protocol::{PhysicalOffset, UnixMillis};
 use thiserror::Error;
 
 use crate::config::ConfigError;
+use crate::failure::PastFailure;
 
 /// Whether a file could not be made for something that passes by itself: the disk is full, a quota is used up, or too many
 /// files are open. Everything else (a sector, a file system that became read-only, a folder that is gone) does not.
@@ -88,9 +89,8 @@ impl OpenError {
 pub struct RecoveryReport {
     /// The last process closed the store in order.
     pub clean: bool,
-    /// When a write or flush of the last process failed, which ended it, as far as the disk still took a note of that. 0 when an
-    /// earlier version noted it, without the time.
-    pub failed_at: Option<UnixMillis>,
+    /// What failed in the last process and ended it, as far as the disk still took a note of that.
+    pub failure: Option<PastFailure>,
     /// First byte of the log.
     pub min: PhysicalOffset,
     /// All below this was known to be flushed.

@@ -47,6 +47,7 @@ mod engine;
 mod error;
 pub mod export;
 mod export_index;
+mod failure;
 mod flush;
 mod flush_mode;
 #[cfg(any(test, fuzzing))]
@@ -99,6 +100,7 @@ pub use config::*;
 pub use cut::{Aside, CutError};
 pub use engine::{Engine, Step};
 pub use error::{CloseError, OpenError, RecoveryReport};
+pub use failure::{FailureKind, PastFailure, past_failure};
 pub use flush::FlushJob;
 pub use readers::{Reader, Readers};
 pub use repair::{RepairError, Span};

@@ -24,8 +24,9 @@ use crate::commit_log::{self, CommitLog, TailRule};
 use crate::config::StoreConfig;
 use crate::deleted::Deleted;
 use crate::dispatcher::Dispatcher;
-use crate::engine::{ABORT, FLUSH_FAILED, Parts};
+use crate::engine::{ABORT, Parts};
 use crate::error::{OpenError, RecoveryReport};
+use crate::failure::{self, PastFailure};
 use crate::import;
 use crate::index::apache::Sizes;
 use crate::index::{Index, Known};
@@ -114,12 +115,12 @@ pub(crate) fn recover(
         sealed: log.sound().sealed(),
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
-    let failed_at = begin_run(&**dir, config, &mut checkpoint, bounds)?;
+    let failure = begin_run(&**dir, config, &mut checkpoint, bounds)?;
     import::remove(&**dir)?;
     log.set_ceiling(bounds.ceiling);
     let report = RecoveryReport {
         clean,
-        failed_at,
+        failure,
         min: PhysicalOffset(log.min()),
         floor: PhysicalOffset(start.floor),
         confirm: PhysicalOffset(confirm),
@@ -255,14 +256,14 @@ fn remove_unfinished(dir: &dyn Directory) -> Result<(), OpenError> {
     })
 }
 
-/// Notes durably where this run begins, and leaves the file that only an orderly stop removes. Returns when the run before
+/// Notes durably where this run begins, and leaves the file that only an orderly stop removes. Returns how the run before
 /// failed, if it left a note of that.
 fn begin_run(
     dir: &dyn Directory,
     config: &StoreConfig,
     checkpoint: &mut Checkpoint,
     bounds: Bounds,
-) -> Result<Option<UnixMillis>, OpenError> {
+) -> Result<Option<PastFailure>, OpenError> {
     checkpoint.set(bounds);
     checkpoint
         .flush()
@@ -272,25 +273,16 @@ fn begin_run(
     let pid = std::process::id().to_string();
     dir.replace(ABORT, pid.as_bytes())
         .map_err(OpenError::io("create", ABORT))?;
-    let note = dir
-        .read(FLUSH_FAILED)
-        .map_err(OpenError::io("read", FLUSH_FAILED))?;
-    dir.remove(FLUSH_FAILED)
+    let past = failure::past_failure(dir).map_err(OpenError::io("read", failure::PATH))?;
+    dir.remove(failure::PATH)
         .and_then(|()| dir.sync(checkpoint::FOLDER))
-        .map_err(OpenError::io("remove", FLUSH_FAILED))?;
-    Ok(note.map(|note| failure_time(&note)))
+        .map_err(OpenError::io("remove", failure::PATH))?;
+    Ok(past)
 }
 
-/// When that was of which the note tells; 0 of a note that does not say it.
-fn failure_time(note: &[u8]) -> UnixMillis {
-    let text = String::from_utf8_lossy(note);
-    let time = text.split(' ').next().and_then(|word| word.parse().ok());
-    UnixMillis(time.unwrap_or(0))
-}
-
-/// Whether a write or flush of the run before failed.
+/// Whether the run before failed.
 fn has_failed(dir: &dyn Directory) -> Result<bool, OpenError> {
-    is_there(dir, FLUSH_FAILED)
+    is_there(dir, failure::PATH)
 }
 
 fn is_there(dir: &dyn Directory, path: &str) -> Result<bool, OpenError> {

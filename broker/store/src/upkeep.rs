@@ -8,6 +8,7 @@ use crate::api::Completion;
 use crate::checkpoint::{Bounds, PATH};
 use crate::engine::Engine;
 use crate::error::is_no_room;
+use crate::failure::FailureKind;
 use crate::index::Index;
 use crate::queues::TableDue;
 use crate::room::Writer;
@@ -99,7 +100,10 @@ impl<C: Completion> Engine<C> {
         match secured {
             Ok(true) => {}
             // Everything written and flushed since goes to a file that will be gone with this process.
-            Ok(false) => self.fail(PATH, &io::Error::other("the folder was taken away")),
+            Ok(false) => {
+                let error = io::Error::other("the folder was taken away");
+                self.fail_as(FailureKind::Store, PATH, &error);
+            }
             Err(error) => self.fail(PATH, &error),
         }
         let counts = self.secure_table(table);

@@ -113,6 +113,7 @@ impl Replica {
                 confirm: report.confirm.max(store.positions().dispatched),
             },
             failed_ms: None,
+            has_failed: false,
             disk_fail_window: Duration::ZERO,
             residence: Arc::default(),
             dir: dir as _,

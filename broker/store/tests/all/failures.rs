@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::QueueId;
 use rocket_store::{
-    Arrival, CommitPolicy, Ends, Engine, Flush, FlushFailure, GetStatus, Health, LocalEnds,
-    OpenError, Promise, PutOutcome, PutStatus, ReadLimits, Refused, Removed, Store, StoreConfig,
-    StoreEvents,
+    Arrival, CommitPolicy, Ends, Engine, FailureKind, Flush, FlushFailure, GetStatus, Health,
+    LocalEnds, OpenError, Promise, PutOutcome, PutStatus, ReadLimits, Refused, Removed, Store,
+    StoreConfig, StoreEvents,
 };
 
 use crate::opening::{SEGMENT, fill, open, try_open};
@@ -55,7 +55,8 @@ fn is_final(dir: &MemoryDirectory, engine: Engine<Tell>, told: &Receiver<PutOutc
     drop(engine);
     let (engine, report) = open(&dir.crashed(7));
     assert!(!report.clean && report.damaged_ranges == 0, "{report:?}");
-    assert!(report.failed_at.is_some(), "it left a note: {report:?}");
+    let kind = report.failure.map(|failure| failure.kind);
+    assert_eq!(kind, Some(FailureKind::Disk), "it left a note: {report:?}");
     assert_eq!(engine.health(), Health::Writable);
     let end = engine.queue_range(&topic("t"), QueueId(0)).unwrap().max.0;
     assert!(end >= 10, "what was answered is there: {end}");
