@@ -37,8 +37,15 @@ impl Failures {
         Some(Self { last_ms, is_second })
     }
 
-    /// With one more, at `at_ms`. A clock that went back in between makes it no later than the one before.
+    /// With the one at `at_ms`. A clock that went back in between makes it no later than the one before. At the same time as that it
+    /// is the same one, told again: who counted it ended before the note of it was removed.
     fn and(before: Option<Self>, at_ms: u64, window_ms: u64) -> Self {
+        if let Some(same) = before.filter(|before| before.last_ms == at_ms) {
+            return Self {
+                is_second: window_ms > 0 && same.is_second,
+                ..same
+            };
+        }
         let is_soon = |before: Self| at_ms.saturating_sub(before.last_ms) <= window_ms;
         Self {
             last_ms: at_ms,
@@ -47,7 +54,7 @@ impl Failures {
     }
 }
 
-/// To be asked at a start, before anything else of the replica. `failed_ms`: when a write or flush of the run before failed, if
+/// To be asked at a start, before anything else is done with the folder, and again when the replica begins. `failed_ms`: when a write or flush of the run before failed, if
 /// one did. `window_ms` is `disk_fail_window`; with 0 a disk may fail as often as it likes, and what was noted is forgotten.
 ///
 /// # Errors
@@ -134,6 +141,18 @@ mod tests {
         }
         // One whose time says that it was before the last one is a second one: clocks may jump.
         assert!(is_halted(&items, Some(1), WINDOW_MS));
+    }
+
+    /// The process that counted it ended before its store removed the note of it.
+    #[test]
+    fn failure_that_is_told_again_is_counted_once() {
+        let (_, items) = formatted();
+        for _ in 0..3 {
+            assert!(!is_halted(&items, Some(FIRST_MS), WINDOW_MS));
+        }
+        for _ in 0..2 {
+            assert!(is_halted(&items, Some(FIRST_MS + 1), WINDOW_MS));
+        }
     }
 
     #[test]

@@ -12,7 +12,6 @@ use rocket_link::{Secret, SecretError};
 use rocket_mapped_file::disk::DiskDirectory;
 use rocket_replication::recovery::CleanMark;
 use rocket_replication::replica::Settings;
-use rocket_store::{FailureKind, PastFailure};
 use tokio::net::TcpListener;
 
 use super::coordinator::{Agreement, flush};
@@ -185,8 +184,6 @@ impl Joining {
                 options,
                 held,
                 found,
-                failed_ms: report.failure.and_then(disk_failure_ms),
-                has_failed: report.failure.is_some(),
                 disk_fail_window,
                 residence: self.witness.residence(),
                 dir: Arc::new(dir),
@@ -241,41 +238,9 @@ impl Joined {
     }
 }
 
-/// When that was, if it was the disk's: a second failure of any other kind says nothing of the disk, and one that every replica
-/// comes to would halt the whole group. An earlier version did not note the time; the start comes soon after.
-fn disk_failure_ms(past: PastFailure) -> Option<u64> {
-    let now = || u64::try_from(clock::now().0).unwrap_or(0);
-    match past.kind {
-        FailureKind::Store => None,
-        FailureKind::Disk => {
-            let known = u64::try_from(past.at.0).ok().filter(|ms| *ms > 0);
-            Some(known.unwrap_or_else(now))
-        }
-    }
-}
-
 fn answers(config: &BrokerConfig) -> Answers {
     match config.replication().mode {
         ReplicationMode::Sync => Answers::Committed,
         ReplicationMode::Async => Answers::Counted,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rocket_protocol::UnixMillis;
-
-    use super::*;
-
-    #[test]
-    fn only_failures_of_the_disk_count_towards_its_being_broken() {
-        let of = |kind, at| {
-            let at = UnixMillis(at);
-            disk_failure_ms(PastFailure { at, kind })
-        };
-        assert_eq!(of(FailureKind::Disk, 17), Some(17));
-        assert_eq!(of(FailureKind::Store, 17), None);
-        // Of a version that did not note the time: it was just now.
-        assert!(of(FailureKind::Disk, 0).is_some_and(|ms| ms > 17));
     }
 }

@@ -124,6 +124,10 @@ pub enum Ended {
     NeedsRestart,
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What a replica is made of.
 pub struct Setup<C: Completion> {
     /// How it behaves.
@@ -132,11 +136,7 @@ pub struct Setup<C: Completion> {
     pub held: Held,
     /// What the store's recovery found.
     pub found: Found,
-    /// When a write or flush of the run before failed, in milliseconds since 1970, if one did.
-    pub failed_ms: Option<u64>,
-    /// The store of the run before failed, for that or any other reason.
-    pub has_failed: bool,
-    /// `disk_fail_window`.
+    /// `disk_fail_window`. A failure of the run before was counted when the folder was locked.
     pub disk_fail_window: Duration,
     /// The proof that the page cache of former runs is there; the store tells it of its flushes.
     pub residence: Arc<Residence>,
@@ -189,12 +189,8 @@ impl Group {
         setup: Setup<C>,
         (post, inbox): (Post, Inbox),
     ) -> Result<Self, Error> {
-        if setup.has_failed {
-            setup.residence.distrust();
-        }
         let items = Items::new(setup.dir).proving(setup.residence);
-        let window_ms = u64::try_from(setup.disk_fail_window.as_millis()).unwrap_or(u64::MAX);
-        look_at_failures(&items, setup.failed_ms, window_ms)?;
+        look_at_failures(&items, None, millis(setup.disk_fail_window))?;
         let mut log = StoreLog::new(setup.store, setup.quarantine_bytes_max);
         let fresh = Fresh {
             disk_id: DiskId(rand::random()),

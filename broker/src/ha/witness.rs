@@ -1,16 +1,22 @@
-//! Where this broker keeps its residence proof (docs/replication.md §4.1), and what its store tells of its flushes.
+//! Where this broker keeps its residence proof (docs/replication.md §4.1), what its store tells of its flushes, and what a start
+//! finds of a failure of the run before.
 //!
 //! `/dev/shm` of a pod lives as long as the pod, over restarts of its containers, and so does the mount of its volume: what a
 //! killed process had written is there as long as the proof is. Another machine, another pod or another boot has neither.
 
-use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, io};
 
-use rocket_ha::{BootId, Items, Residence, Shelf};
+use rocket_ha::{BootId, Items, Residence, Shelf, StartError, look_at_failures};
+use rocket_mapped_file::Directory;
 use rocket_mapped_file::disk::DiskDirectory;
+use rocket_store::{FailureKind, PastFailure, past_failure};
 
+use super::millis;
+use crate::clock;
 use crate::config::BrokerConfig;
 use crate::mutant::mutations;
 
@@ -23,6 +29,7 @@ pub(crate) struct Witness {
     residence: Arc<Residence>,
     /// The store's.
     folder: PathBuf,
+    disk_fail_window: Duration,
 }
 
 impl Witness {
@@ -39,6 +46,7 @@ impl Witness {
         Self {
             residence: Arc::new(residence.with_mutations(mutations())),
             folder: config.store_path_root_dir.clone(),
+            disk_fail_window: config.disk_fail_window,
         }
     }
 
@@ -46,11 +54,26 @@ impl Witness {
         Arc::clone(&self.residence)
     }
 
-    /// The store's folder is locked.
-    pub(crate) fn locked(&self) {
-        match DiskDirectory::open(&self.folder) {
-            Ok(dir) => self.residence.look(&Items::new(Arc::new(dir))),
-            Err(error) => tracing::warn!(%error, "no residence proof is looked for"),
+    /// The store's folder is locked. A failure of the run before is counted now, durably: the store removes the note of it when it
+    /// has recovered, and this process may end before its replica begins. Whether it was one too many is asked then.
+    ///
+    /// # Errors
+    /// It cannot be counted, and the note must stay.
+    pub(crate) fn locked(&self) -> io::Result<()> {
+        let dir: Arc<dyn Directory> = Arc::new(DiskDirectory::open(&self.folder)?);
+        let items = Items::new(Arc::clone(&dir));
+        self.residence.look(&items);
+        let Some(past) = past_failure(&*dir)? else {
+            return Ok(());
+        };
+        // It may not have come to that itself.
+        self.residence.distrust();
+        let Some(failed_ms) = disk_failure_ms(past) else {
+            return Ok(());
+        };
+        match look_at_failures(&items, Some(failed_ms), millis(self.disk_fail_window)) {
+            Ok(()) | Err(StartError::DiskFails) => Ok(()),
+            Err(error) => Err(io::Error::other(error.to_string())),
         }
     }
 
@@ -64,6 +87,19 @@ impl Witness {
 
     pub(crate) fn lost(&self) {
         self.residence.lost();
+    }
+}
+
+/// When that was, if it was the disk's: a second failure of any other kind says nothing of the disk, and one that every replica
+/// comes to would halt the whole group. An earlier version did not note the time; the start comes soon after.
+fn disk_failure_ms(past: PastFailure) -> Option<u64> {
+    let now = || u64::try_from(clock::now().0).unwrap_or(0);
+    match past.kind {
+        FailureKind::Store => None,
+        FailureKind::Disk => {
+            let known = u64::try_from(past.at.0).ok().filter(|ms| *ms > 0);
+            Some(known.unwrap_or_else(now))
+        }
     }
 }
 
@@ -101,7 +137,52 @@ fn boot_id(text: &str) -> Option<BootId> {
 
 #[cfg(test)]
 mod tests {
+    use rocket_ha::Failures;
+    use rocket_protocol::UnixMillis;
+    use rocket_replication::DiskId;
+    use rocket_replication::epochs::Epochs;
+
     use super::*;
+
+    #[test]
+    fn only_failures_of_the_disk_count_towards_its_being_broken() {
+        let of = |kind, at| {
+            let at = UnixMillis(at);
+            disk_failure_ms(PastFailure { at, kind })
+        };
+        assert_eq!(of(FailureKind::Disk, 17), Some(17));
+        assert_eq!(of(FailureKind::Store, 17), None);
+        // Of a version that did not note the time: it was just now.
+        assert!(of(FailureKind::Disk, 0).is_some_and(|ms| ms > 17));
+    }
+
+    #[test]
+    fn failure_is_counted_when_the_folder_is_locked_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Directory> = Arc::new(DiskDirectory::open(folder.path()).unwrap());
+        let items = Items::new(Arc::clone(&dir));
+        items.format(DiskId(9), &Epochs::default()).unwrap();
+        let witness = Witness {
+            residence: Arc::default(),
+            folder: folder.path().to_owned(),
+            disk_fail_window: Duration::from_mins(10),
+        };
+        let counted = |note: &str| {
+            dir.replace("rocket/flush-failed", note.as_bytes()).unwrap();
+            witness.locked().unwrap();
+            items.failures().unwrap()
+        };
+        let failures = |last_ms, is_second| Some(Failures { last_ms, is_second });
+        // The first process ends before its store removes the note, and the next one finds it again.
+        for _ in 0..2 {
+            let first = counted("1000 kind=disk commitlog/0: input/output error");
+            assert_eq!(first, failures(1000, false));
+        }
+        let panicked = counted("2000 kind=store store: a step of the store panicked");
+        assert_eq!(panicked, failures(1000, false));
+        let second = counted("3000 kind=disk commitlog/0: input/output error");
+        assert_eq!(second, failures(3000, true));
+    }
 
     #[test]
     fn boot_is_known_by_its_uuid_and_nothing_else() {

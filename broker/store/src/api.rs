@@ -1,6 +1,7 @@
 //! What callers of the store hand in and get back: appends and their outcomes, reads and their answers, positions, health,
 //! and the three seams through which the store asks its surroundings (time, commit policy, events).
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,8 +123,14 @@ pub trait StoreEvents: Send + Sync + 'static {
     }
     /// A flush of the log succeeded; it took so long and covered so many bytes.
     fn flushed(&self, _took: Duration, _bytes: u64) {}
-    /// The store is being opened: its folder is locked, and nothing in it was flushed or changed yet.
-    fn locked(&self) {}
+    /// The store is being opened: its folder is locked, and nothing in it was flushed or changed yet. What the run before noted
+    /// of its failure ([`crate::past_failure`]) is there until the store has recovered.
+    ///
+    /// # Errors
+    /// The store does not open, and leaves the folder as it is.
+    fn locked(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// The kernel is about to be asked to flush files of the log, and so to tell of writes to them that were lost: it tells that
     /// once. Several may be under way at once, and the first one while the store is being opened.
     fn flush_begins(&self) {}

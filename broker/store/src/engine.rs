@@ -76,7 +76,6 @@ pub(crate) struct Parts {
     pub(crate) carried: Carried,
     pub(crate) appender: Appender,
     pub(crate) dispatcher: Dispatcher,
-    pub(crate) lock: Box<dyn Lock>,
 }
 
 /// What a step did.
@@ -144,7 +143,7 @@ impl<C: Completion> Engine<C> {
         events: Arc<dyn StoreEvents>,
     ) -> Result<(Self, RecoveryReport), OpenError> {
         config.check()?;
-        let (parts, report) = recovery::recover(&config, &dir, &*clock, &*events)?;
+        let (parts, lock, report) = recovery::recover(&config, &dir, &*clock, &*events)?;
         let position = parts.dispatcher.position;
         let engine = Self {
             flush_mode: FlushMode::new(config.flush),
@@ -178,7 +177,7 @@ impl<C: Completion> Engine<C> {
             readers: OnceLock::new(),
             kept_from: AtomicU64::new(u64::MAX),
             look: Mutex::default(),
-            _lock: parts.lock,
+            _lock: lock,
             config,
             dir,
             clock,

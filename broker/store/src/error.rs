@@ -8,7 +8,7 @@ use rocket_protocol::{PhysicalOffset, UnixMillis};
 use thiserror::Error;
 
 use crate::config::ConfigError;
-use crate::failure::PastFailure;
+use crate::failure::{FailureKind, PastFailure};
 
 /// Whether a file could not be made for something that passes by itself: the disk is full, a quota is used up, or too many
 /// files are open. Everything else (a sector, a file system that became read-only, a folder that is gone) does not.
@@ -71,6 +71,18 @@ impl OpenError {
             action,
             file,
             source,
+        }
+    }
+
+    /// Whether it is a write or flush that failed, and not for want of room.
+    pub(crate) fn is_failed_write(&self) -> bool {
+        match self {
+            Self::Io {
+                action: "create" | "cut" | "flush" | "make" | "remove" | "write",
+                source,
+                ..
+            } => FailureKind::of(source) == FailureKind::Disk && !is_no_room(source),
+            _ => false,
         }
     }
 

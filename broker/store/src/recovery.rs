@@ -11,7 +11,7 @@
 use std::io;
 use std::sync::Arc;
 
-use rocket_mapped_file::{Directory, SegmentOptions};
+use rocket_mapped_file::{Directory, Lock, SegmentOptions};
 use rocket_protocol::{PhysicalOffset, RecordView, TopicName, UnixMillis};
 
 use crate::api::{Clock, StoreEvents};
@@ -26,7 +26,7 @@ use crate::deleted::Deleted;
 use crate::dispatcher::Dispatcher;
 use crate::engine::{ABORT, Parts};
 use crate::error::{OpenError, RecoveryReport};
-use crate::failure::{self, PastFailure};
+use crate::failure::{self, FailureKind, PastFailure};
 use crate::import;
 use crate::index::apache::Sizes;
 use crate::index::{Index, Known};
@@ -45,12 +45,35 @@ pub(crate) fn recover(
     dir: &Arc<dyn Directory>,
     clock: &dyn Clock,
     events: &dyn StoreEvents,
-) -> Result<(Parts, RecoveryReport), OpenError> {
+) -> Result<(Parts, Box<dyn Lock>, RecoveryReport), OpenError> {
     let lock = match dir.lock("lock") {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(OpenError::Locked),
         other => other.map_err(OpenError::io("lock", "lock"))?,
     };
-    events.locked();
+    let heard = events.locked();
+    heard.map_err(OpenError::io("act on", failure::PATH))?;
+    let recovered = recover_locked(config, dir, clock, events);
+    let (parts, report) = recovered.inspect_err(|error| note_failure(&**dir, clock, error))?;
+    Ok((parts, lock, report))
+}
+
+/// A start whose own write or flush failed is a run that failed, and the kernel may have told it of a write of an earlier one.
+fn note_failure(dir: &dyn Directory, clock: &dyn Clock, error: &OpenError) {
+    if !error.is_failed_write() {
+        return;
+    }
+    let note = failure::note(clock.now(), FailureKind::Disk, &error.to_string());
+    if let Err(error) = dir.replace(failure::PATH, note.as_bytes()) {
+        tracing::error!(%error, "the failure could not be noted for the next start");
+    }
+}
+
+fn recover_locked(
+    config: &StoreConfig,
+    dir: &Arc<dyn Directory>,
+    clock: &dyn Clock,
+    events: &dyn StoreEvents,
+) -> Result<(Parts, RecoveryReport), OpenError> {
     remove_unfinished(&**dir)?;
     let clean = dir
         .read(ABORT)
@@ -144,7 +167,6 @@ pub(crate) fn recover(
             carried,
             appender,
             dispatcher,
-            lock,
         },
         report,
     ))

@@ -112,8 +112,6 @@ impl Replica {
                 damaged: report.damaged_ranges > 0,
                 confirm: report.confirm.max(store.positions().dispatched),
             },
-            failed_ms: None,
-            has_failed: false,
             disk_fail_window: Duration::ZERO,
             residence: Arc::default(),
             dir: dir as _,

@@ -10,7 +10,7 @@ use rocket_protocol::QueueId;
 use rocket_store::{
     Arrival, CommitPolicy, Ends, Engine, FailureKind, Flush, FlushFailure, GetStatus, Health,
     LocalEnds, OpenError, Promise, PutOutcome, PutStatus, ReadLimits, Refused, Removed, Store,
-    StoreConfig, StoreEvents,
+    StoreConfig, StoreEvents, past_failure,
 };
 
 use crate::opening::{SEGMENT, fill, open, try_open};
@@ -310,6 +310,37 @@ fn a_store_that_fails_while_it_opens_does_not_open() {
         );
     }
     assert!(failed > 0, "some file is made while it opens");
+}
+
+/// What it found in the page cache may be gone, and a second one soon after is a disk that fails.
+#[test]
+fn a_start_whose_own_flush_fails_leaves_a_note_for_the_next_one() {
+    let dir = MemoryDirectory::default();
+    let (engine, _) = open(&dir);
+    fill(&engine, 100);
+    drop(engine);
+    let mut noted = 0;
+    for nth in 1.. {
+        let dir = dir.killed();
+        dir.set_faults(Faults {
+            flush_error_at: Some(nth),
+            seed: nth,
+            ..Faults::default()
+        });
+        if try_open(&dir).is_ok() {
+            break;
+        }
+        let Some(past) = past_failure(&dir).unwrap() else {
+            continue;
+        };
+        noted += 1;
+        assert_eq!(past.kind, FailureKind::Disk);
+        dir.set_faults(Faults::default());
+        let (engine, report) = open(&dir.killed());
+        assert_eq!((report.failure, report.clean), (Some(past), false));
+        assert_eq!(engine.health(), Health::Writable);
+    }
+    assert!(noted > 0, "a start flushes what it finds");
 }
 
 #[test]

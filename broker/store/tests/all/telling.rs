@@ -1,5 +1,6 @@
 //! What a store tells of its flushes to who keeps a proof of what its page cache holds.
 
+use std::io;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
@@ -43,8 +44,9 @@ impl Heard {
 impl StoreEvents for Heard {
     fn arrived(&self, _: &[Arrival]) {}
 
-    fn locked(&self) {
+    fn locked(&self) -> io::Result<()> {
         self.hear(Told::Locked);
+        Ok(())
     }
 
     fn flush_begins(&self) {
