@@ -6,8 +6,13 @@
 //! ```text
 //! rocket/damage.json    [{"file": …, "from": offset, "to": offset, "reason": …}, …]
 //! ```
+//!
+//! For blocks without a checksum the note is all that is known: forgotten, what is rotten there would be summed and vouched
+//! for. So what a start finds is noted durably before it believes anything for good ([`Damage::secure`]). A note that cannot
+//! be read is no empty one: the start then looks through all of the log again, and leaves the note as it is until that is
+//! done. A note has room for [`NOTED_MAX`] ranges; of more, the nearest become one, with the sound bytes between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,8 +26,8 @@ use crate::api::Damaged;
 use crate::checksums::is_damage;
 use crate::mutant::{self, Mutant};
 
-const PATH: &str = "rocket/damage.json";
-/// Ranges that are remembered over a restart; what is found beyond them is found again by the scrubber.
+pub(crate) const PATH: &str = "rocket/damage.json";
+/// Ranges that a note has.
 const NOTED_MAX: usize = 1024;
 
 #[derive(Serialize, Deserialize)]
@@ -44,26 +49,31 @@ pub(crate) struct Damage {
     changes: AtomicU64,
     /// Found, and not told to anybody yet.
     untold: Mutex<Vec<Damaged>>,
+    /// What was noted could not be read, and the log was not looked through for it yet. Changed with `ranges` locked.
+    is_unread: AtomicBool,
+    /// The note does not say what is known. Changed with `ranges` locked.
+    is_unsaved: AtomicBool,
 }
 
 impl Damage {
-    /// Reads what was remembered. A note that cannot be understood is left out: what it says is found again.
+    /// Reads what was remembered; see [`Damage::is_unread`].
     pub(crate) fn open(dir: Arc<dyn Directory>) -> io::Result<Self> {
         let text = match dir.read(PATH) {
-            Err(error) if is_damage(&error) => {
-                tracing::error!(file = PATH, %error, "the note of known damage cannot be read");
-                None
+            Err(error) if is_damage(&error) => Err(error),
+            read => Ok(read?),
+        };
+        let notes: io::Result<Vec<Note>> = match text {
+            Ok(Some(text)) if !mutant::is_on(Mutant::DamageForgotten) => {
+                serde_json::from_slice(&text).map_err(io::Error::from)
             }
-            read => read?,
+            Ok(_) => Ok(Vec::new()),
+            Err(error) => Err(error),
         };
-        let text = text.filter(|_| !mutant::is_on(Mutant::DamageForgotten));
-        let notes: Vec<Note> = match text {
-            Some(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
-                tracing::error!(file = PATH, %error, "the note of known damage cannot be read");
-                Vec::new()
-            }),
-            None => Vec::new(),
-        };
+        let is_unread = notes.is_err();
+        let notes = notes.unwrap_or_else(|error| {
+            tracing::error!(file = PATH, %error, "the note of known damage cannot be read: the whole log is looked through again");
+            Vec::new()
+        });
         let ranges: BTreeMap<u64, Damaged> = notes
             .into_iter()
             .map(|note| {
@@ -85,7 +95,25 @@ impl Damage {
             changes: AtomicU64::new(0),
             ranges: RwLock::new(ranges),
             untold: Mutex::new(Vec::new()),
+            is_unread: AtomicBool::new(is_unread),
+            is_unsaved: AtomicBool::new(false),
         })
+    }
+
+    /// What was noted could not be read: all of the log is to be looked through, and then [`Damage::secure`] called.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.is_unread.load(Ordering::Acquire)
+    }
+
+    /// What is known is noted, durably on return. To be called when a start has noted all that it found.
+    pub(crate) fn secure(&self) -> io::Result<()> {
+        let ranges = self.ranges.write();
+        if !self.is_unread() && !self.is_unsaved.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.put(&ranges)?;
+        self.is_unread.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Remembers damage; `false` if it was known.
@@ -174,7 +202,8 @@ impl Damage {
         self.changes.load(Ordering::Acquire)
     }
 
-    /// Not to be able to note it is no failure of the store: what is damaged will be found again.
+    /// Not to be able to note it is no failure of a store that is open: what is found then is what no checksum fits, or cannot be
+    /// read, and is found again. What a start finds is secured by it.
     fn save(&self, ranges: &BTreeMap<u64, Damaged>) {
         if let Err(error) = self.write(ranges) {
             tracing::warn!(file = PATH, %error, "known damage could not be noted for the next start");
@@ -182,17 +211,26 @@ impl Damage {
     }
 
     fn write(&self, ranges: &BTreeMap<u64, Damaged>) -> io::Result<()> {
-        let notes: Vec<Note> = ranges
-            .values()
-            .take(NOTED_MAX)
+        if self.is_unread() {
+            // Written over now, the note would be one of all damage, of a log that was not looked through.
+            return Ok(());
+        }
+        self.put(ranges)
+    }
+
+    fn put(&self, ranges: &BTreeMap<u64, Damaged>) -> io::Result<()> {
+        let notes: Vec<Note> = covering(ranges.values().cloned().collect(), NOTED_MAX)
+            .into_iter()
             .map(|damaged| Note {
-                file: damaged.file.clone(),
+                file: damaged.file,
                 from: damaged.from.0,
                 to: damaged.to.0,
-                reason: damaged.reason.clone(),
+                reason: damaged.reason,
             })
             .collect();
-        self.dir.replace(PATH, &serde_json::to_vec(&notes)?)
+        let noted = self.dir.replace(PATH, &serde_json::to_vec(&notes)?);
+        self.is_unsaved.store(noted.is_err(), Ordering::Release);
+        noted
     }
 
     /// The first damage that meets `from..to`.
@@ -214,9 +252,31 @@ impl Damage {
     }
 }
 
+/// At most `max` ranges that cover all of `ranges`, which are in log order: the nearest ones become one.
+fn covering(ranges: Vec<Damaged>, max: usize) -> Vec<Damaged> {
+    let excess = ranges.len().saturating_sub(max);
+    if excess == 0 {
+        return ranges;
+    }
+    let pairs = ranges.iter().zip(ranges.iter().skip(1)).zip(1..);
+    let mut gaps: Vec<(u64, usize)> = pairs
+        .map(|((before, next), at)| (next.from.0.saturating_sub(before.to.0), at))
+        .collect();
+    gaps.sort_unstable();
+    let joined: BTreeSet<usize> = gaps.into_iter().take(excess).map(|(_, at)| at).collect();
+    let mut covering: Vec<Damaged> = Vec::with_capacity(max);
+    for (at, damaged) in ranges.into_iter().enumerate() {
+        match covering.last_mut().filter(|_| joined.contains(&at)) {
+            Some(before) => before.to = before.to.max(damaged.to),
+            None => covering.push(damaged),
+        }
+    }
+    covering
+}
+
 #[cfg(test)]
 mod tests {
-    use rocket_mapped_file::memory::MemoryDirectory;
+    use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 
     use super::*;
 
@@ -242,6 +302,71 @@ mod tests {
         assert_eq!(again.within(200, 300), None);
         again.forget_before(200);
         assert_eq!(again.all(), []);
+    }
+
+    #[test]
+    fn more_ranges_than_a_note_has_are_covered_by_fewer_and_the_nearest_become_one() {
+        let ranges = [(0, 10), (100, 110), (112, 120), (121, 130), (300, 310)];
+        let ranges = || ranges.map(|(from, to)| damaged(from, to)).to_vec();
+        assert_eq!(covering(ranges(), 5), ranges());
+        let three = [damaged(0, 10), damaged(100, 130), damaged(300, 310)];
+        assert_eq!(covering(ranges(), 3), three);
+        assert_eq!(covering(ranges(), 1), [damaged(0, 310)]);
+
+        let dir = MemoryDirectory::default();
+        let damage = Damage::open(Arc::new(dir.clone())).unwrap();
+        let places = 0..=NOTED_MAX as u64;
+        for n in places.clone() {
+            damage.note(&damaged(n * 100, n * 100 + 50));
+        }
+        let again = Damage::open(Arc::new(dir.killed())).unwrap();
+        assert_eq!(again.all().len(), NOTED_MAX);
+        for n in places {
+            let all = again.within(n * 100, n * 100 + 1);
+            let all = all.filter(|all| all.to.0 >= n * 100 + 50);
+            assert!(all.is_some(), "range {n}");
+        }
+    }
+
+    #[test]
+    fn a_note_that_cannot_be_read_is_left_as_it_is_until_the_log_was_looked_through() {
+        let dir = MemoryDirectory::default();
+        dir.create_folder("rocket").unwrap();
+        let bad = b"[{\"file\": \"commitl";
+        dir.replace(PATH, bad).unwrap();
+        let damage = Damage::open(Arc::new(dir.clone())).unwrap();
+        assert!(damage.is_unread());
+        damage.note(&damaged(100, 200));
+        damage.forget_from(150).unwrap();
+        assert_eq!(dir.read(PATH).unwrap().unwrap(), bad, "not half of it");
+        damage.secure().unwrap();
+        assert!(!damage.is_unread());
+        let again = Damage::open(Arc::new(dir.killed())).unwrap();
+        assert!(!again.is_unread());
+        assert_eq!(again.all(), [damaged(100, 150)]);
+    }
+
+    #[test]
+    fn what_could_not_be_noted_is_noted_when_it_is_secured_or_that_fails() {
+        let dir = MemoryDirectory::default();
+        let damage = Damage::open(Arc::new(dir.clone())).unwrap();
+        damage.secure().unwrap();
+        assert_eq!(dir.read(PATH).unwrap(), None, "there is nothing to say");
+        let set_full = |is_full: bool| {
+            dir.set_faults(Faults {
+                change_error: is_full.then_some(28),
+                ..Faults::default()
+            });
+        };
+        set_full(true);
+        assert!(damage.note(&damaged(100, 200)));
+        assert!(!damage.note(&damaged(100, 200)), "it is known by now");
+        assert!(damage.secure().is_err());
+        assert!(damage.secure().is_err(), "still");
+        set_full(false);
+        damage.secure().unwrap();
+        let again = Damage::open(Arc::new(dir.killed())).unwrap();
+        assert_eq!(again.all(), [damaged(100, 200)]);
     }
 
     #[test]

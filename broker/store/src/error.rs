@@ -48,6 +48,18 @@ pub enum OpenError {
         /// What is wrong there.
         reason: String,
     },
+    /// What was found damaged could not be noted: the next start would look there no more and believe it. No bound was raised, so
+    /// that this start can be done again.
+    #[error(
+        "the log is damaged, and that cannot be noted in {file}: {source}. Without the note a later start would take what is damaged for good, so this one ends, and the log is as it was. Make room on the disk, or mend what keeps the file from being written, and start again"
+    )]
+    DamageNotNoted {
+        /// The file of the note, relative to the store's folder.
+        file: &'static str,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A write or flush failed while the queues were brought up to the log.
     #[error("the store failed while it opened: {0}")]
     Failed(Arc<str>),
@@ -81,7 +93,10 @@ impl OpenError {
                 action: "create" | "cut" | "flush" | "make" | "remove" | "write",
                 source,
                 ..
-            } => FailureKind::of(source) == FailureKind::Disk && !is_no_room(source),
+            }
+            | Self::DamageNotNoted { source, .. } => {
+                FailureKind::of(source) == FailureKind::Disk && !is_no_room(source)
+            }
             _ => false,
         }
     }

@@ -22,6 +22,7 @@ use crate::checkpoint::{self, Bounds, Checkpoint};
 use crate::checksums;
 use crate::commit_log::{self, CommitLog, TailRule};
 use crate::config::StoreConfig;
+use crate::damage;
 use crate::deleted::Deleted;
 use crate::dispatcher::Dispatcher;
 use crate::engine::{ABORT, Parts};
@@ -209,7 +210,7 @@ fn scan_from_queues(
     let (log, deleted) = (files.log, files.deleted);
     let (mut start, queues) = open_queues(files, bounds, clean)?;
     let queues_end = queues.end.max(start.dispatched);
-    let mut from = start.floor.min(start.dispatched);
+    let mut from = start.first(log);
     let (mut found, mut time) = scan_log(log, &queues.queues, deleted, &start, from)?;
     let mut is_new = queues.is_new;
     let queues = queues.queues;
@@ -221,7 +222,7 @@ fn scan_from_queues(
         );
         build_again(files, &queues, &mut start)?;
         is_new = true;
-        from = start.floor.min(start.dispatched);
+        from = start.first(log);
         (found, time) = scan_log(log, &queues, deleted, &start, from)?;
     }
     Ok(Scanned {
@@ -324,6 +325,12 @@ fn end_at(
     for damaged in &found.damaged {
         log.damage().note(damaged);
     }
+    // Before anything is changed, and long before the floor is raised beyond it.
+    let noted = log.damage().secure();
+    noted.map_err(|source| OpenError::DamageNotNoted {
+        file: damage::PATH,
+        source,
+    })?;
     let end = found.end;
     let tail_cut = tail::cut(log, from, end).map_err(OpenError::io("cut", "commitlog"))?;
     if log.files().is_empty() {

@@ -27,6 +27,16 @@ pub(super) struct Start {
     pub(super) removed: u64,
 }
 
+impl Start {
+    /// Where reading the log begins: with all of it if nobody knows what of it was found damaged before.
+    pub(super) fn first(&self, log: &CommitLog) -> u64 {
+        if log.damage().is_unread() {
+            return log.min();
+        }
+        self.floor.min(self.dispatched)
+    }
+}
+
 /// The queues as the files have them.
 pub(super) struct Found {
     pub(super) queues: Queues,

@@ -9,8 +9,9 @@ use rocket_store::{
     Removed, StoreConfig, StoreEvents,
 };
 
-use crate::opening::{SEGMENT, fill, open};
+use crate::opening::{SEGMENT, config, fill, open};
 use crate::support::{Tell, clock, small, topic};
+use crate::watched::Watched;
 
 pub(crate) const FIRST: &str = "commitlog/00000000000000000000";
 
@@ -241,6 +242,66 @@ fn damage_that_a_start_meets_below_the_floor_is_told_and_what_lies_behind_it_sta
     assert_eq!(consumed(&engine), wanted);
     fill(&engine, 1);
     assert_eq!(consumed(&engine).len(), 20, "more is taken");
+}
+
+/// Twenty messages that are known to be flushed, in blocks without checksums, one of them with a flipped bit in its body.
+fn rotten_and_not_summed() -> MemoryDirectory {
+    let dir = MemoryDirectory::default();
+    let (engine, _) = open(&dir);
+    fill(&engine, 20);
+    engine.mark_step();
+    drop(engine);
+    let dir = dir.killed();
+    let bytes = rocket_mapped_file::Directory::read(&dir, FIRST)
+        .unwrap()
+        .unwrap();
+    let (_, len) = RecordView::parse(&bytes).unwrap();
+    dir.flip(FIRST, 7 * len + 300);
+    dir
+}
+
+/// What a start has found, when everything behind it is secured and no later start looks there.
+fn secured(dir: &MemoryDirectory) -> Vec<Damaged> {
+    let (engine, report) = open(dir);
+    assert_eq!(report.damaged_ranges, 1, "{report:?}");
+    while engine.seal_step() == rocket_store::Step::Worked {}
+    engine.checkpoint_step();
+    // Nobody vouches for it.
+    engine.scrub_step(u64::MAX);
+    engine.damage()
+}
+
+#[test]
+fn a_start_that_cannot_note_the_damage_that_it_finds_does_not_open_and_forgets_nothing() {
+    let dir = rotten_and_not_summed();
+    let opened = Engine::<Tell>::open(
+        config(),
+        Arc::new(Watched::new(dir.clone()).refusing("rocket/damage.json")),
+        clock(1),
+        Arc::new(LocalPolicy { flush: Flush::Sync }),
+        Arc::new(rocket_store::NoEvents),
+    );
+    let Err(error) = opened.map(|_| ()) else {
+        panic!("it opened, and the next start will know nothing");
+    };
+    assert!(matches!(error, OpenError::DamageNotNoted { .. }), "{error}");
+    let found = secured(&dir);
+    assert_eq!(found.len(), 1);
+    assert_eq!(secured(&dir.killed()), found, "by the note alone");
+}
+
+#[test]
+fn a_note_of_damage_that_cannot_be_read_is_none_of_a_sound_log() {
+    let dir = rotten_and_not_summed();
+    let places = |damage: Vec<Damaged>| -> Vec<(u64, u64)> {
+        let place = |it: &Damaged| (it.from.0, it.to.0);
+        damage.iter().map(place).collect()
+    };
+    let found = places(secured(&dir));
+    let dir = dir.killed();
+    rocket_mapped_file::Directory::replace(&dir, "rocket/damage.json", b"[{").unwrap();
+    assert_eq!(places(secured(&dir)), found, "all of it is looked through");
+    assert_eq!(places(secured(&dir.killed())), found, "and noted again");
 }
 
 #[test]

@@ -37,6 +37,8 @@ impl Cache {
 pub(crate) struct Watched {
     dir: MemoryDirectory,
     cache: Arc<Mutex<Cache>>,
+    /// This small file cannot be replaced.
+    refused: Option<&'static str>,
 }
 
 impl Watched {
@@ -44,6 +46,15 @@ impl Watched {
         Self {
             dir,
             cache: Arc::default(),
+            refused: None,
+        }
+    }
+
+    /// The same disk, full whenever the file at `path` is to be replaced.
+    pub(crate) fn refusing(self, path: &'static str) -> Self {
+        Self {
+            refused: Some(path),
+            ..self
         }
     }
 
@@ -91,6 +102,9 @@ impl Directory for Watched {
         self.dir.read(path)
     }
     fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        if self.refused == Some(path) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.dir.replace(path, content)
     }
     fn space(&self) -> io::Result<Space> {
