@@ -43,7 +43,7 @@ pub use disk::{ItemError, Items, Meta, Saved};
 pub use election::{Candidates, SelfElection};
 pub use failures::{Failures, look_at_failures};
 pub use intent::{Intent, Then};
-pub use residence::{BootId, Residence, Shelf};
+pub use residence::{BootId, FolderId, Residence, Shelf};
 pub use sealed::FOLDER;
 pub use start::{Found, Fresh, Held, StartError, start};
 pub use store_log::{StoreLog, Stored};

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! residence-<disk id>, 4096 bytes, numbers big-endian
-//!    0 "RKRP" · 4 version 2 · 6 count 2 · 8 disk id 16 · 24 boot id 16 · 40 count times incarnation 16
+//!    0 "RKRP" · 4 version 2 · 6 count 2 · 8 disk id 16 · 24 boot id 16 · 40 folder id 16 · 56 count times incarnation 16
 //!      · CRC32C 4 over all of that · zeros
 //! 4095 1 while a flush is under way, or has failed · else 0
 //! ```
@@ -11,6 +11,9 @@
 //! The kernel tells of a lost write once, to the flush that comes next; a process that is killed just then passes that on to
 //! nobody. So the last byte is set before every flush of the log, and is cleared when all that began have succeeded. What
 //! cannot be read, compared or written is no proof, and never an error: the replica is unclean then, as without any.
+//!
+//! A folder that was restored from a copy has the same disk id and an older log, for which the page cache of the other one does not
+//! speak: its folder id is another one. Version 1 had no folder id, and is no proof any more.
 
 use std::sync::Arc;
 
@@ -23,7 +26,7 @@ use rocket_replication::{DiskId, Incarnation};
 use crate::disk::Items;
 
 const MAGIC: [u8; 4] = *b"RKRP";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const FILE_BYTES: usize = 4096;
 const BUSY_AT: usize = FILE_BYTES - 1;
 /// Of more runs than have room the latest are listed: the one that a group's object records is among the last that began.
@@ -32,6 +35,11 @@ const RUNS_MAX: usize = 200;
 /// Which run of the kernel (`/proc/sys/kernel/random/boot_id`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BootId(pub u128);
+
+/// Which files the data folder and its lock are, as the system tells them from all others of this boot: those of a copy are others.
+/// Two ids are compared, and mean nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderId(pub u128);
 
 /// Storage that lives exactly as long as the page cache of the replica's folder.
 #[derive(Clone)]
@@ -47,6 +55,8 @@ struct Proof {
     /// Where it is, as long as there is a valid one.
     file: Option<Arc<dyn Segment>>,
     disk: Option<DiskId>,
+    /// The folder that is locked.
+    folder: Option<FolderId>,
     /// Those that it lists, in the order in which they began.
     runs: Vec<Incarnation>,
     /// Flushes that began and did not succeed yet.
@@ -84,15 +94,16 @@ impl Residence {
         self
     }
 
-    /// Looks what former runs left. To be called when the folder of `items` is locked, so that none of them runs any more, and
-    /// before anything in it is flushed.
-    pub fn look(&self, items: &Items) {
+    /// Looks what former runs left. To be called when the folder of `items`, which is `folder`, is locked, so that none of them
+    /// runs any more, and before anything in it is flushed. Where it was not called no proof is made.
+    pub fn look(&self, items: &Items, folder: FolderId) {
+        let mut proof = self.proof.lock();
+        proof.folder = Some(folder);
         let Some((shelf, disk)) = self.shelf.as_ref().zip(items.disk_id()) else {
             return;
         };
-        let mut proof = self.proof.lock();
         proof.disk = Some(disk);
-        if let Some((file, runs)) = self.read(shelf, disk) {
+        if let Some((file, runs)) = self.read(shelf, disk, folder) {
             (proof.file, proof.runs) = (Some(file), runs);
         }
     }
@@ -139,9 +150,9 @@ impl Residence {
             return Vec::new();
         };
         let mut proof = self.proof.lock();
-        if proof.is_lost {
+        let Some(folder) = proof.folder.filter(|_| !proof.is_lost) else {
             return Vec::new();
-        }
+        };
         if proof.disk != Some(disk) {
             (proof.file, proof.runs) = (None, Vec::new());
         }
@@ -150,7 +161,7 @@ impl Residence {
         proof.runs.push(run);
         let excess = proof.runs.len().saturating_sub(RUNS_MAX);
         proof.runs.drain(..excess);
-        if let Err(error) = write(shelf, &mut proof, disk) {
+        if let Err(error) = write(shelf, &mut proof, (disk, folder)) {
             tracing::warn!(%error, "no residence proof: if this process is killed while flush is ASYNC, its replica is not taken for complete");
             self.discard(&mut proof);
         }
@@ -158,7 +169,12 @@ impl Residence {
     }
 
     /// The file of a valid proof, and whom it lists.
-    fn read(&self, shelf: &Shelf, disk: DiskId) -> Option<(Arc<dyn Segment>, Vec<Incarnation>)> {
+    fn read(
+        &self,
+        shelf: &Shelf,
+        disk: DiskId,
+        folder: FolderId,
+    ) -> Option<(Arc<dyn Segment>, Vec<Incarnation>)> {
         let file = shelf
             .dir
             .open(&path(disk), SegmentOptions::default())
@@ -170,8 +186,9 @@ impl Residence {
         file.read_at(0, &mut bytes).ok()?;
         let (found, boot, runs) = decode(&bytes)?;
         let is_same_boot = boot == shelf.boot || self.mutations.has(Mutant::M49);
+        let is_same_place = found == (disk, folder);
         let is_idle = bytes.last() == Some(&0) || self.mutations.has(Mutant::M47);
-        (found == disk && is_same_boot && is_idle).then_some((file, runs))
+        (is_same_place && is_same_boot && is_idle).then_some((file, runs))
     }
 
     fn mark(&self, proof: &mut Proof, busy: u8) {
@@ -199,8 +216,9 @@ fn path(disk: DiskId) -> String {
 }
 
 /// In place where there is one: a process that is killed in between leaves the old one, the new one, or none that is valid.
-fn write(shelf: &Shelf, proof: &mut Proof, disk: DiskId) -> std::io::Result<()> {
-    let bytes = encode(disk, shelf.boot, &proof.runs);
+fn write(shelf: &Shelf, proof: &mut Proof, place: (DiskId, FolderId)) -> std::io::Result<()> {
+    let bytes = encode(place, shelf.boot, &proof.runs);
+    let (disk, _) = place;
     let file = if let Some(file) = &proof.file {
         Arc::clone(file)
     } else {
@@ -216,13 +234,14 @@ fn write(shelf: &Shelf, proof: &mut Proof, disk: DiskId) -> std::io::Result<()> 
     file.write_at(0, &[std::io::IoSlice::new(&bytes)])
 }
 
-fn encode(disk: DiskId, boot: BootId, runs: &[Incarnation]) -> Vec<u8> {
+fn encode((disk, folder): (DiskId, FolderId), boot: BootId, runs: &[Incarnation]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FILE_BYTES);
     bytes.put_slice(&MAGIC);
     bytes.put_u16(VERSION);
     bytes.put_u16(u16::try_from(runs.len()).unwrap_or(u16::MAX));
     bytes.put_u128(disk.0);
     bytes.put_u128(boot.0);
+    bytes.put_u128(folder.0);
     for run in runs {
         bytes.put_u128(run.0);
     }
@@ -231,7 +250,10 @@ fn encode(disk: DiskId, boot: BootId, runs: &[Incarnation]) -> Vec<u8> {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<(DiskId, BootId, Vec<Incarnation>)> {
+/// Of which disk and folder it is, of which boot, and whom it lists.
+type Said = ((DiskId, FolderId), BootId, Vec<Incarnation>);
+
+fn decode(bytes: &[u8]) -> Option<Said> {
     let mut fields = bytes.strip_prefix(&MAGIC)?;
     let version = fields.try_get_u16().ok()?;
     let count = usize::from(fields.try_get_u16().ok()?);
@@ -240,11 +262,12 @@ fn decode(bytes: &[u8]) -> Option<(DiskId, BootId, Vec<Incarnation>)> {
     }
     let disk = DiskId(fields.try_get_u128().ok()?);
     let boot = BootId(fields.try_get_u128().ok()?);
+    let folder = FolderId(fields.try_get_u128().ok()?);
     let runs = (0..count).map(|_| fields.try_get_u128().map(Incarnation));
     let runs: Vec<Incarnation> = runs.collect::<Result<_, _>>().ok()?;
     let covered = bytes.get(..bytes.len() - fields.len())?;
     let is_whole = fields.try_get_u32().ok()? == crc32c::crc32c(covered);
-    is_whole.then_some((disk, boot, runs))
+    is_whole.then_some(((disk, folder), boot, runs))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ struct Machine {
     items: Items,
     shelf: MemoryDirectory,
     boot: u128,
+    folder: u128,
     mutations: Mutations,
 }
 
@@ -21,6 +22,7 @@ impl Machine {
             items,
             shelf: MemoryDirectory::default(),
             boot: 1,
+            folder: 1,
             mutations: Mutations::default(),
         }
     }
@@ -32,7 +34,7 @@ impl Machine {
             boot: BootId(self.boot),
         };
         let residence = Residence::on(shelf).with_mutations(self.mutations);
-        residence.look(&self.items);
+        residence.look(&self.items, FolderId(self.folder));
         residence
     }
 
@@ -97,6 +99,31 @@ fn proof_of_another_disk_is_none() {
     assert!(moved.locked().begin(other, Incarnation(2)).is_empty());
 }
 
+/// It was restored from a backup, or copied, and its log is that of another time.
+#[test]
+fn proof_of_another_folder_with_the_same_disk_id_is_none() {
+    let mut machine = Machine::new();
+    machine.former(1);
+    machine.folder = 2;
+    assert!(machine.former(2).is_empty());
+    assert_eq!(machine.former(3), [2], "it was made anew");
+    machine.folder = 1;
+    assert!(machine.former(4).is_empty(), "also for the first one");
+}
+
+/// Which files they are is not known, or nobody asked.
+#[test]
+fn folder_that_nobody_looked_at_has_no_proof() {
+    let machine = Machine::new();
+    machine.former(1);
+    let shelf = Shelf {
+        dir: Arc::new(machine.shelf.clone()),
+        boot: BootId(machine.boot),
+    };
+    let residence = Residence::on(shelf);
+    assert!(residence.begin(DISK, Incarnation(2)).is_empty());
+}
+
 #[test]
 fn process_that_ends_during_a_flush_leaves_no_proof() {
     let machine = Machine::new();
@@ -152,7 +179,7 @@ fn bytes_that_are_not_those_that_were_written_are_no_proof() {
     let machine = Machine::new();
     machine.former(1);
     let good = machine.file().unwrap();
-    let told = 8 + 16 + 16 + 16 + 4;
+    let told = 8 + 16 + 16 + 16 + 16 + 4;
     for at in (0..told).chain([BUSY_AT]) {
         let mut bad = good.clone();
         bad[at] ^= 1;

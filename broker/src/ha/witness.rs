@@ -4,13 +4,14 @@
 //! `/dev/shm` of a pod lives as long as the pod, over restarts of its containers, and so does the mount of its volume: what a
 //! killed process had written is there as long as the proof is. Another machine, another pod or another boot has neither.
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use rocket_ha::{BootId, Items, Residence, Shelf, StartError, look_at_failures};
+use rocket_ha::{BootId, FolderId, Items, Residence, Shelf, StartError, look_at_failures};
 use rocket_mapped_file::Directory;
 use rocket_mapped_file::disk::DiskDirectory;
 use rocket_store::{FailureKind, PastFailure, past_failure};
@@ -20,6 +21,8 @@ use crate::clock;
 use crate::config::BrokerConfig;
 use crate::mutant::mutations;
 
+/// The store's, in its folder. It is made once and never replaced.
+const LOCK: &str = "lock";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// What `statfs` says of file systems that are in memory only (`TMPFS_MAGIC`, `RAMFS_MAGIC`).
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -62,7 +65,12 @@ impl Witness {
     pub(crate) fn locked(&self) -> io::Result<()> {
         let dir: Arc<dyn Directory> = Arc::new(DiskDirectory::open(&self.folder)?);
         let items = Items::new(Arc::clone(&dir));
-        self.residence.look(&items);
+        match folder_id(&self.folder) {
+            Ok(id) => self.residence.look(&items, id),
+            Err(error) => {
+                tracing::warn!(%error, "no residence proof is looked for, and none is made");
+            }
+        }
         let Some(past) = past_failure(&*dir)? else {
             return Ok(());
         };
@@ -101,6 +109,19 @@ fn disk_failure_ms(past: PastFailure) -> Option<u64> {
             Some(known.unwrap_or_else(now))
         }
     }
+}
+
+/// Which files the data folder and its lock are, now that it is locked. The number of a file may be given again, the time at which
+/// it was made is nobody's to set: who copies a folder, or restores one, gets others. (Another build of this program may come to
+/// another id: that costs one proof.)
+fn folder_id(folder: &Path) -> io::Result<FolderId> {
+    let mut hasher = DefaultHasher::new();
+    for path in [folder, &folder.join(LOCK)] {
+        let file = fs::metadata(path)?;
+        // Not every file system tells when a file was made.
+        (file.dev(), file.ino(), file.created().ok()).hash(&mut hasher);
+    }
+    Ok(FolderId(u128::from(hasher.finish())))
 }
 
 /// A folder of this user's own in `path`, if that is in memory.
@@ -182,6 +203,33 @@ mod tests {
         assert_eq!(panicked, failures(1000, false));
         let second = counted("3000 kind=disk commitlog/0: input/output error");
         assert_eq!(second, failures(3000, true));
+    }
+
+    #[test]
+    fn folder_is_known_by_its_files_and_a_copy_is_another_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let lock = || {
+            let folder = parent.path().join("data");
+            let dir = DiskDirectory::open(&folder).unwrap();
+            drop(dir.lock(LOCK).unwrap());
+            folder_id(&folder).unwrap()
+        };
+        let id = lock();
+        // As long as it is the same one, each process finds it so.
+        assert_eq!(lock(), id);
+        fs::write(parent.path().join("data/abort"), "1").unwrap();
+        assert_eq!(lock(), id, "whatever lies beside the lock");
+
+        let (data, aside) = (parent.path().join("data"), parent.path().join("aside"));
+        fs::rename(&data, &aside).unwrap();
+        assert_ne!(lock(), id, "a copy in its place");
+        fs::remove_dir_all(&data).unwrap();
+        fs::rename(&aside, &data).unwrap();
+        assert_eq!(lock(), id, "the first one is back");
+        // Another lock in the same folder, as a restore in place leaves.
+        fs::write(parent.path().join("lock"), "").unwrap();
+        fs::rename(parent.path().join("lock"), data.join(LOCK)).unwrap();
+        assert_ne!(lock(), id);
     }
 
     #[test]

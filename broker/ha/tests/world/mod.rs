@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Request, Told, Wish};
 use rocket_ha::{
-    Actor, Answers, Board, BootId, Candidates, Event, Found, Fresh, GroupPolicy, Held, Items, News,
-    Options, Parts, Residence, SelfElection, Shelf, StartError, Timing, start,
+    Actor, Answers, Board, BootId, Candidates, Event, FolderId, Found, Fresh, GroupPolicy, Held,
+    Items, News, Options, Parts, Residence, SelfElection, Shelf, StartError, Timing, start,
 };
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_replication::coordinator::{Cas, ReadAnswer};
@@ -282,7 +282,7 @@ impl World {
         let policy = Arc::new(GroupPolicy::new(Arc::clone(&board), flush, plan.answers));
         let residence = Arc::new(machine.residence(plan.mutations));
         let items = Items::new(Arc::new(dir.clone())).proving(Arc::clone(&residence));
-        residence.look(&items);
+        residence.look(&items, FolderId(1));
         let run = ((n as u128 + 1) << 64) | (machine.starts << 32);
         let fresh = Fresh {
             disk_id: DiskId(n as u128 + 1),

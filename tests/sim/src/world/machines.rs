@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, MemoryNet, MemoryRequests};
 use rocket_ha::{
-    Actor, Board, BootId, Fresh, GroupPolicy, Held, Items, News, Options, Parts, Residence,
-    SelfElection, Shelf, StartError, Timing,
+    Actor, Board, BootId, FolderId, Fresh, GroupPolicy, Held, Items, News, Options, Parts,
+    Residence, SelfElection, Shelf, StartError, Timing,
 };
 use rocket_mapped_file::Directory;
 use rocket_mapped_file::memory::MemoryDirectory;
@@ -99,7 +99,7 @@ impl<L: GroupLog> World<L> {
         let policy = Arc::new(policy.with_mutations(plan.mutations));
         let residence = Arc::new(residence(machine, plan.mutations));
         let items = Items::new(Arc::new(dir.clone())).proving(Arc::clone(&residence));
-        residence.look(&items);
+        residence.look(&items, FolderId(1));
         let shelf = machine.shelf.clone();
         let fresh = Fresh {
             disk_id: machine.disk,
