@@ -133,13 +133,14 @@ fn shelf(path: &Path) -> Result<Shelf, String> {
     }
     let user = rustix::process::getuid().as_raw();
     let folder = path.join(format!("rocketcluster-{user}"));
-    // Nobody else may write there.
+    // Nobody else may write there, and nobody else may have made it: what lies there is believed.
     match fs::DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(error.to_string());
         }
         _ => {}
     }
+    is_own(&folder, user)?;
     let dir = DiskDirectory::open(&folder).map_err(|error| error.to_string())?;
     let boot = fs::read_to_string(BOOT_ID).map_err(|error| error.to_string())?;
     let boot = boot_id(&boot).ok_or("the kernel does not say which boot this is")?;
@@ -147,6 +148,23 @@ fn shelf(path: &Path) -> Result<Shelf, String> {
         dir: Arc::new(dir),
         boot,
     })
+}
+
+/// Whether the folder is one, this user's, and nobody else's to write or read. A link to one is none.
+fn is_own(folder: &Path, user: u32) -> Result<(), String> {
+    let found = fs::symlink_metadata(folder).map_err(|error| error.to_string())?;
+    let mode = found.mode() & 0o777;
+    if !found.is_dir() {
+        return Err(format!("{} is not a folder", folder.display()));
+    }
+    if found.uid() != user || mode != 0o700 {
+        return Err(format!(
+            "{} is of user {} with mode {mode:03o}, and must be of user {user} with mode 700: remove it",
+            folder.display(),
+            found.uid()
+        ));
+    }
+    Ok(())
 }
 
 fn boot_id(text: &str) -> Option<BootId> {
@@ -158,6 +176,8 @@ fn boot_id(text: &str) -> Option<BootId> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use rocket_ha::Failures;
     use rocket_protocol::UnixMillis;
     use rocket_replication::DiskId;
@@ -230,6 +250,46 @@ mod tests {
         fs::write(parent.path().join("lock"), "").unwrap();
         fs::rename(parent.path().join("lock"), data.join(LOCK)).unwrap();
         assert_ne!(lock(), id);
+    }
+
+    #[test]
+    fn only_a_folder_of_this_users_own_is_believed() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("own");
+        fs::DirBuilder::new().mode(0o700).create(&folder).unwrap();
+        let user = fs::metadata(&folder).unwrap().uid();
+        assert_eq!(is_own(&folder, user), Ok(()));
+        assert!(is_own(&folder, user + 1).is_err(), "another user's");
+        for mode in [0o777, 0o770, 0o750, 0o701] {
+            fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).unwrap();
+            let why = is_own(&folder, user).unwrap_err();
+            assert!(why.contains(&format!("mode {mode:o}")), "{why}");
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let (link, file) = (parent.path().join("link"), parent.path().join("file"));
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        fs::write(&file, "").unwrap();
+        for none in [link, file, parent.path().join("missing")] {
+            assert!(is_own(&none, user).is_err(), "{none:?}");
+        }
+    }
+
+    /// Where the broker looks, with what somebody else put there before.
+    #[test]
+    fn shelf_that_others_may_write_to_is_none() {
+        let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+            return;
+        };
+        let user = rustix::process::getuid().as_raw();
+        let folder = memory.path().join(format!("rocketcluster-{user}"));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(shelf(memory.path()).is_err_and(|why| why.contains("777")));
+        fs::remove_dir(&folder).unwrap();
+        for _ in 0..2 {
+            let shelf = shelf(memory.path());
+            assert!(shelf.is_ok(), "{:?}", shelf.err());
+        }
     }
 
     #[test]
