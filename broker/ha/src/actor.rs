@@ -72,6 +72,8 @@ pub struct Actor<L, N, C, O> {
     pub(crate) recovered: (rocket_replication::DiskId, Incarnation),
     /// The log is ready for sends: between `OpenWrites` and whatever ends it.
     pub(crate) is_open: bool,
+    /// The epoch of a mastership that is to take sends, and whose log was not ready for them yet.
+    pub(crate) opens_later: Option<Epoch>,
     /// The connection that was asked for last and is not open yet.
     pub(crate) dialing: Option<LinkId>,
     /// The same of a link over which damage is to be repaired.
@@ -133,6 +135,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             options,
             recovered: known,
             is_open: false,
+            opens_later: None,
             dialing: None,
             dialing_repair: None,
             needs_restart: false,
@@ -236,6 +239,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         if self.damage_changes.replace(changes) != Some(changes) {
             let damage = self.log.damage();
             self.feed(Input::Damaged(damage));
+            self.open_again();
         }
     }
 
@@ -246,6 +250,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 for input in self.lag.look(now_ms, &self.replica) {
                     self.feed(input);
                 }
+                self.open_again();
             }
             Due::Retry => {
                 let asked = self.desk.asked();
@@ -273,6 +278,20 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
     pub(crate) fn feed(&mut self, input: Input) {
         self.own.push_back(input);
         self.settle();
+    }
+
+    /// Opens the log for sends if it was not ready for them when that was due.
+    fn open_again(&mut self) {
+        if self.opens_later.is_none() || self.needs_restart {
+            return;
+        }
+        let mut answers = Vec::new();
+        if let Err(failure) = self.open_if_due() {
+            self.failed(failure, &mut answers);
+        }
+        self.own.extend(answers);
+        self.settle();
+        self.give();
     }
 
     fn settle(&mut self) {

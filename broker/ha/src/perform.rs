@@ -8,8 +8,10 @@ use rocket_replication::coordinator::CasAnswer;
 use rocket_replication::effect::{Effect, Halt, Input, Report};
 use rocket_replication::epochs::Epochs;
 use rocket_replication::frame::DataHead;
+use rocket_replication::master::Phase;
 use rocket_replication::messages::{LinkId, Message};
 use rocket_replication::{Epoch, PhysicalOffset, Replication};
+use rocket_store::Opening;
 
 use crate::actor::Actor;
 use crate::board::Answers;
@@ -69,7 +71,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         answers
     }
 
-    fn failed(&mut self, failure: Failure, answers: &mut Vec<Input>) {
+    pub(crate) fn failed(&mut self, failure: Failure, answers: &mut Vec<Input>) {
         match failure {
             Failure::Refused(reason) => {
                 tracing::error!(reason, "bytes of a master were refused");
@@ -83,6 +85,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             Failure::NeedsRestart => {
                 self.needs_restart = true;
                 self.is_open = false;
+                self.opens_later = None;
                 self.observer.tell(News::NeedsRestart);
             }
             error @ (Failure::Item(_) | Failure::Log(_)) => {
@@ -171,16 +174,16 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
             Effect::OpenWrites(epoch) => {
                 self.hold_by_role();
-                self.log.become_writer(epoch)?;
-                self.is_open = true;
+                self.open(epoch)?;
             }
             Effect::PauseWrites => {
                 self.stop_writes(Pending::GoOn, answers);
                 answers.push(Input::Paused);
             }
             // What was stopped was the commit policy.
-            Effect::ResumeWrites => self.is_open = true,
+            Effect::ResumeWrites => self.is_open = self.opens_later.is_none(),
             Effect::StepDown => {
+                self.opens_later = None;
                 self.stop_writes(Pending::Unknown, answers);
                 self.hold_by_role();
             }
@@ -199,10 +202,45 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         tracing::error!(?why, "this replica is halted");
         self.halted = Some(why);
         self.is_open = false;
+        self.opens_later = None;
         if why == Halt::DiskFailed {
             self.items.residence().lost();
         }
         self.observer.tell(News::Halted(why));
+    }
+
+    /// Has the log take sends, now or later.
+    fn open(&mut self, epoch: Epoch) -> Result<(), Failure> {
+        match self.log.become_writer(epoch)? {
+            Opening::Open => {
+                self.opens_later = None;
+                self.is_open = true;
+            }
+            Opening::Later(reason) => {
+                if self.opens_later.replace(epoch) != Some(epoch) {
+                    tracing::warn!(%epoch, reason, "this master takes no sends yet");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for a log that was not ready, as long as its mastership lasts.
+    pub(crate) fn open_if_due(&mut self) -> Result<(), Failure> {
+        let Some(epoch) = self.opens_later else {
+            return Ok(());
+        };
+        match self.replica.leading() {
+            Some(master) if master.epoch == epoch && master.phase() == Phase::Open => {
+                self.open(epoch)
+            }
+            // It may resume.
+            Some(master) if master.epoch == epoch => Ok(()),
+            _ => {
+                self.opens_later = None;
+                Ok(())
+            }
+        }
     }
 
     /// Nobody is told of a link to a master that has fallen silent: another one could be elected by now.

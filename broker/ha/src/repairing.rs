@@ -25,7 +25,10 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 let outcome = self.write_over(offset, &bytes)?;
                 return Ok(Some(Input::Repaired(outcome)));
             }
-            Step::Hold(hold) => self.hold_damage(hold),
+            Step::Hold(hold) => {
+                self.hold_damage(hold);
+                self.open_if_due()?;
+            }
         }
         Ok(None)
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rocket_replication::repair::{Damage, Span};
 use rocket_replication::{Epoch, PhysicalOffset, replica};
 use rocket_store::{
-    Aside, Completion, CopyError, Engine, Flush, OnDamage, OpenError, Positions, Records,
+    Aside, Completion, CopyError, Engine, Flush, OnDamage, OpenError, Opening, Positions, Records,
     RecordsError, Store,
 };
 
@@ -38,7 +38,7 @@ pub trait Stored {
     /// See [`Store::step_down`].
     fn step_down(&self) -> Result<PhysicalOffset, Arc<str>>;
     /// See [`Store::become_writer`].
-    fn become_writer(&self) -> Result<(), OpenError>;
+    fn become_writer(&self) -> Result<Opening, OpenError>;
     /// See [`Store::cut`].
     fn cut(
         &self,
@@ -106,7 +106,7 @@ macro_rules! stored {
                 $name::step_down(self)
             }
 
-            fn become_writer(&self) -> Result<(), OpenError> {
+            fn become_writer(&self) -> Result<Opening, OpenError> {
                 $name::become_writer(self)
             }
 
@@ -299,7 +299,7 @@ impl<S: Stored> Log for StoreLog<S> {
         stopped.map(drop).map_err(|reason| failed(&reason))
     }
 
-    fn become_writer(&mut self, _epoch: Epoch) -> io::Result<()> {
+    fn become_writer(&mut self, _epoch: Epoch) -> io::Result<Opening> {
         let ready = self.store.become_writer();
         ready.map_err(|error| failed(&error))
     }

@@ -13,6 +13,7 @@ use rocket_replication::repair::Damage;
 use rocket_replication::replica::{Flush, Writes};
 use rocket_replication::state::State;
 use rocket_replication::{Epoch, PhysicalOffset, Proposal};
+use rocket_store::Opening;
 
 /// Something happened outside.
 #[derive(Debug, Clone)]
@@ -172,11 +173,12 @@ pub trait Log {
     fn stop_appends(&mut self, pending: Pending) -> io::Result<()>;
 
     /// Opens for sends as the master of `epoch` (§8.11.5): the next offset of every queue is computed from all records up to
-    /// the log's end (D1), and store times do not go back.
+    /// the log's end (D1), and store times do not go back. Where that is [`Opening::Later`] (what that must be computed from is
+    /// damaged, and readers are to wait for it, or cannot be read at the moment) nothing is taken, and it is to be asked again.
     ///
     /// # Errors
-    /// A read or write failed: final.
-    fn become_writer(&mut self, epoch: Epoch) -> io::Result<()>;
+    /// A write failed: final.
+    fn become_writer(&mut self, epoch: Epoch) -> io::Result<Opening>;
 
     /// The commit policy says something new: answer who waits, show what is visible.
     fn re_evaluate(&mut self);

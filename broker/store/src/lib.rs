@@ -104,7 +104,7 @@ pub use failure::{FailureKind, PastFailure, past_failure};
 pub use flush::FlushJob;
 pub use readers::{Reader, Readers};
 pub use repair::{RepairError, Span};
-pub use replica_log::{CopyError, Records, RecordsError};
+pub use replica_log::{CopyError, Opening, Records, RecordsError};
 pub use store::Store;
 
 #[cfg(feature = "mutants")]

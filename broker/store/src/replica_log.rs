@@ -101,6 +101,16 @@ pub enum RecordsError {
     Later(String),
 }
 
+/// Whether a copy takes messages now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// It does.
+    Open,
+    /// Not yet, and why: what it must know is damaged, and another copy may have it, or cannot be read at the moment. Nothing is
+    /// wrong with the disk for that; it is to be asked again.
+    Later(String),
+}
+
 /// How a copy was not written.
 enum NotWritten {
     Refused(CopyError),
@@ -353,12 +363,12 @@ impl<C: Completion> Engine<C> {
     }
 
     /// Takes messages from here on, if the policy does: dispatches what is visible, lets the next queue offsets follow all
-    /// records of the log, visible or not, and the store time the latest of theirs.
+    /// records of the log, visible or not, and the store time the latest of theirs. Where that is [`Opening::Later`], or fails,
+    /// messages are not taken.
     ///
     /// # Errors
-    /// The log cannot be read, or the store failed, or is to be opened again; or what is not dispatched yet is damaged, and another
-    /// copy may have it. Messages are not taken.
-    pub fn become_writer(&self) -> Result<(), OpenError> {
+    /// The store failed, or is to be opened again.
+    pub fn become_writer(&self) -> Result<Opening, OpenError> {
         while self.is_behind() && self.dispatch_step() == Step::Worked {}
         let mut appender = self.written().map_err(OpenError::Failed)?;
         if appender.role() == Role::Waits {
@@ -367,13 +377,8 @@ impl<C: Completion> Engine<C> {
         // Held so that what is put and what is read here join.
         let dispatcher = self.dispatcher.lock();
         let (from, end) = (dispatcher.position, appender.end());
-        if self.log.sound().holds()
-            && let Some(damaged) = self.log.damage().within(from, end)
-        {
-            // They come back with a repair, and must not be given to others meanwhile.
-            let reason = "which queue offsets were given there is not known";
-            let Damaged { file, from, to, .. } = &damaged;
-            return Err(OpenError::damaged(file, from.0, to.0, reason));
+        if let Some(later) = self.offsets_unknown(from, end) {
+            return Ok(later);
         }
         self.queues.reset_next();
         if self.carried.is_pending() {
@@ -381,14 +386,43 @@ impl<C: Completion> Engine<C> {
         }
         let mut time = dispatcher.time;
         if from < end && !mutant::is_on(Mutant::OffsetsOfVisible) {
-            tail::follow(&self.log, from, end, TailRule::Ours, |offset, view, _| {
+            let followed = tail::follow(&self.log, from, end, TailRule::Ours, |offset, view, _| {
                 time = time.max(view.store_timestamp().0);
                 self.raise_next(offset, view);
                 Ok(())
-            })?;
+            });
+            match followed {
+                Ok(followed) => self.note_unknown(&followed.damaged),
+                // What is damaged is no error there: it may be readable a moment later.
+                Err(error @ OpenError::Io { .. }) => return Ok(Opening::Later(error.to_string())),
+                Err(error) => return Err(error),
+            }
+            if let Some(later) = self.offsets_unknown(from, end) {
+                return Ok(later);
+            }
         }
         appender.lead(UnixMillis(time));
-        Ok(())
+        Ok(Opening::Open)
+    }
+
+    /// Why no queue offsets may be given: those of the messages in damage come back with a repair.
+    fn offsets_unknown(&self, from: u64, end: u64) -> Option<Opening> {
+        if !self.log.sound().holds() {
+            return None;
+        }
+        let Damaged { file, from, to, .. } = self.log.damage().within(from, end)?;
+        Some(Opening::Later(format!(
+            "which queue offsets were given in {file} from {from} to {to} is not known: it is damaged"
+        )))
+    }
+
+    /// What was no record, and where nothing is known to be damaged.
+    fn note_unknown(&self, found: &[Damaged]) {
+        for damaged in found {
+            if self.log.damage().within(damaged.from.0, damaged.to.0).is_none() {
+                self.log.damage().note(damaged);
+            }
+        }
     }
 
     fn raise_next(&self, offset: u64, view: &RecordView<'_>) {

@@ -23,7 +23,7 @@ use rocket_protocol::{Message, PhysicalOffset, QueueId, RecordView, TopicName, U
 
 use crate::test_support::message_with;
 use crate::{
-    Clock, CommitPolicy, Completion, Ends, Engine, GetStatus, LocalEnds, NoEvents, OpenError,
+    Clock, CommitPolicy, Completion, Ends, Engine, GetStatus, LocalEnds, NoEvents, OpenError, Opening,
     Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, RecordsError, RecoveryReport,
     Refused, StoreConfig,
 };
@@ -162,7 +162,7 @@ impl Node {
     /// Takes messages from here on; what it has is committed.
     fn lead(&self) {
         self.confirm(self.end());
-        self.engine.become_writer().unwrap();
+        assert_eq!(self.engine.become_writer().unwrap(), Opening::Open);
         self.role.leads.store(true, Ordering::Relaxed);
     }
 

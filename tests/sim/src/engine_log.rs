@@ -17,7 +17,7 @@ use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMill
 use rocket_replication::repair::Damage;
 use rocket_replication::{Epoch, PhysicalOffset};
 use rocket_store::{
-    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, Health, OnDamage,
+    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, Health, OnDamage, Opening,
     Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed, Step, StoreConfig,
     StoreEvents, Watermarks,
 };
@@ -398,7 +398,7 @@ impl Log for EngineLog {
         self.log.stop_appends(pending)
     }
 
-    fn become_writer(&mut self, epoch: Epoch) -> std::io::Result<()> {
+    fn become_writer(&mut self, epoch: Epoch) -> std::io::Result<Opening> {
         self.log.become_writer(epoch)
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rocket_replication::repair::{Damage, Span};
 use rocket_replication::{Epoch, PhysicalOffset};
-use rocket_store::{CommitPolicy, LocalEnds, PutStatus, Terms};
+use rocket_store::{CommitPolicy, LocalEnds, Opening, PutStatus, Terms};
 
 use super::image::{FILLER, Image, RECORD_HEAD_BYTES, push_record, record};
 use crate::surroundings::{AppendError, Chunk, CutError, Ends, Log, Pending, RepairError};
@@ -32,6 +32,8 @@ struct State {
     is_stopped: bool,
     committed: u64,
     visible: u64,
+    /// What lies before this is in queues, or was passed over.
+    dispatched: u64,
     /// Where the message ends, who sent it, and on which terms it was taken.
     waiting: VecDeque<(u64, u64, Terms)>,
     told: Vec<(u64, Told)>,
@@ -42,6 +44,21 @@ struct State {
     gives_no_ranges: bool,
     is_read_there: bool,
     passes_damage: bool,
+}
+
+impl State {
+    /// Where damage begins that is not dispatched and that readers wait for.
+    fn held(&self) -> Option<u64> {
+        let mut damaged = self.image.damaged.iter();
+        let held = damaged.find(|(_, to)| *to > self.dispatched && !self.passes_damage);
+        held.map(|(from, _)| *from)
+    }
+
+    /// What is visible comes to its queue, up to that.
+    fn dispatch(&mut self) {
+        let end = self.held().map_or(self.visible, |held| self.visible.min(held));
+        self.dispatched = self.dispatched.max(end);
+    }
 }
 
 /// A log in memory. Clones are the same one: senders and tests have theirs beside the actor's.
@@ -56,6 +73,8 @@ impl MemoryLog {
     /// Opens what `image` left, with files of `file_bytes`. Appends are stopped.
     pub fn open(image: Image, policy: Arc<dyn CommitPolicy>, file_bytes: u64) -> Self {
         let state = State {
+            // As far as the checkpoint says.
+            dispatched: image.confirm,
             image,
             is_stopped: true,
             committed: 0,
@@ -225,6 +244,7 @@ impl MemoryLog {
         );
         state.committed = ends.committed.0;
         state.visible = state.visible.max(ends.visible.0);
+        state.dispatch();
         for (end, ticket, terms) in std::mem::take(&mut state.waiting) {
             let theirs = self.policy.answered_on(terms, local, ends);
             if end <= theirs.min(ends.answered).0 {
@@ -337,6 +357,7 @@ impl Log for MemoryLog {
         state.image.durable = state.image.end();
         state.committed = state.committed.min(to.0);
         state.visible = state.visible.min(to.0);
+        state.dispatched = state.dispatched.min(to.0);
         self.settle(&mut state);
         Ok(())
     }
@@ -356,7 +377,7 @@ impl Log for MemoryLog {
             quarantine,
             ..Image::default()
         };
-        (state.committed, state.visible) = (0, 0);
+        (state.committed, state.visible, state.dispatched) = (0, 0, 0);
         state.damage_changes += 1;
         self.settle(&mut state);
         Ok(())
@@ -380,9 +401,13 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    fn become_writer(&mut self, _epoch: Epoch) -> io::Result<()> {
-        self.working()?.is_stopped = false;
-        Ok(())
+    fn become_writer(&mut self, _epoch: Epoch) -> io::Result<Opening> {
+        let mut state = self.working()?;
+        if let Some(held) = state.held() {
+            return Ok(Opening::Later(format!("damage at {held}")));
+        }
+        state.is_stopped = false;
+        Ok(Opening::Open)
     }
 
     fn damage_changes(&self) -> u64 {
@@ -428,11 +453,14 @@ impl Log for MemoryLog {
         });
         state.image.damaged = rest.collect();
         state.damage_changes += 1;
+        state.dispatch();
         Ok(())
     }
 
     fn hold_damage(&mut self, hold: bool) {
-        self.state.lock().passes_damage = !hold;
+        let mut state = self.state.lock();
+        state.passes_damage = !hold;
+        state.dispatch();
     }
 
     fn re_evaluate(&mut self) {

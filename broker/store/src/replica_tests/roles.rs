@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mutant::{self, Mutant};
-use crate::{Aside, CutError};
+use crate::{Aside, CutError, Health, OnDamage};
 
 #[test]
 fn who_becomes_master_gives_places_behind_all_records_and_times_that_do_not_fall() {
@@ -41,6 +41,27 @@ fn who_becomes_master_gives_places_behind_all_records_and_times_that_do_not_fall
 fn a_master_that_gives_places_behind_what_is_visible_alone_is_seen() {
     let test = who_becomes_master_gives_places_behind_all_records_and_times_that_do_not_fall;
     assert!(fails_with(Mutant::OffsetsOfVisible, test));
+}
+
+/// What nobody knew of is damage like any other: the places that were given in it come back with a repair.
+#[test]
+fn who_comes_upon_damage_on_the_way_to_lead_gives_no_places_yet() {
+    let master = master_with(9);
+    let config = StoreConfig {
+        on_damage: OnDamage::Hold,
+        ..config(4096)
+    };
+    let (slave, _) = Node::open(MemoryDirectory::default(), config, 0).unwrap();
+    slave.copy(&master, master.end(), 1000);
+    slave.flush();
+    let third = usize::try_from(master.records()[2].0).unwrap();
+    slave.dir.flip("commitlog/00000000000000000000", third + 4);
+    let opening = slave.engine.become_writer().unwrap();
+    assert!(matches!(opening, Opening::Later(_)), "{opening:?}");
+    assert_eq!(slave.engine.damage().len(), 1);
+    assert_eq!(slave.engine.health(), Health::Writable, "nothing failed");
+    slave.engine.set_on_damage(OnDamage::PassOver);
+    assert_eq!(slave.engine.become_writer().unwrap(), Opening::Open);
 }
 
 /// Whether a test would see this fault.

@@ -9,7 +9,7 @@ use crate::config::OnDamage;
 use crate::cut::{Aside, CutError};
 use crate::error::OpenError;
 use crate::repair::{RepairError, Span};
-use crate::replica_log::{CopyError, Records, RecordsError};
+use crate::replica_log::{CopyError, Opening, Records, RecordsError};
 
 impl<C: Completion> Store<C> {
     /// Appends what a master has at `at`, the end of the log; see [`crate::Engine::append_copied`]. Waits for a disk only where
@@ -95,8 +95,8 @@ impl<C: Completion> Store<C> {
     /// Takes messages from here on; see [`crate::Engine::become_writer`].
     ///
     /// # Errors
-    /// The log cannot be read, or the store failed.
-    pub fn become_writer(&self) -> Result<(), OpenError> {
+    /// The store failed, or is to be opened again.
+    pub fn become_writer(&self) -> Result<Opening, OpenError> {
         self.engine().become_writer()
     }
 

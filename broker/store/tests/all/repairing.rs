@@ -7,7 +7,7 @@ use rocket_mapped_file::Directory as _;
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::{PhysicalOffset, QueueId, RecordView};
 use rocket_store::{
-    Engine, Flush, GetStatus, Health, LocalPolicy, NoEvents, OnDamage, OpenError, ReadLimits,
+    Engine, Flush, GetStatus, Health, LocalPolicy, NoEvents, OnDamage, Opening, ReadLimits,
     RecordsError, RepairError, Span, StoreConfig,
 };
 
@@ -351,11 +351,12 @@ fn what_lies_behind_damage_comes_to_its_queue_when_that_is_repaired() {
     assert_eq!(consumed(&engine), (0..7).collect::<Vec<_>>());
     let leads = engine.become_writer();
     assert!(
-        matches!(leads, Err(OpenError::Damaged { .. })),
+        matches!(leads, Ok(Opening::Later(_))),
         "offsets that are not known would be given twice: {leads:?}"
     );
+    assert_eq!(engine.health(), Health::Writable, "nothing failed");
     repair_from(&other, &engine).unwrap();
-    engine.become_writer().unwrap();
+    assert_eq!(engine.become_writer().unwrap(), Opening::Open);
     while engine.dispatch_step() == rocket_store::Step::Worked {}
     assert_eq!(consumed(&engine), (0..20).collect::<Vec<_>>());
 }
