@@ -173,7 +173,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 self.log.re_evaluate();
             }
             Effect::OpenWrites(epoch) => {
-                self.hold_by_role();
+                self.pass_over_by_role();
                 self.open(epoch)?;
             }
             Effect::PauseWrites => {
@@ -185,7 +185,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             Effect::StepDown => {
                 self.opens_later = None;
                 self.stop_writes(Pending::Unknown, answers);
-                self.hold_by_role();
+                self.pass_over_by_role();
             }
             Effect::Halt(why) => self.halt(why),
             Effect::Forgot => {

@@ -5,7 +5,7 @@ use rocket_replication::PhysicalOffset;
 use rocket_replication::effect::Input;
 use rocket_replication::master::{Master, Phase};
 use rocket_replication::messages::{LinkId, Message, Range};
-use rocket_replication::repair::{Outcome, Step};
+use rocket_replication::repair::{Outcome, Span, Step};
 
 use crate::actor::Actor;
 use crate::perform::Failure;
@@ -25,8 +25,8 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 let outcome = self.write_over(offset, &bytes)?;
                 return Ok(Some(Input::Repaired(outcome)));
             }
-            Step::Hold(hold) => {
-                self.hold_damage(hold);
+            Step::PassOver(given_up) => {
+                self.pass_over(&given_up);
                 self.open_if_due()?;
             }
         }
@@ -73,21 +73,21 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
 
     /// Only a master that takes sends passes over what nobody has: what a slave's queues pass over is in none for good, and another replica may
     /// still bring it, or the slave be elected when that was repaired.
-    fn hold_damage(&mut self, hold: bool) {
+    fn pass_over(&mut self, given_up: &[Span]) {
         let leads = |master: &Master| matches!(master.phase(), Phase::Open | Phase::HandingOver);
-        let hold = hold || !self.replica.leading().is_some_and(leads);
-        if !hold {
-            tracing::error!(
-                "no other replica has what is damaged here: readers pass it over from now on"
-            );
+        if !self.replica.leading().is_some_and(leads) {
+            self.log.pass_over(&[]);
+            return;
         }
-        self.log.hold_damage(hold);
+        for Span { from, to } in given_up {
+            tracing::error!(%from, %to, "no other replica has what is damaged here: readers pass it over from now on");
+        }
+        self.log.pass_over(given_up);
     }
 
     /// The same for who becomes master, or was one, and did not find anybody who has it.
-    pub(crate) fn hold_by_role(&mut self) {
-        if self.replica.is_damaged() {
-            self.hold_damage(!self.replica.repair().is_given_up());
-        }
+    pub(crate) fn pass_over_by_role(&mut self) {
+        let given_up = self.replica.repair().given_up().to_vec();
+        self.pass_over(&given_up);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rocket_replication::repair::{Damage, Span};
 use rocket_replication::{Epoch, PhysicalOffset, replica};
 use rocket_store::{
-    Aside, Completion, CopyError, Engine, Flush, OnDamage, OpenError, Opening, Positions, Records,
+    Aside, Completion, CopyError, Engine, Flush, OpenError, Opening, Positions, Records,
     RecordsError, Store,
 };
 
@@ -63,8 +63,8 @@ pub trait Stored {
     fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError>;
     /// See [`Store::repair`].
     fn repair(&self, at: PhysicalOffset, bytes: &[u8]) -> Result<(), rocket_store::RepairError>;
-    /// See [`Store::set_on_damage`].
-    fn set_on_damage(&self, rule: OnDamage);
+    /// See [`Store::pass_over`].
+    fn pass_over(&self, given_up: &[rocket_store::Span]);
     /// See [`Store::re_evaluate`].
     fn re_evaluate(&self);
     /// See [`Store::set_flush`]. Of an engine its driver decides when it is flushed.
@@ -156,8 +156,8 @@ macro_rules! stored {
                 $name::repair(self, at, bytes)
             }
 
-            fn set_on_damage(&self, rule: OnDamage) {
-                $name::set_on_damage(self, rule);
+            fn pass_over(&self, given_up: &[rocket_store::Span]) {
+                $name::pass_over(self, given_up);
             }
 
             $($own)*
@@ -337,12 +337,10 @@ impl<S: Stored> Log for StoreLog<S> {
             })
     }
 
-    fn hold_damage(&mut self, hold: bool) {
-        self.store.set_on_damage(if hold {
-            OnDamage::Hold
-        } else {
-            OnDamage::PassOver
-        });
+    fn pass_over(&mut self, given_up: &[Span]) {
+        let span = |&Span { from, to }: &Span| rocket_store::Span { from, to };
+        let given_up: Vec<_> = given_up.iter().map(span).collect();
+        self.store.pass_over(&given_up);
     }
 
     fn re_evaluate(&mut self) {

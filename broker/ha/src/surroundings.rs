@@ -9,7 +9,7 @@ use rocket_replication::coordinator::{Cas, CasAnswer, ReadAnswer};
 use rocket_replication::effect::{Halt, Report};
 use rocket_replication::frame::DataHead;
 use rocket_replication::messages::{LinkId, Message, RoleName};
-use rocket_replication::repair::Damage;
+use rocket_replication::repair::{Damage, Span};
 use rocket_replication::replica::{Flush, Writes};
 use rocket_replication::state::State;
 use rocket_replication::{Epoch, PhysicalOffset, Proposal};
@@ -210,8 +210,8 @@ pub trait Log {
         Err(RepairError::Refused("nothing is damaged".to_owned()))
     }
 
-    /// Whether readers wait for what is damaged, or pass it over.
-    fn hold_damage(&mut self, _hold: bool) {}
+    /// From here on readers pass over what is damaged within `given_up`, and wait for what is damaged elsewhere.
+    fn pass_over(&mut self, _given_up: &[Span]) {}
 
     /// The disk failed, be it elsewhere than in the log: the log takes nothing from here on, and the next start is to know.
     fn condemn(&mut self, _reason: &str) {}

@@ -41,6 +41,31 @@ pub struct Span {
     pub to: PhysicalOffset,
 }
 
+impl Span {
+    fn lies_in(&self, other: &Self) -> bool {
+        other.from <= self.from && self.to <= other.to
+    }
+
+    /// What both have.
+    fn common(&self, other: &Self) -> Option<Self> {
+        let (from, to) = (self.from.max(other.from), self.to.min(other.to));
+        (from < to).then_some(Self { from, to })
+    }
+}
+
+/// The same in log order, what meets or touches as one.
+fn united(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_unstable();
+    let mut united: Vec<Span> = Vec::new();
+    for span in spans {
+        match united.last_mut() {
+            Some(last) if span.from <= last.to => last.to = last.to.max(span.to),
+            _ => united.push(span),
+        }
+    }
+    united
+}
+
 /// What is known to be damaged in a log, both in log order.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Damage {
@@ -89,8 +114,9 @@ pub enum Step {
         /// The bytes.
         bytes: Bytes,
     },
-    /// Whether readers are to wait for what is damaged, since another replica may have it, rather than pass it over.
-    Hold(bool),
+    /// Readers are to pass over what is damaged within these, which are in log order and do not meet, for nobody has it; and to wait
+    /// for what is damaged elsewhere, since another replica may have it.
+    PassOver(Vec<Span>),
 }
 
 /// What became of bytes that were to be written over damage.
@@ -131,8 +157,7 @@ enum Stage {
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Repair {
-    /// What is damaged, in log order; parts within one file each.
-    spans: Vec<Span>,
+    damage: Damage,
     stage: Stage,
     /// The walk has come to here.
     at: PhysicalOffset,
@@ -140,10 +165,10 @@ pub struct Repair {
     passed: BTreeSet<ReplicaId>,
     /// and whether one of them did not answer.
     is_unheard: bool,
-    /// Nobody has some piece of this walk: everybody answered.
-    is_missing: bool,
-    /// Readers need not wait for what nobody has.
-    is_given_up: bool,
+    /// What nobody has of this walk: everybody answered.
+    missing: Vec<Span>,
+    /// What nobody had at some time, as far as it is damaged still. There is no more of it than there is damage.
+    given_up: Vec<Span>,
     rest: u32,
 }
 
@@ -158,31 +183,33 @@ impl Repair {
         }
     }
 
-    /// What is damaged now.
-    pub fn spans(&self) -> &[Span] {
-        &self.spans
+    /// Of what is damaged, that of which every other replica said that it has not all of it: readers need not wait for it.
+    pub fn given_up(&self) -> &[Span] {
+        &self.given_up
     }
 
-    /// Whether every other replica said that it has not all of what is damaged here.
+    /// Whether that is all of it, and there is some.
     pub fn is_given_up(&self) -> bool {
-        self.is_given_up
+        let is_lost = |damaged: &Span| self.given_up.iter().any(|span| damaged.lies_in(span));
+        !self.given_up.is_empty() && self.damage.bytes.iter().all(is_lost)
     }
 
     /// What is damaged is another.
-    pub(crate) fn found(&mut self, spans: Vec<Span>, out: &mut Vec<Effect>) {
-        if self.spans == spans {
+    pub(crate) fn found(&mut self, damage: &Damage, out: &mut Vec<Effect>) {
+        if self.damage == *damage {
             return;
         }
-        self.spans = spans;
+        self.damage.clone_from(damage);
         self.rest = 0;
-        if self.spans.is_empty() {
+        if self.damage.blocks.is_empty() {
             self.leave(out);
             *self = Self {
-                is_given_up: self.is_given_up,
+                damage: std::mem::take(&mut self.damage),
+                given_up: std::mem::take(&mut self.given_up),
                 ..Self::default()
             };
-            self.give_up(false, out);
         }
+        self.give_up(self.given_up.clone(), out);
     }
 
     /// One step of the work.
@@ -235,14 +262,17 @@ impl Repair {
                 address: replica.address.clone(),
             }));
         } else {
-            self.is_missing |= !self.is_unheard;
+            if !self.is_unheard {
+                self.missing.push(piece);
+            }
             self.pass(piece.to);
         }
     }
 
     /// The next piece to be asked for.
     fn piece(&self) -> Option<Span> {
-        let span = self.spans.iter().find(|span| span.to > self.at)?;
+        let mut spans = self.damage.blocks.iter();
+        let span = spans.find(|span| span.to > self.at)?;
         let from = span.from.max(self.at);
         let to = span.to.min(from.plus(u64::from(FETCH_BYTES_MAX)));
         Some(Span { from, to })
@@ -259,13 +289,22 @@ impl Repair {
         self.leave(out);
         self.pass(PhysicalOffset(0));
         self.rest = REST_TICKS;
-        let is_missing = std::mem::take(&mut self.is_missing);
-        self.give_up(is_missing, out);
+        let mut lost = std::mem::take(&mut self.missing);
+        lost.extend_from_slice(&self.given_up);
+        self.give_up(lost, out);
     }
 
-    fn give_up(&mut self, is_given_up: bool, out: &mut Vec<Effect>) {
-        if std::mem::replace(&mut self.is_given_up, is_given_up) != is_given_up {
-            out.push(Effect::Repair(Step::Hold(!is_given_up)));
+    /// Readers need not wait for what of `lost` is damaged.
+    fn give_up(&mut self, lost: Vec<Span>, out: &mut Vec<Effect>) {
+        let blocks = &self.damage.blocks;
+        let lost = united(lost);
+        let lost = lost
+            .iter()
+            .flat_map(|span| blocks.iter().filter_map(move |block| block.common(span)));
+        let given_up = united(lost.collect());
+        if given_up != self.given_up {
+            self.given_up.clone_from(&given_up);
+            out.push(Effect::Repair(Step::PassOver(given_up)));
         }
     }
 

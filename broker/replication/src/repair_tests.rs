@@ -162,7 +162,8 @@ fn every_other_replica_is_asked_and_what_nobody_has_is_passed_over_for_a_while()
     let fetch = asked(&mut replica);
     answer(&mut replica, nothing(&fetch));
     assert_eq!(tick(&mut replica), [Effect::Disconnect(LINK)]);
-    assert_eq!(tick(&mut replica), [Effect::Repair(Step::Hold(false))]);
+    let lost = vec![span(0, 10)];
+    assert_eq!(tick(&mut replica), [Effect::Repair(Step::PassOver(lost))]);
     assert!(replica.repair().is_given_up());
     for _ in 0..REST_TICKS {
         assert_eq!(replica.step(Input::RepairDue), []);
@@ -170,10 +171,60 @@ fn every_other_replica_is_asked_and_what_nobody_has_is_passed_over_for_a_while()
     assert!(dials(&tick(&mut replica), 1), "it begins again");
     assert_eq!(
         damaged(&mut replica, &[]),
-        [Effect::Repair(Step::Hold(true))]
+        [Effect::Repair(Step::PassOver(Vec::new()))]
     );
     let late = replica.step(Input::Dialed(LINK));
     assert_eq!(late, [Effect::Disconnect(LINK)]);
+}
+
+/// Asks everybody for what comes next, who have it not, and says what it was.
+fn nobody_has(replica: &mut Replica) -> Fetch {
+    let fetch = asked(replica);
+    answer(replica, nothing(&fetch));
+    assert_eq!(asked(replica), fetch, "the other one");
+    answer(replica, nothing(&fetch));
+    assert_eq!(tick(replica), [Effect::Disconnect(LINK)]);
+    fetch
+}
+
+/// Counterexample: one piece that nobody had let readers pass over everything that was found damaged later.
+#[test]
+fn only_what_nobody_has_is_given_up() {
+    let mut replica = slave();
+    let (first, second, later) = (span(0, 10), span(100, 110), span(200, 210));
+    damaged(&mut replica, &[first, second]);
+    assert_eq!(nobody_has(&mut replica).offset, first.from);
+    let fetch = asked(&mut replica);
+    assert_eq!(fetch.offset, second.from);
+    answer(&mut replica, range(&fetch));
+    replica.step(Input::Repaired(Outcome::Done));
+    assert_eq!(damaged(&mut replica, &[first]), []);
+    let effects = tick(&mut replica);
+    assert_eq!(
+        effects,
+        [
+            Effect::Disconnect(LINK),
+            Effect::Repair(Step::PassOver(vec![first]))
+        ]
+    );
+    assert!(replica.repair().is_given_up());
+    assert_eq!(damaged(&mut replica, &[first, later]), []);
+    assert!(!replica.repair().is_given_up());
+    assert_eq!(replica.repair().given_up(), [first]);
+    // Pieces that touch are one, and what is sound again is none.
+    let wide = span(0, 2 * u64::from(FETCH_BYTES_MAX));
+    damaged(&mut replica, &[wide]);
+    for from in [0, u64::from(FETCH_BYTES_MAX)] {
+        assert_eq!(nobody_has(&mut replica).offset.0, from);
+    }
+    assert_eq!(
+        tick(&mut replica),
+        [Effect::Repair(Step::PassOver(vec![wide]))]
+    );
+    assert_eq!(
+        damaged(&mut replica, &[later]),
+        [Effect::Repair(Step::PassOver(vec![later]))]
+    );
 }
 
 #[test]

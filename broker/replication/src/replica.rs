@@ -489,7 +489,7 @@ impl Replica {
     fn damaged(&mut self, damage: Damage, out: &mut Vec<Effect>) {
         let is_damaged = !damage.is_none();
         let was_damaged = std::mem::replace(&mut self.core.damaged, is_damaged);
-        self.repair.found(damage.blocks.clone(), out);
+        self.repair.found(&damage, out);
         self.core.damage = damage;
         match &mut self.role {
             // It registers as one that lacks something.

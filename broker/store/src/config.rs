@@ -148,7 +148,7 @@ pub struct StoreConfig {
     pub scrub_bytes_per_second: u64,
     /// Bytes of the log that one checksum covers, a power of two of at least 512. Default 64 KiB; smaller only in tests.
     pub checksum_block_bytes: u64,
-    /// What becomes of readers who come to damage; to be changed while the store is open by [`crate::Store::set_on_damage`].
+    /// What becomes of readers who come to damage. Of what none of them needs to wait for tells [`crate::Store::pass_over`].
     pub on_damage: OnDamage,
 }
 
@@ -206,7 +206,7 @@ pub enum OnDamage {
     /// They pass over the messages that lie in it, as over removed ones: there is no other copy.
     PassOver,
     /// They wait, as at the end of their queue, and nothing behind it is dispatched: another copy may have what is damaged
-    /// ([`crate::Store::repair`]).
+    /// ([`crate::Store::repair`]), unless [`crate::Store::pass_over`] says that none has it.
     Hold,
 }
 

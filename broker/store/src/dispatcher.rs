@@ -135,12 +135,14 @@ impl<C: Completion> Engine<C> {
         let Some(damaged) = self.log.damage().within(at, visible) else {
             return Step::Idle;
         };
-        if self.log.sound().holds() {
-            // What is passed over here is in no queue for good.
+        // What is passed over here is in no queue for good, and behind what nobody has may lie what another copy has.
+        let is_held = |to| self.log.sound().held(at, to).is_some();
+        if is_held(damaged.to.0) {
             return Step::Idle;
         }
         let behind = damaged.to.0.clamp(at + 1, visible);
         match tail::resume(&self.log, behind - 1, visible, TailRule::Ours) {
+            Ok(next) if is_held(next) => Step::Idle,
             Ok(next) => {
                 dispatcher.position = next;
                 self.dispatched.store(next, Ordering::Release);

@@ -184,7 +184,7 @@ impl<C: Completion> Engine<C> {
             policy,
             events,
         };
-        engine.set_on_damage(engine.config.on_damage);
+        engine.log.sound().set_rule(engine.config.on_damage);
         engine.look_at_disk();
         engine.settle();
         while engine.dispatch_step() == Step::Worked {}

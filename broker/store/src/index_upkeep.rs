@@ -61,7 +61,7 @@ impl<C: Completion> Engine<C> {
     fn keys_in(&self, range: &Range<u64>, add: &mut Add<'_>) -> Option<u64> {
         let from = range.start;
         let Some(file) = self.log.file_at(from) else {
-            return self.behind(from, range.end);
+            return self.resume(from, range.end);
         };
         let last = range.end.min(file.published_end());
         let step = READ_STEP.max(2 * self.config.record_bytes_max() as u64);
@@ -76,10 +76,7 @@ impl<C: Completion> Engine<C> {
                     end = damaged.from.0;
                     damage_end = Some(damaged.to.0);
                     if end <= from {
-                        if self.log.sound().holds() {
-                            return None;
-                        }
-                        return self.behind(damaged.to.0 - 1, range.end);
+                        return self.behind(from, damaged.to.0 - 1, range.end);
                     }
                     continue;
                 }
@@ -104,15 +101,21 @@ impl<C: Completion> Engine<C> {
                 // It reaches into damage.
                 Need::Bytes(_) => {
                     let at = damage_end.map_or(from, |end: u64| end - 1);
-                    self.behind(at, range.end)
+                    self.behind(from, at, range.end)
                 }
-                Need::Another => self.behind(from, range.end),
+                Need::Another => self.behind(from, from, range.end),
             };
         }
     }
 
+    /// The same, and nothing from `from` on to there may be had from another copy.
+    fn behind(&self, from: u64, at: u64, end: u64) -> Option<u64> {
+        let next = self.resume(at, end)?;
+        self.log.sound().held(from, next).is_none().then_some(next)
+    }
+
     /// Where good records go on behind `at`.
-    fn behind(&self, at: u64, end: u64) -> Option<u64> {
+    fn resume(&self, at: u64, end: u64) -> Option<u64> {
         let next = tail::resume(&self.log, at, end, TailRule::Ours);
         if let Err(error) = &next {
             tracing::warn!(%error, "the log behind damage cannot be read now");

@@ -22,7 +22,6 @@ use thiserror::Error;
 use crate::api::{Completion, Damaged};
 use crate::checksums::is_damage;
 use crate::commit_log::LogFile;
-use crate::config::OnDamage;
 use crate::engine::Engine;
 use crate::error::is_too_many_open;
 use crate::mutant::{self, Mutant};
@@ -117,9 +116,10 @@ impl<C: Completion> Engine<C> {
         self.log.damage().changes()
     }
 
-    /// What becomes of readers who come to damage from here on.
-    pub fn set_on_damage(&self, rule: OnDamage) {
-        self.log.sound().set_rule(rule);
+    /// From here on readers who wait for damage ([`crate::OnDamage::Hold`]) pass over what lies within `given_up`, of which no
+    /// other copy has all, and for nothing else.
+    pub fn pass_over(&self, given_up: &[Span]) {
+        self.log.sound().pass_over(given_up);
     }
 
     /// `len` bytes of one file at `at`, for a copy whose own are damaged there. Blocks that have a checksum are compared with it

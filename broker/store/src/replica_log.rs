@@ -407,10 +407,7 @@ impl<C: Completion> Engine<C> {
 
     /// Why no queue offsets may be given: those of the messages in damage come back with a repair.
     fn offsets_unknown(&self, from: u64, end: u64) -> Option<Opening> {
-        if !self.log.sound().holds() {
-            return None;
-        }
-        let Damaged { file, from, to, .. } = self.log.damage().within(from, end)?;
+        let Damaged { file, from, to, .. } = self.log.sound().held(from, end)?;
         Some(Opening::Later(format!(
             "which queue offsets were given in {file} from {from} to {to} is not known: it is damaged"
         )))
@@ -419,7 +416,12 @@ impl<C: Completion> Engine<C> {
     /// What was no record, and where nothing is known to be damaged.
     fn note_unknown(&self, found: &[Damaged]) {
         for damaged in found {
-            if self.log.damage().within(damaged.from.0, damaged.to.0).is_none() {
+            if self
+                .log
+                .damage()
+                .within(damaged.from.0, damaged.to.0)
+                .is_none()
+            {
                 self.log.damage().note(damaged);
             }
         }

@@ -23,9 +23,9 @@ use rocket_protocol::{Message, PhysicalOffset, QueueId, RecordView, TopicName, U
 
 use crate::test_support::message_with;
 use crate::{
-    Clock, CommitPolicy, Completion, Ends, Engine, GetStatus, LocalEnds, NoEvents, OpenError, Opening,
-    Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, RecordsError, RecoveryReport,
-    Refused, StoreConfig,
+    Clock, CommitPolicy, Completion, Ends, Engine, GetStatus, LocalEnds, NoEvents, OpenError,
+    Opening, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, RecordsError,
+    RecoveryReport, Refused, StoreConfig,
 };
 
 const TOPIC: &str = "orders";

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::RwLock;
 use rocket_protocol::PhysicalOffset;
 
 use crate::api::Damaged;
@@ -10,6 +11,7 @@ use crate::checksums::Compared;
 use crate::commit_log::LogFile;
 use crate::config::OnDamage;
 use crate::damage::Damage;
+use crate::repair::Span;
 
 /// Why bytes are not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) struct Soundness {
     sealed: AtomicU64,
     /// See [`OnDamage::Hold`].
     holds: AtomicBool,
+    /// Damage within these is not waited for all the same: no other copy has it.
+    given_up: RwLock<Vec<Span>>,
 }
 
 impl Soundness {
@@ -44,6 +48,7 @@ impl Soundness {
             damage,
             sealed: AtomicU64::new(0),
             holds: AtomicBool::new(false),
+            given_up: RwLock::default(),
         }
     }
 
@@ -52,9 +57,26 @@ impl Soundness {
         self.holds.store(rule == OnDamage::Hold, Ordering::Release);
     }
 
-    /// Whether readers are to wait for what is damaged: another copy may have it.
-    pub(crate) fn holds(&self) -> bool {
-        self.holds.load(Ordering::Acquire)
+    /// Who waits for damage passes over what lies within these.
+    pub(crate) fn pass_over(&self, given_up: &[Span]) {
+        *self.given_up.write() = given_up.to_vec();
+    }
+
+    /// The first damage that meets `from..to` and is to be waited for: another copy may have it.
+    pub(crate) fn held(&self, from: u64, to: u64) -> Option<Damaged> {
+        if !self.holds.load(Ordering::Acquire) {
+            return None;
+        }
+        let given_up = self.given_up.read();
+        let mut at = from;
+        while let Some(damaged) = self.damage.within(at, to) {
+            let has = |span: &Span| span.from <= damaged.from && damaged.to <= span.to;
+            if !given_up.iter().any(has) {
+                return Some(damaged);
+            }
+            at = damaged.to.0;
+        }
+        None
     }
 
     /// As [`Soundness::check`], for a reader who passes over what is damaged and waits for what is to be had later.
@@ -64,8 +86,13 @@ impl Soundness {
         offset: u64,
         len: usize,
     ) -> Result<(), Unsound> {
+        let end = offset.saturating_add(len as u64);
         match self.check(file, offset, len) {
-            Err(Unsound::Damaged) if self.holds() => Err(Unsound::Later),
+            Err(Unsound::Damaged) if self.held(offset, end).is_some() => Err(Unsound::Later),
+            // It was healed meanwhile.
+            Err(Unsound::Damaged) if self.damage.within(offset, end).is_none() => {
+                Err(Unsound::Later)
+            }
             checked => checked,
         }
     }

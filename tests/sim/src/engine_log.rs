@@ -14,12 +14,12 @@ use rocket_ha::{
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
-use rocket_replication::repair::Damage;
+use rocket_replication::repair::{Damage, Span};
 use rocket_replication::{Epoch, PhysicalOffset};
 use rocket_store::{
-    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, Health, OnDamage, Opening,
-    Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed, Step, StoreConfig,
-    StoreEvents, Watermarks,
+    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, Health, OnDamage,
+    Opening, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed, Step,
+    StoreConfig, StoreEvents, Watermarks,
 };
 
 use crate::fuse::FusedDirectory;
@@ -418,8 +418,8 @@ impl Log for EngineLog {
         self.log.repair(offset, bytes)
     }
 
-    fn hold_damage(&mut self, hold: bool) {
-        self.log.hold_damage(hold);
+    fn pass_over(&mut self, given_up: &[Span]) {
+        self.log.pass_over(given_up);
     }
 
     fn re_evaluate(&mut self) {

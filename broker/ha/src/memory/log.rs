@@ -43,20 +43,27 @@ struct State {
     damage_changes: u64,
     gives_no_ranges: bool,
     is_read_there: bool,
-    passes_damage: bool,
+    given_up: Vec<Span>,
 }
 
 impl State {
     /// Where damage begins that is not dispatched and that readers wait for.
     fn held(&self) -> Option<u64> {
         let mut damaged = self.image.damaged.iter();
-        let held = damaged.find(|(_, to)| *to > self.dispatched && !self.passes_damage);
+        let held = damaged.find(|part| part.1 > self.dispatched && !self.is_given_up(part));
         held.map(|(from, _)| *from)
+    }
+
+    fn is_given_up(&self, &(from, to): &(u64, u64)) -> bool {
+        let mut given_up = self.given_up.iter();
+        given_up.any(|span| span.from.0 <= from && to <= span.to.0)
     }
 
     /// What is visible comes to its queue, up to that.
     fn dispatch(&mut self) {
-        let end = self.held().map_or(self.visible, |held| self.visible.min(held));
+        let end = self
+            .held()
+            .map_or(self.visible, |held| self.visible.min(held));
         self.dispatched = self.dispatched.max(end);
     }
 }
@@ -87,7 +94,7 @@ impl MemoryLog {
             damage_changes: 0,
             gives_no_ranges: false,
             is_read_there: false,
-            passes_damage: false,
+            given_up: Vec::new(),
         };
         let log = Self {
             state: Arc::new(Mutex::new(state)),
@@ -179,9 +186,11 @@ impl MemoryLog {
         self.state.lock().is_read_there = is_read;
     }
 
-    /// Whether readers pass over what is damaged.
+    /// Whether readers pass over all that is damaged, and there is some.
     pub fn passes_damage(&self) -> bool {
-        self.state.lock().passes_damage
+        let state = self.state.lock();
+        let mut damaged = state.image.damaged.iter();
+        damaged.len() > 0 && damaged.all(|damaged| state.is_given_up(damaged))
     }
 
     /// What senders were told since the last call.
@@ -457,9 +466,9 @@ impl Log for MemoryLog {
         Ok(())
     }
 
-    fn hold_damage(&mut self, hold: bool) {
+    fn pass_over(&mut self, given_up: &[Span]) {
         let mut state = self.state.lock();
-        state.passes_damage = !hold;
+        state.given_up = given_up.to_vec();
         state.dispatch();
     }
 

@@ -124,7 +124,7 @@ impl World {
                 self.fail("repaired what nobody asked for");
             }
             Effect::Flush
-            | Effect::Repair(Step::Hold(_))
+            | Effect::Repair(Step::PassOver(_))
             | Effect::OpenWrites(_)
             | Effect::ResumeWrites
             | Effect::StepDown => {}

@@ -60,7 +60,7 @@ fn who_comes_upon_damage_on_the_way_to_lead_gives_no_places_yet() {
     assert!(matches!(opening, Opening::Later(_)), "{opening:?}");
     assert_eq!(slave.engine.damage().len(), 1);
     assert_eq!(slave.engine.health(), Health::Writable, "nothing failed");
-    slave.engine.set_on_damage(OnDamage::PassOver);
+    slave.engine.pass_over(&slave.engine.damaged_spans());
     assert_eq!(slave.engine.become_writer().unwrap(), Opening::Open);
 }
 

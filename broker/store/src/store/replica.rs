@@ -5,7 +5,6 @@ use rocket_protocol::PhysicalOffset;
 
 use super::Store;
 use crate::api::Completion;
-use crate::config::OnDamage;
 use crate::cut::{Aside, CutError};
 use crate::error::OpenError;
 use crate::repair::{RepairError, Span};
@@ -65,9 +64,9 @@ impl<C: Completion> Store<C> {
         Ok(())
     }
 
-    /// What becomes of readers who come to damage from here on.
-    pub fn set_on_damage(&self, rule: OnDamage) {
-        self.engine().set_on_damage(rule);
+    /// Readers pass over what is damaged within these from here on; see [`crate::Engine::pass_over`].
+    pub fn pass_over(&self, given_up: &[Span]) {
+        self.engine().pass_over(given_up);
         self.shared.announce();
     }
 

@@ -327,9 +327,11 @@ fn readers_wait_for_what_another_copy_may_have_or_pass_it_over() {
     };
     while get() == GetStatus::Found {}
     assert_eq!(get(), GetStatus::OffsetOverflowOne, "it is held");
-    engine.set_on_damage(OnDamage::PassOver);
+    engine.pass_over(&[span(0, 3 * BLOCK), span(4 * BLOCK, 8 * BLOCK)]);
+    assert_eq!(get(), GetStatus::OffsetOverflowOne, "it is not that");
+    engine.pass_over(&engine.damaged_spans());
     assert_eq!(get(), GetStatus::MessageWasRemoving);
-    engine.set_on_damage(OnDamage::Hold);
+    engine.pass_over(&[]);
     assert_eq!(get(), GetStatus::OffsetOverflowOne);
     repair_from(&other, &engine).unwrap();
     assert_eq!(get(), GetStatus::Found);
