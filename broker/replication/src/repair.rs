@@ -161,9 +161,11 @@ pub struct Repair {
     stage: Stage,
     /// The walk has come to here.
     at: PhysicalOffset,
-    /// Who was asked for the piece there in vain,
+    /// The question for the piece there.
+    asked: Option<Fetch>,
+    /// Who was asked it in vain,
     passed: BTreeSet<ReplicaId>,
-    /// and whether one of them did not answer.
+    /// and whether one of them did not answer, or may have it a moment later.
     is_unheard: bool,
     /// What nobody has of this walk: everybody answered.
     missing: Vec<Span>,
@@ -240,6 +242,11 @@ impl Repair {
             self.pass(piece.to);
             return;
         };
+        if !self.is_asked_already(core, &fetch) {
+            self.passed.clear();
+            self.is_unheard = false;
+        }
+        self.asked = Some(fetch);
         match self.stage {
             Stage::Linked { peer, link } if !self.passed.contains(&peer) => {
                 out.push(Effect::Send(link, Message::Fetch(fetch)));
@@ -278,9 +285,21 @@ impl Repair {
         Some(Span { from, to })
     }
 
+    /// Whether what others said of the last question holds for this one: it is the same, or the piece has grown at its end. Who
+    /// has not all of a part has not all of the whole.
+    fn is_asked_already(&self, core: &Core, fetch: &Fetch) -> bool {
+        let is_part = |asked: &Fetch| {
+            asked.offset == fetch.offset
+                && asked.length <= fetch.length
+                && is_still_asked(core, asked)
+        };
+        self.asked.as_ref().is_some_and(is_part)
+    }
+
     /// Goes on behind a piece.
     fn pass(&mut self, to: PhysicalOffset) {
         self.at = to;
+        self.asked = None;
         self.passed.clear();
         self.is_unheard = false;
     }
@@ -362,6 +381,9 @@ impl Repair {
         };
         match message {
             Message::Range(range) if range.offset == fetch.offset && range.bytes.is_empty() => {
+                // What is not committed somebody may not have yet.
+                let to = fetch.offset.plus(u64::from(fetch.length));
+                self.is_unheard |= to > core.log.confirm;
                 self.passed.insert(peer);
                 self.stage = Stage::Linked { peer, link };
             }

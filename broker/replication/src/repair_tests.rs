@@ -227,6 +227,46 @@ fn only_what_nobody_has_is_given_up() {
     );
 }
 
+/// Counterexample: what one had been asked for was repaired, and for what came in its place only the other one was asked.
+#[test]
+fn everybody_is_asked_for_what_comes_in_the_place_of_another_piece() {
+    let mut replica = slave();
+    damaged(&mut replica, &[span(0, 10), span(100, 110)]);
+    let fetch = asked(&mut replica);
+    answer(&mut replica, nothing(&fetch));
+    damaged(&mut replica, &[span(100, 110)]);
+    let second = asked(&mut replica);
+    assert_eq!(second.offset.0, 100);
+    assert_eq!(replica.step(Input::RepairDue), [], "the master is asked");
+    answer(&mut replica, nothing(&second));
+    // It grows with the log, and who has not all of a part is not asked for more.
+    damaged(&mut replica, &[span(100, 120)]);
+    let grown = tick(&mut replica);
+    assert!(dials(&grown, 3), "{grown:?}");
+    // Another epoch's bytes are another piece.
+    replica.core.log.epochs = epochs(&[(1, 0), (5, 90)]);
+    replica.step(Input::DialFailed);
+    assert!(dials(&tick(&mut replica), 1));
+}
+
+/// Counterexample: the last piece ended at this replica's end, where a slave was not yet, and was taken for lost.
+#[test]
+fn who_may_be_behind_is_asked_again_for_what_is_not_committed() {
+    let mut replica = slave();
+    replica.core.log.confirm = PhysicalOffset(END - 1);
+    damaged(&mut replica, &[span(END - 10, END)]);
+    nobody_has(&mut replica);
+    assert!(dials(&tick(&mut replica), 1), "the next walk");
+    assert!(!replica.repair().is_given_up());
+    replica.step(Input::DialFailed);
+    replica.core.log.confirm = PhysicalOffset(END);
+    assert!(dials(&tick(&mut replica), 3));
+    replica.step(Input::DialFailed);
+    nobody_has(&mut replica);
+    let lost = vec![span(END - 10, END)];
+    assert_eq!(tick(&mut replica), [Effect::Repair(Step::PassOver(lost))]);
+}
+
 #[test]
 fn who_does_not_answer_may_have_it_and_readers_go_on_waiting() {
     let mut replica = slave();
