@@ -86,7 +86,7 @@ impl<C: Completion> Engine<C> {
                 return Err(io::Error::other("the log cannot be read now"));
             }
         }
-        let head = file.segment.lease(offset - file.start, len)?;
+        let head = file.lend(offset - file.start, len)?;
         let time = head.and_then(|head| store_time(&head));
         Ok(time.map(UnixMillis))
     }

@@ -60,6 +60,18 @@ impl LogFile {
     pub(crate) fn published_end(&self) -> u64 {
         self.start + self.segment.published()
     }
+
+    /// `len` bytes at `at` of the file, lent if they are shown; `None` unless all of them are published. While damage is repaired
+    /// whole blocks are shown to nobody, with what is sound in them: that is read.
+    pub(crate) fn lend(&self, at: u64, len: usize) -> io::Result<Option<Bytes>> {
+        let lent = self.segment.lease(at, len)?;
+        if lent.is_some() || at.saturating_add(len as u64) > self.segment.published() {
+            return Ok(lent);
+        }
+        let mut bytes = vec![0; len];
+        self.segment.read_at(at, &mut bytes)?;
+        Ok(Some(bytes.into()))
+    }
 }
 
 fn path_of(start: u64) -> String {
@@ -288,7 +300,7 @@ impl CommitLog {
     pub(crate) fn read(&self, offset: u64, len: usize) -> Option<Bytes> {
         let file = self.file_at(offset)?;
         self.is_sound(&file, offset, len).ok()?;
-        file.segment.lease(offset - file.start, len).ok().flatten()
+        file.lend(offset - file.start, len).ok().flatten()
     }
 
     /// Whether `offset..offset + len`, all in `file`, may be served. To be asked before every read that is not of the end.

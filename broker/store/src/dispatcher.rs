@@ -88,15 +88,32 @@ impl<C: Completion> Engine<C> {
         let len = usize::try_from(end.saturating_sub(before)).unwrap_or(usize::MAX);
         let mut position = before;
         let need = std::mem::take(&mut dispatcher.need);
-        let shown = file.segment.look(before - file.start, len, &mut |bytes| {
+        let mut dispatch = |bytes: &[u8]| {
             let done = self.dispatch_records(&mut dispatcher, &file, bytes);
             position = done.map_or(file.end(), |done| before + done as u64);
-        });
-        if let Err(error) = shown {
-            self.fail(&file.path(), &error);
-            return Step::Idle;
+        };
+        let shown = file.segment.look(before - file.start, len, &mut dispatch);
+        match shown {
+            Ok(true) => {}
+            // Shown to nobody while damage beside it is repaired.
+            Ok(false) => {
+                let step = (STEP_BYTES + self.config.record_bytes_max()).max(need);
+                let mut bytes = vec![0; len.min(step)];
+                if let Err(error) = file.segment.read_at(before - file.start, &mut bytes) {
+                    tracing::warn!(file = %file.path(), %error, "the log cannot be read now");
+                    return Step::Idle;
+                }
+                dispatch(&bytes);
+            }
+            Err(error) => {
+                self.fail(&file.path(), &error);
+                return Step::Idle;
+            }
         }
-        if damaged.is_some() && position == before {
+        // The record that comes next begins in damage or reaches into it.
+        let reach = before.saturating_add((dispatcher.need as u64).max(1));
+        let is_damaged = damaged.is_some_and(|damaged| damaged.from.0 < reach);
+        if position == before && is_damaged {
             return self.pass_damage(&mut dispatcher, before, visible);
         }
         if position == before && dispatcher.need > need.max(len) {

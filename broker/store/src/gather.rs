@@ -97,34 +97,32 @@ impl<'a> Gather<'a> {
         }
         let at = offset - file.start;
         if is_leased(self.through, len) {
-            let lease = file.segment.lease(at, len)?;
+            let lease = file.lend(at, len)?;
             let is_there = lease.is_some();
             self.pieces.extend(lease.map(Piece::Leased));
             return Ok(is_there);
         }
+        if at.saturating_add(len as u64) > file.segment.published() {
+            return Ok(false);
+        }
         let before = self.buffer.len();
-        let added = match self.through {
-            Through::Map => file.segment.copy(at, len, &mut self.buffer)?,
-            Through::File => {
-                let is_published = at.saturating_add(len as u64) <= file.segment.published();
-                if is_published {
-                    self.buffer.resize(before + len, 0);
-                    let into = self.buffer.get_mut(before..).unwrap_or_default();
-                    if let Err(error) = file.segment.read_at(at, into) {
-                        self.buffer.truncate(before);
-                        return Err(error);
-                    }
-                }
-                is_published
+        let is_copied =
+            self.through == Through::Map && file.segment.copy(at, len, &mut self.buffer)?;
+        // Also what is shown to nobody now: see `LogFile::lend`.
+        if !is_copied {
+            self.buffer.resize(before + len, 0);
+            let into = self.buffer.get_mut(before..).unwrap_or_default();
+            if let Err(error) = file.segment.read_at(at, into) {
+                self.buffer.truncate(before);
+                return Err(error);
             }
-        };
+        }
         let after = self.buffer.len();
         match self.pieces.last_mut() {
             Some(Piece::Copied(range)) => range.end = after,
-            _ if added => self.pieces.push(Piece::Copied(before..after)),
-            _ => {}
+            _ => self.pieces.push(Piece::Copied(before..after)),
         }
-        Ok(added)
+        Ok(true)
     }
 
     /// All that was added, in order.
@@ -145,4 +143,39 @@ impl<'a> Gather<'a> {
 
 fn is_leased(through: Through, len: usize) -> bool {
     through == Through::Map && len >= LEASE_BYTES_MIN
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, IoSlice};
+
+    use rocket_mapped_file::SegmentOptions;
+    use rocket_mapped_file::disk::DiskDirectory;
+
+    use super::*;
+
+    #[test]
+    fn what_is_shown_to_nobody_while_damage_beside_it_is_repaired_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = Arc::new(DiskDirectory::open(folder.path()).unwrap());
+        let log = CommitLog::open(dir, 64 << 10, SegmentOptions::default(), 32 << 10).unwrap();
+        let file = log.ensure(0, &|| Ok(())).unwrap();
+        let bytes: Vec<u8> = (0..=250).cycle().take(40_000).collect();
+        file.segment.write_at(0, &[IoSlice::new(&bytes)]).unwrap();
+        file.segment.publish(40_000);
+        let lent = file.segment.lease(0, 100).unwrap().unwrap();
+        let replaced = file.segment.replace_at(0, &bytes[..32 << 10]);
+        assert_eq!(replaced.unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(file.segment.lease(10, 100).unwrap(), None);
+        for through in [Through::Map, Through::File] {
+            for len in [100, LEASE_BYTES_MIN] {
+                let mut gather = Gather::new(&log, through);
+                assert!(gather.add(10, len) && !gather.is_later);
+                assert!(!gather.add(39_990, 20), "not published");
+                assert_eq!(gather.into_chunks().concat(), bytes[10..10 + len]);
+            }
+        }
+        assert_eq!(log.read(10, 100).unwrap(), bytes[10..110]);
+        assert_eq!(lent, bytes[..100]);
+    }
 }

@@ -199,6 +199,10 @@ impl<C: Completion> Engine<C> {
             // The kernel was not asked to write, or has written.
             Err(error) if is_too_many_open(&error) || error.kind() == WouldBlock => {
                 self.events.flush_succeeded();
+                // What is sound in these blocks is not hidden until the next try.
+                if let Err(error) = file.segment.show_all() {
+                    tracing::warn!(file = %file.path(), %error, "what is sound beside damage cannot be shown yet");
+                }
                 let reason = match error.kind() {
                     WouldBlock => "somebody still reads there".to_owned(),
                     _ => error.to_string(),

@@ -4,6 +4,7 @@
 //! - [`roles`]: what a change of roles leaves.
 //! - [`hidden`]: what a broker hides, and what it keeps.
 //! - [`steps`]: a cut that a crash ends at each of its steps.
+//! - [`withheld`]: what a repair hides while somebody reads there.
 //! - [`model`]: random copies, cuts, elections and crashes against the list of records.
 
 mod copying;
@@ -11,6 +12,7 @@ mod hidden;
 mod model;
 mod roles;
 mod steps;
+mod withheld;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
