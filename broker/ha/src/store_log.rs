@@ -59,6 +59,8 @@ pub trait Stored {
     fn damage(&self) -> Vec<rocket_store::Damaged>;
     /// See [`Store::damaged_spans`].
     fn damaged_spans(&self) -> Vec<rocket_store::Span>;
+    /// See [`Store::missing_spans`].
+    fn missing_spans(&self) -> Vec<rocket_store::Span>;
     /// See [`Store::read_range`].
     fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError>;
     /// See [`Store::repair`].
@@ -142,6 +144,10 @@ macro_rules! stored {
 
             fn damaged_spans(&self) -> Vec<rocket_store::Span> {
                 $name::damaged_spans(self)
+            }
+
+            fn missing_spans(&self) -> Vec<rocket_store::Span> {
+                $name::missing_spans(self)
             }
 
             fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError> {
@@ -309,12 +315,16 @@ impl<S: Stored> Log for StoreLog<S> {
     }
 
     fn damage(&self) -> Damage {
-        let blocks = self.store.damaged_spans().into_iter();
         let bytes = self.store.damage().into_iter();
         let span = |from, to| Span { from, to };
+        let spans = |parts: Vec<rocket_store::Span>| {
+            let parts = parts.into_iter();
+            parts.map(|part| span(part.from, part.to)).collect()
+        };
         Damage {
             bytes: bytes.map(|part| span(part.from, part.to)).collect(),
-            blocks: blocks.map(|part| span(part.from, part.to)).collect(),
+            blocks: spans(self.store.damaged_spans()),
+            missing: spans(self.store.missing_spans()),
         }
     }
 

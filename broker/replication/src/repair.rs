@@ -73,6 +73,8 @@ pub struct Damage {
     pub bytes: Vec<Span>,
     /// What is to be had from another replica for them: whole blocks, each part in one file.
     pub blocks: Vec<Span>,
+    /// Of the bytes those that nothing can be written over: their file is missing or too short. Nobody is asked for them.
+    pub missing: Vec<Span>,
 }
 
 impl Damage {
@@ -169,7 +171,7 @@ pub struct Repair {
     is_unheard: bool,
     /// What nobody has of this walk: everybody answered.
     missing: Vec<Span>,
-    /// What nobody had at some time, as far as it is damaged still. There is no more of it than there is damage.
+    /// What nobody had at some time, as far as it is damaged still, and what is missing. There is no more of it than there is damage.
     given_up: Vec<Span>,
     rest: u32,
 }
@@ -185,7 +187,8 @@ impl Repair {
         }
     }
 
-    /// Of what is damaged, that of which every other replica said that it has not all of it: readers need not wait for it.
+    /// Of what is damaged, that of which every other replica said that it has not all of it, and what nothing can be written over:
+    /// readers need not wait for it.
     pub fn given_up(&self) -> &[Span] {
         &self.given_up
     }
@@ -320,7 +323,8 @@ impl Repair {
         let lost = lost
             .iter()
             .flat_map(|span| blocks.iter().filter_map(move |block| block.common(span)));
-        let given_up = united(lost.collect());
+        let missing = self.damage.missing.iter().copied();
+        let given_up = united(lost.chain(missing).collect());
         if given_up != self.given_up {
             self.given_up.clone_from(&given_up);
             out.push(Effect::Repair(Step::PassOver(given_up)));

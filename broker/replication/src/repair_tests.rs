@@ -71,6 +71,7 @@ fn damaged(replica: &mut Replica, spans: &[Span]) -> Vec<Effect> {
     replica.step(Input::Damaged(Damage {
         bytes: spans.to_vec(),
         blocks: spans.to_vec(),
+        missing: Vec::new(),
     }))
 }
 
@@ -265,6 +266,20 @@ fn who_may_be_behind_is_asked_again_for_what_is_not_committed() {
     nobody_has(&mut replica);
     let lost = vec![span(END - 10, END)];
     assert_eq!(tick(&mut replica), [Effect::Repair(Step::PassOver(lost))]);
+}
+
+#[test]
+fn what_nothing_can_be_written_over_is_given_up_at_once_and_nobody_is_asked() {
+    let mut replica = slave();
+    let missing = span(500, 700);
+    let told = replica.step(Input::Damaged(Damage {
+        bytes: vec![missing],
+        missing: vec![missing],
+        ..Damage::default()
+    }));
+    assert!(told.contains(&Effect::Repair(Step::PassOver(vec![missing]))));
+    assert!(replica.is_damaged() && replica.repair().is_given_up());
+    assert_eq!(tick(&mut replica), []);
 }
 
 #[test]

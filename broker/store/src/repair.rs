@@ -69,46 +69,58 @@ pub enum RepairError {
     Failed(Arc<str>),
 }
 
+/// See [`Engine::damaged_spans`] and [`Engine::missing_spans`].
+#[derive(Default)]
+struct Wanted {
+    spans: Vec<Span>,
+    missing: Vec<Span>,
+}
+
 impl<C: Completion> Engine<C> {
     /// What is to be had from another copy, in log order: the blocks in which damage lies, each part within one file, and not
-    /// beyond what is durable. Where a file is missing, what it held.
+    /// beyond what is durable.
     pub fn damaged_spans(&self) -> Vec<Span> {
+        self.wanted().spans
+    }
+
+    /// What of the damage nothing can be written over, in log order: its file is missing or too short.
+    pub fn missing_spans(&self) -> Vec<Span> {
+        self.wanted().missing
+    }
+
+    fn wanted(&self) -> Wanted {
         let durable = self.positions().durable.0;
-        let mut spans: Vec<Span> = Vec::new();
+        let mut wanted = Wanted::default();
         for damaged in self.log.damage().all() {
             let mut at = damaged.from.0.max(self.log.min());
             while at < damaged.to.0 {
-                let (from, to) = self.blocks_around(at, damaged.to.0, durable);
+                let (parts, from, to) = if let Some(file) = self.log.file_at(at) {
+                    let (from, to) = blocks_around(&file, at, damaged.to.0, durable);
+                    (&mut wanted.spans, from, to)
+                } else {
+                    let to = self
+                        .next_file(at)
+                        .map_or(damaged.to.0, |next| next.min(damaged.to.0));
+                    (&mut wanted.missing, at, to)
+                };
                 at = to.max(at + 1);
-                match spans.last_mut() {
+                match parts.last_mut() {
                     Some(last) if from < last.to.0 => last.to = last.to.max(PhysicalOffset(to)),
-                    _ => spans.push(Span {
+                    _ => parts.push(Span {
                         from: PhysicalOffset(from),
                         to: PhysicalOffset(to),
                     }),
                 }
             }
         }
-        spans
+        wanted
     }
 
-    /// The blocks of the file that holds `at` which meet `at..to`; or what of that lies before the next file, where none does.
-    fn blocks_around(&self, at: u64, to: u64, durable: u64) -> (u64, u64) {
-        let Some(file) = self.log.file_at(at) else {
-            let files = self.log.files();
-            let next = files
-                .iter()
-                .map(|file| file.start)
-                .find(|&start| start > at);
-            return (at, next.map_or(to, |next| next.min(to)));
-        };
-        let end = to.min(file.end());
-        let block_of = |offset: u64| file.sums.range(file.sums.block_of(offset - file.start));
-        let (from, to) = (
-            file.start + block_of(at).0,
-            file.start + block_of(end - 1).1,
-        );
-        (from, to.min(durable.max(end)))
+    /// Where the first file behind `at` begins.
+    fn next_file(&self, at: u64) -> Option<u64> {
+        let files = self.log.files();
+        let mut starts = files.iter().map(|file| file.start);
+        starts.find(|&start| start > at)
     }
 
     /// Another number whenever something was found damaged, or sound again.
@@ -283,6 +295,15 @@ impl<C: Completion> Engine<C> {
         }
         Ok(())
     }
+}
+
+/// The blocks of `file`, which holds `at`, that meet `at..to`.
+fn blocks_around(file: &LogFile, at: u64, to: u64, durable: u64) -> (u64, u64) {
+    let end = to.min(file.end());
+    let (first, last) = blocks_of(file, at, end);
+    let from = file.start + file.sums.range(first).0;
+    let to = file.start + file.sums.range(last).1;
+    (from, to.min(durable.max(end)))
 }
 
 fn otherwise(at: u64, reason: &str) -> RepairError {

@@ -433,6 +433,7 @@ impl Log for MemoryLog {
         Damage {
             blocks: bytes.clone(),
             bytes,
+            missing: Vec::new(),
         }
     }
 

@@ -45,6 +45,11 @@ impl<C: Completion> Store<C> {
         self.engine().damaged_spans()
     }
 
+    /// What nothing can be written over; see [`crate::Engine::missing_spans`].
+    pub fn missing_spans(&self) -> Vec<Span> {
+        self.engine().missing_spans()
+    }
+
     /// Bytes for another copy that has damage there; see [`crate::Engine::read_range`]. Waits for the disk.
     ///
     /// # Errors

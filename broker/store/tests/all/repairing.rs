@@ -12,7 +12,7 @@ use rocket_store::{
 };
 
 use crate::damage::{FIRST, consumed, world};
-use crate::opening::{config, fill, open};
+use crate::opening::{SEGMENT, config, fill, open};
 use crate::support::{Tell, clock, topic};
 
 const BLOCK: u64 = 4096;
@@ -70,6 +70,18 @@ fn a_damaged_block_is_had_from_another_copy_and_served_again() {
         let (engine, report) = open(&next);
         assert_eq!((report.damaged_ranges, consumed(&engine).len()), (0, 200));
     }
+}
+
+#[test]
+fn a_file_that_is_missing_is_not_asked_for() {
+    let (dir, _) = world();
+    dir.remove(&format!("commitlog/{SEGMENT:020}")).unwrap();
+    dir.flip(FIRST, 3 * 4096 + 15);
+    let (engine, _) = open(&dir);
+    consumed(&engine);
+    assert_eq!(engine.damage().len(), 2);
+    assert_eq!(engine.damaged_spans(), [span(3 * BLOCK, 4 * BLOCK)]);
+    assert_eq!(engine.missing_spans(), [span(SEGMENT, 2 * SEGMENT)]);
 }
 
 #[test]
