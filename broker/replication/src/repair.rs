@@ -204,8 +204,12 @@ impl Repair {
         if self.damage == *damage {
             return;
         }
+        let known = &self.damage.bytes;
+        let is_known = |span: &Span| known.iter().any(|known| span.lies_in(known));
+        if !damage.bytes.iter().all(is_known) {
+            self.rest = 0;
+        }
         self.damage.clone_from(damage);
-        self.rest = 0;
         if self.damage.blocks.is_empty() {
             self.leave(out);
             *self = Self {

@@ -282,6 +282,25 @@ fn what_nothing_can_be_written_over_is_given_up_at_once_and_nobody_is_asked() {
     assert_eq!(tick(&mut replica), []);
 }
 
+/// Counterexample: the last block of a log that takes sends grew with each step, and there was no rest between two walks.
+#[test]
+fn only_what_is_new_ends_the_rest_between_two_walks() {
+    let mut replica = slave();
+    damaged(&mut replica, &[span(0, 10), span(100, 110)]);
+    nobody_has(&mut replica);
+    nobody_has(&mut replica);
+    let given_up = tick(&mut replica);
+    assert!(matches!(given_up[..], [Effect::Repair(Step::PassOver(_))]));
+    replica.step(Input::Damaged(Damage {
+        bytes: vec![span(0, 10)],
+        blocks: vec![span(0, 20)],
+        ..Damage::default()
+    }));
+    assert_eq!(replica.step(Input::RepairDue), []);
+    damaged(&mut replica, &[span(0, 10), span(50, 60)]);
+    assert!(dials(&replica.step(Input::RepairDue), 1));
+}
+
 #[test]
 fn who_does_not_answer_may_have_it_and_readers_go_on_waiting() {
     let mut replica = slave();
