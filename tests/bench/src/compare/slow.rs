@@ -30,7 +30,7 @@ const RECORD_BYTES: u64 = 1270;
 /// What a run with many queues may append.
 const APPENDED: u64 = 2 << 30;
 /// A cold catch-up brings its backlog into the page cache in about this time.
-const READING: Duration = Duration::from_secs(10);
+const READING: Duration = Duration::from_secs(25);
 
 /// P8: sends at 30 % of the broker's own maximum, without a reader and while another client reads a backlog that is not in the
 /// page cache.
