@@ -12,8 +12,9 @@ use rocket_replication::messages::RoleName;
 use rocket_replication::mutations::Mutations;
 use serde_json::json;
 
-use super::elections::{change, open, serving, state, until_epoch, until_master, until_told};
+use super::elections::until_told;
 use super::operations::{ask, end, ended};
+use super::replica::{change, open, serving, state, until_epoch, until_master};
 use super::{Lab, in_electing_lab, message};
 
 /// The condition Degraded says that the record cannot be used.

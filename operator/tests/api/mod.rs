@@ -5,7 +5,9 @@ mod elections;
 mod lifecycle;
 mod members;
 mod operations;
+mod record;
 mod refusals;
+mod replica;
 mod volumes;
 
 use std::collections::BTreeMap;

@@ -9,9 +9,8 @@ use rocket_replication::messages::RoleName;
 use serde_json::{Value, json};
 
 use super::edits::watch_deletions;
-use super::elections::{
-    Replica, change, open, serving, state, until_epoch, until_master, until_told,
-};
+use super::elections::until_told;
+use super::replica::{Replica, change, open, serving, state, until_epoch, until_master};
 use super::{Lab, from, in_electing_lab, in_lab};
 
 pub(super) async fn ask(lab: &Lab, name: &str, spec: &Value) {
