@@ -1,5 +1,6 @@
 //! `Rebuild`, from its making to its end.
 
+use rocket_replication::identity::Proposal;
 use rocket_replication::messages::Holding;
 use rocket_replication::{DiskId, GroupUid, Incarnation};
 
