@@ -7,12 +7,14 @@
 //! cables and the API server away, in `failover`.
 
 mod alone;
+mod bench;
 mod deletion;
 mod edits;
 mod examples;
 mod failover;
 mod fields;
 mod messages;
+mod objects;
 mod refusals;
 mod repair;
 mod shape;

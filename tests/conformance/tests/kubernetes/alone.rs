@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{
-    PATIENCE, Space, operator_namespace, pod_is_ready, program, run, says, small, text, uid,
-};
+use crate::kubernetes::objects::{pod_is_ready, says, small, text, uid};
+use crate::kubernetes::space::{PATIENCE, Space, operator_namespace, program, run};
 
 const OPERATOR: &str = "app.kubernetes.io/name=rocket-operator";
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Space, small, small_with, uid};
+use crate::kubernetes::objects::{small, small_with, uid};
+use crate::kubernetes::space::Space;
 
 /// All kinds of which a cluster has objects.
 const KINDS: &str = "rkt,rbg,statefulsets,pods,services,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets,networkpolicies";

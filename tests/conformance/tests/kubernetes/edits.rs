@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Space, condition, is_ready, pod_is_ready, says, small, text, uid};
+use crate::kubernetes::objects::{condition, is_ready, pod_is_ready, says, small, text, uid};
+use crate::kubernetes::space::Space;
 
 /// Identity of every pod.
 fn pods(space: &Space) -> BTreeMap<String, String> {

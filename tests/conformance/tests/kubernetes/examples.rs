@@ -5,7 +5,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Bench, Space, condition, merge, run, text};
+use crate::kubernetes::bench::Bench;
+use crate::kubernetes::objects::{condition, merge, text};
+use crate::kubernetes::space::{Space, run};
 
 /// Applies an example and returns it as the API server took it.
 fn apply(space: &Space, file: &str) -> Value {

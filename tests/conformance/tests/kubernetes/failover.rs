@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::kubernetes::space::text;
+use crate::kubernetes::objects::text;
 use column::{Column, Fault};
 use faults::node_of;
 use load::{Load, acknowledged_at, longest_pause};

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Bench, Space, condition, is_ready, says, small, text};
+use crate::kubernetes::bench::Bench;
+use crate::kubernetes::objects::{condition, is_ready, says, small, text};
+use crate::kubernetes::space::Space;
 
 /// Every field away from its default, as far as one machine can run it.
 fn everything(namespace: &str) -> Value {

@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Bench, Space, pod_is_ready, small, uid};
+use crate::kubernetes::bench::Bench;
+use crate::kubernetes::objects::{pod_is_ready, small, uid};
+use crate::kubernetes::space::Space;
 
 const COUNT: u64 = 3000;
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Space, condition, small, text};
+use crate::kubernetes::objects::{condition, small, text};
+use crate::kubernetes::space::Space;
 
 /// A manifest with this mistake in its specification.
 fn wrong(spec: &Value) -> Value {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Space, condition, is_ready, pod_is_ready, small, text, uid};
+use crate::kubernetes::objects::{condition, is_ready, pod_is_ready, small, text, uid};
+use crate::kubernetes::space::Space;
 
 #[test]
 fn a_deleted_pod_comes_back_as_master_on_its_volume() {

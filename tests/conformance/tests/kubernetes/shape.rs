@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::kubernetes::space::{Space, condition, small, small_with, text};
+use crate::kubernetes::objects::{condition, small, small_with, text};
+use crate::kubernetes::space::Space;
 
 #[test]
 fn a_broker_may_update_the_status_of_its_own_group_and_nothing_else() {

@@ -6,7 +6,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::kubernetes::alone::leader;
-use crate::kubernetes::space::{Space, program, run, text};
+use crate::kubernetes::objects::text;
+use crate::kubernetes::space::{Space, program, run};
 
 /// The test cluster and its operator.
 pub(super) struct Site {

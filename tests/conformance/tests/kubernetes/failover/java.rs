@@ -11,7 +11,7 @@ use super::column::{Column, Fault};
 use super::faults::node_of;
 use super::load::{Load, acknowledged_at, longest_pause, seconds};
 use super::stage::{CLUSTER, Lead, Mastership, Stage, rounds, tell};
-use crate::kubernetes::space::namesrv;
+use crate::kubernetes::bench::namesrv;
 
 const SENDERS: &str = "4";
 

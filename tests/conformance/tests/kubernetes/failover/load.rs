@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::stage::CLUSTER;
-use crate::kubernetes::space::{Bench, PATIENCE, Space};
+use crate::kubernetes::bench::Bench;
+use crate::kubernetes::space::{PATIENCE, Space};
 
 /// What RocketMQ's clients wait for an answer by default, in seconds.
 const DEFAULT_TIMEOUT: &str = "3";

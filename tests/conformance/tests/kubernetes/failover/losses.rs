@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::stage::{GROUP, Lead, now_us};
-use crate::kubernetes::space::{Space, text};
+use crate::kubernetes::objects::text;
+use crate::kubernetes::space::Space;
 
 /// How soon a watch that is to end looks up.
 const LOOK: Duration = Duration::from_millis(50);

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use super::{CLUSTER, Column, GROUP, Load, Mastership, Stage, rounds};
-use crate::kubernetes::space::{condition, merge, text};
+use crate::kubernetes::objects::{condition, merge, text};
 
 impl Stage {
     /// Applies an example as `name`, changed by `spec`, and waits for its end.

@@ -9,7 +9,9 @@ use super::column::{Column, Fault};
 use super::faults::{Site, node_of};
 use super::load::{Load, acknowledged_at, longest_pause, seconds};
 use super::losses::{self, Losing};
-use crate::kubernetes::space::{Bench, Space, condition, is_ready, merge, says, small_with, text};
+use crate::kubernetes::bench::Bench;
+use crate::kubernetes::objects::{condition, is_ready, merge, says, small_with, text};
+use crate::kubernetes::space::Space;
 
 pub(super) const CLUSTER: &str = "demo";
 pub(super) const GROUP: &str = "demo-0";

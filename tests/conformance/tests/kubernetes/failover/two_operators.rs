@@ -8,7 +8,8 @@ use super::column::Fault;
 use super::load::Load;
 use super::stage::{CLUSTER, Lead, Mastership, Stage, rounds};
 use crate::kubernetes::alone::leader;
-use crate::kubernetes::space::{Space, pod_is_ready, program, run, text};
+use crate::kubernetes::objects::{pod_is_ready, text};
+use crate::kubernetes::space::{Space, program, run};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/rocket-operator");
 const RELEASE: &str = "second";

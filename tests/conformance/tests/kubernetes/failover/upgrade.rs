@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::column::Column;
 use super::stage::{CLUSTER, Mastership, Stage, rounds};
-use crate::kubernetes::space::{program, text};
+use crate::kubernetes::objects::text;
+use crate::kubernetes::space::program;
 
 impl Stage {
     /// Lets every broker run an image, one after the other.
