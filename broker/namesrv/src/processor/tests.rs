@@ -1,8 +1,16 @@
 //! Codes, remarks and bodies as RocketMQ's clients, tools and brokers expect them.
 
-use rocket_protocol::body::{RegisterBrokerBody, TopicConfig, TopicConfigTable};
+use rocket_protocol::body::{
+    DataVersion, RegisterBrokerBody, RouteData, TopicConfig, TopicConfigTable,
+};
+use rocket_protocol::header::{
+    AddWritePermResponseHeader, GetKvConfigResponseHeader, QueryDataVersionResponseHeader,
+    RegisterBrokerResponseHeader, WipeWritePermResponseHeader,
+};
 
+use super::wire::crc32;
 use super::*;
+use crate::kv::ORDER_TOPIC_CONFIG;
 
 fn settings() -> Settings {
     Settings {
