@@ -8,6 +8,8 @@
 mod led;
 mod orders;
 mod rebuilding;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -406,7 +408,3 @@ fn master_pod(state: &State) -> Option<String> {
     let replica = state.replicas.get(&state.master?.replica_id)?;
     Some(pod_of_address(&replica.address).to_owned())
 }
-
-#[cfg(test)]
-#[path = "elector_tests.rs"]
-mod tests;

@@ -1,0 +1,248 @@
+//! One elector, two replicas that answer and a master that does not, and a coordinator behind a bad network.
+
+mod elections;
+mod handovers;
+mod rebuilding;
+
+use std::collections::BTreeMap;
+
+use http::{Request, Response};
+use kube::Client;
+use kube::client::Body;
+use parking_lot::Mutex;
+use prometheus::Registry;
+use rocket_api::RocketCluster;
+use rocket_coordinator::faulty::Faulty;
+use rocket_coordinator::memory::MemoryCoordinator;
+use rocket_replication::memory::{group, member};
+use rocket_replication::messages::{Report, RoleName};
+use rocket_replication::state::Activation;
+use rocket_replication::{PhysicalOffset, Version};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use super::super::handover::Course;
+use super::super::played::{answer, secret};
+use super::super::probes::Route;
+use super::super::{Answer, Task};
+use super::*;
+use crate::address::Home;
+use crate::metrics::Metrics;
+use crate::validate::Settings;
+
+/// UID of the object that the coordinator's state is of.
+const UID: &str = "00000000-0000-0000-0000-00000000000a";
+
+/// What was written, a line each.
+type Lines = Arc<Mutex<Vec<String>>>;
+
+struct Stage {
+    memory: Arc<MemoryCoordinator>,
+    front: Arc<Faulty<Arc<MemoryCoordinator>>>,
+    elector: Elector,
+    /// What was written of pods.
+    patches: Lines,
+    /// Events: type and note.
+    events: Lines,
+    /// The object of the group as Kubernetes has it; nothing after its deletion.
+    object: Arc<Mutex<Value>>,
+    /// What each replica says that answers.
+    told: BTreeMap<u32, Arc<Mutex<Report>>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    wanted: watch::Sender<Wanted>,
+}
+
+impl Stage {
+    /// All three are in S; the container of the first, the master, has ended.
+    async fn new() -> Self {
+        Self::with(Life::Ended).await
+    }
+
+    /// All three are in S, and the first is a master that answers and takes sends.
+    async fn serving() -> Self {
+        let stage = Self::with(Life::Runs).await;
+        stage.is(1, RoleName::Master, Epoch(1));
+        stage.is(2, RoleName::InSync, Epoch(1));
+        stage.is(3, RoleName::InSync, Epoch(1));
+        let state = stage.state().await;
+        stage.memory.replace(Some(State {
+            activated: Some(Activation {
+                epoch: state.epoch,
+                start_offset: PhysicalOffset(0),
+            }),
+            ..(*state).clone()
+        }));
+        stage
+    }
+
+    async fn with(life: Life) -> Self {
+        let mut told = BTreeMap::new();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut state = group(3);
+        state.version = Version(5);
+        state.in_sync = [1, 2, 3].map(member).into();
+        state.last_complete = [1, 2, 3].map(ReplicaId).into();
+        let mut ports = BTreeMap::new();
+        for (id, replica) in &mut state.replicas {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            ports.insert(format!("orders-0-{}", id.0 - 1), port);
+            replica.address = format!("orders-0-{}.test:{port}", id.0 - 1);
+            if id.0 > 1 || life == Life::Runs {
+                told.insert(id.0, answer(id.0, listener, &tasks, &stop));
+            }
+        }
+        let patches = Arc::<Mutex<Vec<String>>>::default();
+        let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+        let events = Lines::default();
+        let written = (Arc::clone(&patches), Arc::clone(&events));
+        let object = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketBrokerGroup", "metadata": {"name": "orders-0", "namespace": "mq", "uid": UID, "resourceVersion": "7"}, "spec": {"cluster": "orders", "index": 0}});
+        let object = Arc::new(Mutex::new(object));
+        let client = kubernetes(written, Arc::clone(&object), &tasks, &stop);
+        let mut context = Context::new(client, Settings::default(), metrics, None);
+        context.route = Route::new(move |address| {
+            let port = ports[pod_of_address(address)];
+            format!("127.0.0.1:{port}")
+        });
+        let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": {}});
+        let cluster: RocketCluster = serde_json::from_value(cluster).unwrap();
+        let home = Home {
+            pod: "orders-0-1".into(),
+            uid: "p".into(),
+            ip: "10.0.0.2".into(),
+            node: None,
+        };
+        let (wanted, receiver) = watch::channel(Wanted {
+            cluster: Arc::new(cluster),
+            replicas: 3,
+            is_lost: false,
+            lives: BTreeMap::from([("orders-0-0".to_owned(), life)]),
+            homes: BTreeMap::from([("orders-0-1".to_owned(), home)]),
+        });
+        let (_asking, orders) = mpsc::channel(1);
+        let memory = Arc::new(MemoryCoordinator::new(state));
+        let front = Arc::new(Faulty::new(Arc::clone(&memory)));
+        let context = Arc::new(context);
+        let post = Post {
+            counted: context.metrics.count_group("mq", "orders", "orders-0"),
+            context,
+            namespace: "mq".into(),
+            group: "orders-0".into(),
+            index: 0,
+            secret: "orders-replication".into(),
+            wanted: receiver,
+            orders,
+            finding: Finding::default(),
+            seen: Seen::default(),
+            tasks: tasks.clone(),
+            stop: stop.clone(),
+        };
+        Self {
+            elector: Elector::new(post, Arc::clone(&front) as Arc<dyn Coordinator>, secret()),
+            memory,
+            front,
+            patches,
+            events,
+            object,
+            told,
+            tasks,
+            stop,
+            wanted,
+        }
+    }
+
+    fn is(&self, id: u32, role: RoleName, epoch: Epoch) {
+        let mut told = self.told[&id].lock();
+        (told.role, told.max_epoch) = (role, epoch);
+        told.master_linked = role == RoleName::InSync;
+    }
+
+    async fn ask(&mut self, task: Task) -> Answer {
+        let (done, answer) = oneshot::channel();
+        self.elector.obey(Order { task, done }).await;
+        answer.await.unwrap()
+    }
+
+    fn handed(&self) -> Option<Course> {
+        let seen = self.elector.post.seen.lock();
+        Some(seen.as_ref()?.handed.as_ref()?.course)
+    }
+
+    async fn state(&self) -> Arc<State> {
+        match self.memory.read_current().await {
+            ReadAnswer::State(state) => state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One look at the record as it is.
+    async fn look(&mut self) {
+        let state = self.state().await;
+        self.elector.look(&state).await;
+    }
+
+    fn elected(&self) -> u64 {
+        let metrics = &self.elector.post.context.metrics;
+        metrics.elections(ElectionKind::Clean)
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// An API server that takes everything.
+fn kubernetes(
+    (patches, events): (Lines, Lines),
+    object: Arc<Mutex<Value>>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) -> Client {
+    let (service, mut requests) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+    let answering = async move {
+        while let Some((request, respond)) = requests.next_request().await {
+            let (head, body) = request.into_parts();
+            let body = body.collect_bytes().await.unwrap();
+            if let Some((_, pod)) = head.uri.path().rsplit_once("/pods/") {
+                let role = String::from_utf8_lossy(&body).contains("\"master\"");
+                patches.lock().push(format!("{pod} {role}"));
+            }
+            if let Some((_, slice)) = head.uri.path().rsplit_once("/endpointslices/") {
+                let slice_body: Value = serde_json::from_slice(&body).unwrap();
+                let ip = &slice_body["endpoints"][0]["addresses"][0];
+                let epoch = &slice_body["metadata"]["annotations"]["rocketcluster.io/epoch"];
+                patches.lock().push(format!("{slice} {ip} {epoch}"));
+            }
+            if head.method == http::Method::POST && head.uri.path().ends_with("/events") {
+                let event: Value = serde_json::from_slice(&body).unwrap();
+                let text = |field: &str| event[field].as_str().unwrap_or_default();
+                events
+                    .lock()
+                    .push(format!("{} {}", text("type"), text("note")));
+            }
+            let is_record = head.uri.path().contains("/rocketbrokergroups/");
+            let answer = match head.method {
+                http::Method::PUT if is_record => {
+                    *object.lock() = serde_json::from_slice(&body).unwrap();
+                    object.lock().clone()
+                }
+                http::Method::DELETE if is_record => {
+                    let asked: Value = serde_json::from_slice(&body).unwrap();
+                    let present = object.lock()["metadata"]["resourceVersion"].clone();
+                    assert_eq!(asked["preconditions"]["resourceVersion"], present);
+                    std::mem::take(&mut *object.lock())
+                }
+                _ if is_record => object.lock().clone(),
+                _ => json!({"metadata": {"name": "x"}}),
+            };
+            let answer = Response::new(Body::from(answer.to_string().into_bytes()));
+            respond.send_response(answer);
+        }
+    };
+    tasks.spawn(stop.clone().run_until_cancelled_owned(answering));
+    Client::new(service, "mq")
+}
