@@ -1,19 +1,23 @@
 //! A master: handshake (§8.4), sending (§8.6), committing (§8.7), growing and shrinking S (§8.8, §8.9), activation and its
 //! barrier (§8.11), planned handover (§8.12), fencing (§8.13).
 
+mod proposals;
+mod transfer;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rocket_protocol::ids::PhysicalOffset;
 
 use crate::commit::Commit;
 use crate::effect::{Effect, Input};
-use crate::epochs::{Alignment, EpochStart, Extent, align};
+use crate::epochs::EpochStart;
 use crate::identity::{Epoch, Member};
 use crate::local::{Core, Flush};
-use crate::messages::{Ack, Beat, Hello, LINK_VERSION, LinkId, Message, Reason, Refuse, Welcome};
+use crate::messages::{Beat, LinkId, Message, Reason};
 use crate::mutations::Mutant;
 use crate::replica::Writes;
 use crate::state::{Activation, State};
+use transfer::Transfer;
 
 /// How far a mastership has come (§8.11, §8.12).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -28,16 +32,6 @@ pub enum Phase {
     HandingOver,
     /// It heard of a higher epoch and answers nothing more (§8.13).
     Fenced,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-struct Transfer {
-    /// The common point: what the first acknowledgement must say.
-    point: PhysicalOffset,
-    /// What was sent, from the first acknowledgement on.
-    sent: PhysicalOffset,
-    /// How far the caller may go that is about to send.
-    asked: Option<PhysicalOffset>,
 }
 
 /// One mastership.
@@ -265,229 +259,6 @@ impl Master {
         }
     }
 
-    /// The next write to the object, if one is due and none is open.
-    fn pursue(&mut self, core: &mut Core, out: &mut Vec<Effect>) {
-        if !core.tracker.is_free() || self.phase == Phase::Fenced {
-            return;
-        }
-        let Some(state) = core.tracker.seen().cloned() else {
-            return;
-        };
-        let new = match self.phase {
-            Phase::Opening => self.wants_activation(core, &state),
-            Phase::HandingOver => self.wants_handover(core, &state),
-            _ => None,
-        };
-        let new = new
-            .or_else(|| self.wants_shrink(core, &state))
-            .or_else(|| core.wants_durable())
-            .or_else(|| self.wants_policy(core, &state))
-            .or_else(|| self.wants_growth(core, &state));
-        if let Some(new) = new {
-            core.propose(new, out);
-        }
-    }
-
-    fn wants_activation(&self, core: &mut Core, state: &State) -> Option<State> {
-        let flushed = core.flush == Flush::Async || core.log.durable_end >= self.start;
-        let activation = Activation {
-            epoch: self.epoch,
-            start_offset: self.start,
-        };
-        flushed.then(|| state.opened(core.proposals.fresh(), activation))
-    }
-
-    fn wants_handover(&self, core: &mut Core, state: &State) -> Option<State> {
-        if self.handover_over {
-            return Some(state.handover_asked(core.proposals.fresh(), None));
-        }
-        let successor = state.member(state.handover?)?;
-        let end = core.log.end;
-        let ready = self.paused
-            && successor != self.member
-            && state.in_sync.contains(&successor)
-            && self.commit.confirm() == end
-            && self.commit.acked_by(successor) == Some(end);
-        ready.then(|| state.handed_over(core.proposals.fresh(), successor))
-    }
-
-    /// §8.9.
-    fn wants_shrink(&mut self, core: &mut Core, state: &State) -> Option<State> {
-        if self.phase == Phase::Opening {
-            return None;
-        }
-        let wanted = std::mem::take(&mut self.lagging);
-        let member = wanted
-            .iter()
-            .find(|m| **m != self.member && state.in_sync.contains(m))
-            .copied();
-        self.lagging = wanted
-            .into_iter()
-            .filter(|m| Some(*m) != member && state.in_sync.contains(m))
-            .collect();
-        let member = member?;
-        Some(state.shrunk(core.proposals.fresh(), member, core.mutations))
-    }
-
-    /// §8.8: a learner with everything committed, and everything below the start of this epoch.
-    fn wants_growth(&self, core: &mut Core, state: &State) -> Option<State> {
-        if matches!(self.phase, Phase::Opening | Phase::Fenced) {
-            return None;
-        }
-        let start = if core.mutations.has(Mutant::M36) {
-            PhysicalOffset(0)
-        } else {
-            self.start
-        };
-        let learner = self.commit.links().find_map(|(_, member, acked)| {
-            let replica = state.replicas.get(&member.replica_id)?;
-            let has_all = acked? >= self.commit.confirm() && acked? >= start;
-            // It declares itself durable first, whatever is in force now (§5.1, A3). One of E lacks nothing that was promised.
-            let is_trusted = state.eligible.contains(&member) || core.mutations.has(Mutant::M45);
-            let keeps = replica.durable
-                || state.policy.is_none()
-                || is_trusted && !state.promises_flushed();
-            let may = state.is_current(member) && !replica.cordoned && !replica.lost && keeps;
-            (may && has_all && !state.in_sync.contains(&member)).then_some(member)
-        })?;
-        Some(state.grown(core.proposals.fresh(), learner, core.mutations))
-    }
-
-    /// §8.4.
-    fn hello(&mut self, core: &Core, link: LinkId, hello: &Hello, out: &mut Vec<Effect>) {
-        let Some(state) = core.tracker.seen() else {
-            return;
-        };
-        let refusal = if hello.version != LINK_VERSION || hello.group_uid != state.group_uid {
-            Some(Reason::WrongGroup)
-        } else if hello.max_epoch > self.epoch {
-            self.heard(hello.max_epoch, out);
-            Some(Reason::StaleEpoch)
-        } else if matches!(self.phase, Phase::Opening | Phase::Fenced) {
-            Some(Reason::NotMaster)
-        } else if !state.is_current(hello.member) {
-            out.push(Effect::Read);
-            Some(Reason::UnknownReplica)
-        } else {
-            None
-        };
-        if let Some(reason) = refusal {
-            let refuse = Refuse {
-                reason,
-                max_epoch: core.max_epoch,
-            };
-            out.push(Effect::Send(link, Message::Refuse(refuse)));
-            self.close(link, out);
-            return;
-        }
-        for old in self.commit.link_opened(link, hello.member) {
-            self.transfers.remove(&old);
-            out.push(Effect::Disconnect(old));
-        }
-        let theirs = Extent {
-            epochs: &hello.epochs,
-            log_min: hello.log_min,
-            log_end: hello.log_end,
-        };
-        let point = match align(theirs, core.log.extent()) {
-            Alignment::Keep => hello.log_end,
-            Alignment::Cut { to } => to,
-            Alignment::Restart { at } => at,
-        };
-        let transfer = Transfer {
-            point,
-            sent: point,
-            asked: None,
-        };
-        self.transfers.insert(link, transfer);
-        let welcome = Welcome {
-            member: self.member,
-            epoch: self.epoch,
-            start: self.start,
-            epochs: core.log.epochs.clone(),
-            log_min: core.log.min,
-            log_end: core.log.end,
-            confirm: core.log.confirm,
-        };
-        out.push(Effect::Send(link, Message::Welcome(welcome)));
-    }
-
-    /// §8.6. The first acknowledgement of a link says that the slave's log ends at the common point.
-    fn ack(&mut self, core: &mut Core, link: LinkId, ack: Ack, out: &mut Vec<Effect>) {
-        let first = self
-            .commit
-            .links()
-            .any(|(id, _, acked)| id == link && acked.is_none());
-        let sent = self.transfers.get(&link).map(|t| {
-            if first {
-                (t.point, t.point)
-            } else {
-                (t.point, t.sent)
-            }
-        });
-        let believable = sent.is_some_and(|(from, to)| (from..=to).contains(&ack.offset))
-            && ack.epoch == self.epoch;
-        let believable = believable || core.mutations.has(Mutant::M30);
-        if !believable || self.commit.acked(link, ack.offset, core.log.end).is_err() {
-            self.close(link, out);
-            return;
-        }
-        self.look(core, out);
-    }
-
-    /// §8.6: the caller, who knows where records end, says how far it goes.
-    fn sent(&mut self, core: &Core, link: LinkId, to: PhysicalOffset, out: &mut Vec<Effect>) {
-        if let Some(transfer) = self.transfers.get_mut(&link)
-            && let Some(limit) = transfer.asked.take()
-        {
-            debug_assert!(
-                transfer.sent < to && to <= limit,
-                "sent what nobody asked for"
-            );
-            transfer.sent = to.clamp(transfer.sent, limit);
-        }
-        self.send(core, out);
-    }
-
-    /// §8.6: nothing ahead of what was appended, never across an epoch boundary, bounded by the window.
-    fn send(&mut self, core: &Core, out: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Opening | Phase::Fenced) {
-            return;
-        }
-        // Retention has passed what they need next: at the next handshake they hear so.
-        let passed = self.transfers.iter().filter(|(_, t)| t.sent < core.log.min);
-        let passed: Vec<LinkId> = passed.map(|(link, _)| *link).collect();
-        for link in passed {
-            self.close(link, out);
-        }
-        for (link, _, acked) in self.commit.links() {
-            let (Some(acked), Some(transfer)) = (acked, self.transfers.get_mut(&link)) else {
-                continue;
-            };
-            let is_due = transfer.asked.is_none()
-                && transfer.sent < core.log.end
-                && transfer.sent.since(acked) < core.settings.window_bytes_max;
-            let Some((bytes_epoch, epoch_end)) =
-                core.log.epochs.at(transfer.sent).filter(|_| is_due)
-            else {
-                continue;
-            };
-            let boundary = epoch_end
-                .filter(|_| !core.mutations.has(Mutant::M12))
-                .unwrap_or(core.log.end);
-            let to = core.log.end.min(boundary);
-            out.push(Effect::SendData {
-                link,
-                epoch: self.epoch,
-                bytes_epoch,
-                from: transfer.sent,
-                to,
-                confirm: core.log.confirm,
-            });
-            transfer.asked = Some(to);
-        }
-    }
-
     /// §8.13: on any sight of a higher epoch, nothing more is answered; the read that follows shows whom to obey.
     fn heard(&mut self, epoch: Epoch, out: &mut Vec<Effect>) {
         if epoch > self.epoch {
@@ -497,15 +268,5 @@ impl Master {
             self.phase = Phase::Fenced;
             out.push(Effect::Read);
         }
-    }
-
-    fn close(&mut self, link: LinkId, out: &mut Vec<Effect>) {
-        self.forget(link);
-        out.push(Effect::Disconnect(link));
-    }
-
-    fn forget(&mut self, link: LinkId) {
-        self.transfers.remove(&link);
-        self.commit.link_closed(link);
     }
 }
