@@ -11,6 +11,9 @@
 //! Whoever is asked says himself whether his bytes are the same: two logs of a group that share an entry of `epochs` are equal below the
 //! smaller of its two ends (I5), and the question names the entry that its last byte belongs to.
 
+mod damage;
+mod question;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
@@ -21,9 +24,11 @@ use crate::effect::Effect;
 use crate::effect::Input;
 use crate::identity::ReplicaId;
 use crate::local::Core;
-use crate::messages::{FETCH_BYTES_MAX, Fetch, LinkId, Message, Range};
-use crate::mutations::Mutant;
-use crate::state::State;
+use crate::messages::{FETCH_BYTES_MAX, Fetch, LinkId, Message};
+use damage::united;
+pub use damage::{Damage, Span};
+pub(crate) use question::fetched;
+use question::{fetch_of, is_still_asked, peers};
 
 /// Ticks that an answer may take.
 const PATIENCE_TICKS: u32 = 40;
@@ -31,64 +36,6 @@ const PATIENCE_TICKS: u32 = 40;
 const REST_TICKS: u32 = 100;
 /// Ticks before a piece is fetched again that could not be written yet.
 const LATER_TICKS: u32 = 10;
-
-/// A part of the log.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Span {
-    /// Its first byte.
-    pub from: PhysicalOffset,
-    /// One behind its last byte.
-    pub to: PhysicalOffset,
-}
-
-impl Span {
-    fn lies_in(&self, other: &Self) -> bool {
-        other.from <= self.from && self.to <= other.to
-    }
-
-    /// What both have.
-    fn common(&self, other: &Self) -> Option<Self> {
-        let (from, to) = (self.from.max(other.from), self.to.min(other.to));
-        (from < to).then_some(Self { from, to })
-    }
-}
-
-/// The same in log order, what meets or touches as one.
-fn united(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_unstable();
-    let mut united: Vec<Span> = Vec::new();
-    for span in spans {
-        match united.last_mut() {
-            Some(last) if span.from <= last.to => last.to = last.to.max(span.to),
-            _ => united.push(span),
-        }
-    }
-    united
-}
-
-/// What is known to be damaged in a log, both in log order.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Damage {
-    /// The bytes that are not what they should be.
-    pub bytes: Vec<Span>,
-    /// What is to be had from another replica for them: whole blocks, each part in one file.
-    pub blocks: Vec<Span>,
-    /// Of the bytes those that nothing can be written over: their file is missing or too short. Nobody is asked for them.
-    pub missing: Vec<Span>,
-}
-
-impl Damage {
-    /// Whether all is sound.
-    pub fn is_none(&self) -> bool {
-        self.bytes.is_empty() && self.blocks.is_empty()
-    }
-
-    /// The first damaged byte that is not below `floor`.
-    pub(crate) fn from(&self, floor: PhysicalOffset) -> Option<PhysicalOffset> {
-        let first = self.bytes.iter().find(|span| span.to > floor);
-        first.map(|span| span.from.max(floor))
-    }
-}
 
 /// What is to be done for a repair.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -424,69 +371,6 @@ impl Repair {
             }
             Outcome::Later => self.rest = LATER_TICKS,
         }
-    }
-}
-
-/// Whom to ask: the master, members of S, the others.
-fn peers(state: &State, me: ReplicaId) -> Vec<ReplicaId> {
-    let others = state.replicas.iter();
-    let mut others: Vec<ReplicaId> = others
-        .filter(|(id, replica)| **id != me && !replica.lost)
-        .map(|(id, _)| *id)
-        .collect();
-    let master = state.master.map(|master| master.replica_id);
-    let is_in_sync = |id: &ReplicaId| state.in_sync.iter().any(|member| member.replica_id == *id);
-    others.sort_by_key(|id| (Some(*id) != master, !is_in_sync(id), *id));
-    others
-}
-
-/// The question for a piece; `None` when this log does not say what its bytes are.
-fn fetch_of(core: &Core, piece: Span) -> Option<Fetch> {
-    let (group_uid, _) = core.meta?;
-    let last = PhysicalOffset(piece.to.0.checked_sub(1)?);
-    let (bytes_epoch, _) = core.log.epochs.at(last)?;
-    let length = u32::try_from(piece.to.since(piece.from)).ok()?;
-    (piece.to <= core.log.end).then_some(Fetch {
-        group_uid,
-        offset: piece.from,
-        length,
-        bytes_epoch,
-    })
-}
-
-/// Whether this log still has what was asked for, by its own epochs.
-fn is_still_asked(core: &Core, fetch: &Fetch) -> bool {
-    let piece = Span {
-        from: fetch.offset,
-        to: fetch.offset.plus(u64::from(fetch.length)),
-    };
-    fetch_of(core, piece).as_ref() == Some(fetch) && fetch.offset >= core.log.min
-}
-
-/// §8.15, of whoever is asked: what he answers, or has read to answer.
-pub(crate) fn fetched(core: &Core, link: LinkId, fetch: &Fetch) -> Effect {
-    let last = u64::from(fetch.length)
-        .checked_sub(1)
-        .map(|behind| fetch.offset.plus(behind));
-    let is_here = last.is_some_and(|last| {
-        let entry = core.log.epochs.at(last).map(|(entry, _)| entry);
-        let is_same = entry == Some(fetch.bytes_epoch) || core.mutations.has(Mutant::M46);
-        core.meta
-            .is_some_and(|(group_uid, _)| group_uid == fetch.group_uid)
-            && fetch.length <= FETCH_BYTES_MAX
-            && fetch.offset >= core.log.min
-            && last < core.log.end
-            && is_same
-    });
-    if is_here {
-        Effect::Repair(Step::SendRange {
-            link,
-            offset: fetch.offset,
-            length: fetch.length,
-        })
-    } else {
-        let nothing = Range::of(fetch.offset, Bytes::new());
-        Effect::Send(link, Message::Range(nothing))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::epochs::{EpochStart, Epochs};
 use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Version};
 use crate::local::{Flush, Recovered, Settings};
 use crate::memory;
-use crate::messages::{Reason, RoleName};
+use crate::messages::{Range, Reason, RoleName};
 use crate::mutations::Mutations;
 use crate::recovery::Evidence;
 use crate::replica::Replica;
