@@ -3,16 +3,16 @@
 //! Every write is guarded: an object of somebody else is never taken over, a deletion names the UID that it means, and
 //! nothing is written that is already so.
 
+mod claims;
+mod pods;
 mod records;
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
-use rocket_api::{GroupRule, Reason, label};
-use serde_json::{Value, json};
+use rocket_api::{GroupRule, Reason};
+use serde_json::Value;
 
 use crate::build::Desired;
 use crate::context::{Context, Decision};
@@ -20,8 +20,6 @@ use crate::drift;
 use crate::kind::{Key, Kind};
 use crate::names::FIELD_MANAGER;
 use crate::observe::{Observed, is_controlled_by};
-use crate::roles;
-use crate::roll::{self, Step};
 use crate::secret::{self, Kept};
 use crate::status::Problem;
 use crate::validate::ValidatedCluster;
@@ -215,121 +213,6 @@ impl<'a> Apply<'a> {
         Ok(taken)
     }
 
-    /// Lets the role labels follow the record: first nobody is master wrongly, then the master is.
-    async fn roles(&mut self) -> Result<(), Error> {
-        let mut changes = Vec::new();
-        for (index, ordinal) in (0..).zip(&self.cluster.masters) {
-            // Nobody knows who is master where a record is lost, and who was may go on.
-            let has_record = self.observed.state(&self.cluster.names.group(index));
-            if self.cluster.rule == GroupRule::Elected && has_record.is_none() {
-                continue;
-            }
-            let master = ordinal.map(|ordinal| self.cluster.names.pod(index, ordinal));
-            changes.extend(roles::changes(
-                self.observed.pods_of(index),
-                master.as_deref(),
-            ));
-        }
-        changes.sort();
-        let api: Api<Pod> = Api::namespaced(self.client(), &self.cluster.names.namespace);
-        for change in changes {
-            let result = roles::write(&api, &change).await;
-            self.gone_is_fine("label", &change.pod, result)?;
-        }
-        Ok(())
-    }
-
-    /// Replaces pods that run an older specification, as far as that may be done now.
-    async fn restarts(&mut self) -> Result<(), Error> {
-        let api: Api<Pod> = Api::namespaced(self.client(), &self.cluster.names.namespace);
-        for step in roll::next(self.cluster, self.observed) {
-            let restart = match step {
-                Step::Restart(restart) => restart,
-                Step::HandOver { index, to } => {
-                    self.hand_over(index, to);
-                    continue;
-                }
-            };
-            let result = api.delete(&restart.pod, &only(restart.uid)).await;
-            self.gone_is_fine("restart", &restart.pod, result)?;
-            self.tell(
-                ("Pod", &restart.pod),
-                Reason::RollingOut,
-                "Restart",
-                format!("restarting {} with the present specification", restart.pod),
-            );
-        }
-        Ok(())
-    }
-
-    /// Enlarges claims; when all of a group have grown, makes its StatefulSet anew around its pods.
-    async fn volumes(&mut self, index: i32) -> Result<(), Error> {
-        let plan = volumes::plan(self.cluster, index, self.observed);
-        let claims: Api<PersistentVolumeClaim> =
-            Api::namespaced(self.client(), &self.cluster.names.namespace);
-        for name in &plan.adopt {
-            let patch = json!({"metadata": {"labels": {label::CLUSTER_UID: self.cluster.uid}}});
-            let result = claims
-                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-                .await;
-            self.gone_is_fine("label", name, result)?;
-        }
-        let size = &self.cluster.spec.groups.storage.size;
-        for name in &plan.grow {
-            let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
-            match claims
-                .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-                .await
-            {
-                Ok(_) => {
-                    self.outcome.writes += 1;
-                    self.tell(
-                        ("PersistentVolumeClaim", name),
-                        Reason::ResizingVolumes,
-                        "ResizeVolume",
-                        format!("enlarging volume claim {name} to {size}"),
-                    );
-                }
-                Err(kube::Error::Api(status)) if is_decision(status.code) => {
-                    let message = format!(
-                        "volume claim {name} cannot grow to {size}: {}; the cluster goes on with the former size",
-                        status.message
-                    );
-                    self.outcome
-                        .problems
-                        .push(Problem::VolumeResizeRefused(message));
-                }
-                Err(source) => {
-                    return Err(Error {
-                        verb: "enlarge",
-                        kind: "PersistentVolumeClaim",
-                        name: name.clone(),
-                        source,
-                    });
-                }
-            }
-        }
-        if let Some(uid) = plan.recreate {
-            let name = self.cluster.names.group(index);
-            let api: Api<StatefulSet> =
-                Api::namespaced(self.client(), &self.cluster.names.namespace);
-            let params = DeleteParams::orphan().preconditions(Preconditions {
-                uid: Some(uid),
-                resource_version: None,
-            });
-            let result = api.delete(&name, &params).await;
-            self.gone_is_fine("make anew", &name, result)?;
-            self.recreating.insert(name.clone());
-            self.tell(
-                ("StatefulSet", &name),
-                Reason::ResizingVolumes,
-                "RecreateStatefulSet",
-                format!("making StatefulSet {name} anew for volumes of {size}; its pods go on"),
-            );
-        }
-        Ok(())
-    }
-
     /// Deletes what is ours and no longer wanted. The record of a group stays as long as a volume of it.
     async fn prune(&mut self, desired: &[Desired]) -> Result<(), Error> {
         for (key, live) in self.observed.children.iter().rev() {
@@ -368,20 +251,6 @@ impl<'a> Apply<'a> {
         key.0 == Kind::BrokerGroup
             && index
                 .is_some_and(|index| volumes::has_claims(&self.cluster.names, index, self.observed))
-    }
-
-    async fn delete_claim(&mut self, name: &str) -> Result<(), Error> {
-        let api: Api<PersistentVolumeClaim> =
-            Api::namespaced(self.client(), &self.cluster.names.namespace);
-        let result = api.delete(name, &DeleteParams::default()).await;
-        self.gone_is_fine("delete", name, result)?;
-        self.tell(
-            ("PersistentVolumeClaim", name),
-            Reason::Scaling,
-            "DeleteVolume",
-            format!("deleted volume claim {name} as groups.storage.reclaim.onScaleIn says"),
-        );
-        Ok(())
     }
 
     /// Counts a write. An object that is gone, or that is another one by now, is none of our business any more.
