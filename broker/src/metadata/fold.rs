@@ -3,23 +3,23 @@
 //! One step at a time, by whoever calls; [`super::follow`] is the thread that does. Before the first whole snapshot nothing is applied: without
 //! it nobody knows what the changes change.
 
+mod whole;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocket_protocol::UnixMillis;
 use rocket_store::GetStatus;
 use thiserror::Error;
 
 use super::Metadata;
-use super::cache::{Base, Cache, Cached, Mark};
+use super::cache::{Base, Cache, Mark};
 use super::change::{Change, DecodeError, GroupChange, Moved, Part, Record, TopicChange, VERSION};
 use super::file::FileError;
 use super::lead::Telling;
 use super::log::{ChangeLog, Entry, entries};
-use super::search::{Found, find_snapshot};
-use super::state::{State, hide};
+use super::state::hide;
 use crate::config::BrokerConfig;
 
 /// A change that only a newer version of this program can apply. What comes behind it is not applied either.
@@ -256,165 +256,6 @@ impl Metadata {
         follower.is_changed = true;
         replica.log.applied(&numbers);
         whole.is_some() && !is_applied
-    }
-
-    /// Forgets all and folds from the last whole snapshot to the end of what is visible. Without a snapshot what is in memory stays, and nothing is
-    /// applied until there is one.
-    pub(super) fn refold(&self, replica: &Replica, follower: &mut Follower) -> Result<(), Newer> {
-        let Some(Found { mut state, base }) = find_snapshot(&replica.log) else {
-            let min = replica.log.range().map_or(0, |range| range.min.to_wire());
-            *follower = Follower {
-                next: min,
-                ..Follower::default()
-            };
-            replica.note_base(follower);
-            return Ok(());
-        };
-        let mut fresh = Follower {
-            next: base.at,
-            base: Some(base),
-            is_changed: true,
-            ..Follower::default()
-        };
-        while let Some(result) = replica.log.read(fresh.next) {
-            let begun = fresh.next;
-            for entry in entries(&result) {
-                if let Some((physical, record)) = fresh.take(entry)? {
-                    if let Change::Part(part) = &record.change
-                        && let Some(base) = fresh.parts.see(part)
-                    {
-                        fresh.base = Some(base);
-                    }
-                    state.apply(&record, physical);
-                }
-            }
-            let is_behind = match result.status {
-                GetStatus::Found | GetStatus::NoMatchedMessage | GetStatus::MessageWasRemoving => {
-                    result.next_begin
-                }
-                GetStatus::OffsetTooSmall => result.min,
-                _ => break,
-            };
-            if fresh.next == begun && !fresh.pass(is_behind) {
-                break;
-            }
-        }
-        self.install(replica, state);
-        *follower = fresh;
-        replica.note_base(follower);
-        tracing::info!(
-            from = base.at,
-            to = follower.next,
-            topics = self.topics.names().len(),
-            "metadata was folded from the log"
-        );
-        Ok(())
-    }
-
-    /// What was kept at the last run, if the log still says so, or all folded anew; then what came since.
-    pub(super) fn recall(&self, replica: &Replica) -> Result<(), FileError> {
-        let cached = replica.cache.load(&replica.log)?;
-        let folded = {
-            let mut follower = replica.follower.lock();
-            if let Some(cached) = cached {
-                let mut state = State::default();
-                state.add(cached.content);
-                self.install(replica, state);
-                *follower = Follower {
-                    next: cached.next,
-                    last: cached.last,
-                    base: Some(cached.base),
-                    ..Follower::default()
-                };
-                replica.note_base(&follower);
-                Ok(())
-            } else {
-                self.refold(replica, &mut follower)
-            }
-        };
-        let mut step = folded.map(|()| true);
-        while let Ok(true) = step {
-            step = self.step();
-        }
-        if let Err(error) = step {
-            tracing::error!(%error, "metadata is not what the group has; this replica must not lead");
-        }
-        Ok(())
-    }
-
-    /// Puts a state in the place of what is in memory.
-    fn install(&self, replica: &Replica, state: State) {
-        let (topics_at, groups_at) = (
-            state.topics.version.timestamp,
-            state.groups.version.timestamp,
-        );
-        in_memory(self.topics.shared.replace(state.topics));
-        in_memory(
-            self.topics
-                .ensure_system(&replica.config, UnixMillis(topics_at)),
-        );
-        in_memory(self.groups.shared.replace(state.groups));
-        in_memory(self.groups.ensure_system(UnixMillis(groups_at)));
-        self.offsets.replace(&state.positions);
-        self.delay.replace(state.delay);
-        replica.hidden.lock().clear();
-        for (topic, offset) in &state.hidden {
-            replica.hide(topic, *offset);
-        }
-    }
-
-    /// All that is in memory. With the follower held it is what all changes before `next` came to, and maybe positions that moved since.
-    pub(super) fn capture(&self, replica: &Replica, log_min: u64) -> State {
-        let mut hidden = replica.hidden.lock().clone();
-        // Nothing of it is left.
-        hidden.retain(|_, offset| *offset > log_min);
-        State {
-            topics: super::topics::Table::clone(&self.topics.shared.load()),
-            groups: super::groups::Table::clone(&self.groups.shared.load()),
-            positions: self.offsets.to_body().offset_table,
-            delay: self.delay.positions(),
-            hidden,
-        }
-    }
-
-    /// Writes what was folded beside the log, if it changed, and the files in Apache's forms.
-    pub(super) fn save_cache(&self, replica: &Replica, now: UnixMillis) -> Result<(), FileError> {
-        let Some(positions) = replica.log.positions() else {
-            return Ok(());
-        };
-        let cached = {
-            let mut follower = replica.follower.lock();
-            let is_changed = follower.is_changed || self.offsets.has_changed();
-            let Some(base) = follower.base.filter(|_| is_changed) else {
-                return Ok(());
-            };
-            follower.is_changed = false;
-            let state = State {
-                // Without what a master has in memory alone: a cut would not take that along, and nobody else has it.
-                positions: self.offsets.folded(),
-                delay: self.delay.folded(),
-                ..self.capture(replica, positions.min.0)
-            };
-            let mut parts = state.split(usize::MAX);
-            Cached {
-                v: VERSION,
-                next: follower.next,
-                last: follower.last,
-                base,
-                content: parts.pop().unwrap_or_default(),
-            }
-        };
-        let saved = replica
-            .cache
-            .save(&cached)
-            .and_then(|()| self.topics.shared.save())
-            .and_then(|()| self.groups.shared.save())
-            .and_then(|()| self.offsets.flush(now))
-            .and_then(|()| self.delay.flush(now));
-        if saved.is_err() {
-            replica.follower.lock().is_changed = true;
-        }
-        saved
     }
 }
 

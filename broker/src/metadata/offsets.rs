@@ -4,6 +4,10 @@
 //! written every few seconds when something changed: a crash costs consumers repeated messages, never lost ones. In a group
 //! the master notes besides which positions moved, so that it can tell the log of them and of no others.
 
+#[cfg(test)]
+mod tests;
+mod told;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -16,9 +20,6 @@ use super::change::Positions;
 use super::file::{FileError, JsonFile};
 use super::next_version;
 use super::state::SEPARATOR;
-
-#[cfg(test)]
-mod tests;
 
 /// No position.
 const NONE: i64 = -1;
@@ -87,124 +88,9 @@ impl Offsets {
         })
     }
 
-    /// From now on moved positions are noted for [`Offsets::take_moved`], or not any more.
-    pub(super) fn note(&self, is_noting: bool) {
-        self.is_noting.store(is_noting, Ordering::SeqCst);
-        if !is_noting {
-            let moved = std::mem::take(&mut *self.moved.lock());
-            let table = self.table.read();
-            for (topic, group, queue) in moved {
-                if let Some(cell) = find(&table, topic.as_str(), group.as_str(), queue) {
-                    cell.is_noted.store(false, Ordering::SeqCst);
-                }
-            }
-        }
-    }
-
-    /// Takes at most `max` of the positions that moved; a negative one says that there is none any more.
-    pub(super) fn take_moved(&self, max: usize) -> Positions {
-        let taken: Vec<Key> = {
-            let mut moved = self.moved.lock();
-            let rest = moved.len().saturating_sub(max);
-            moved.split_off(rest)
-        };
-        let table = self.table.read();
-        let mut rows = Positions::new();
-        for (topic, group, queue) in taken {
-            let cell = find(&table, topic.as_str(), group.as_str(), queue);
-            let offset = cell.map_or(NONE, |cell| {
-                // Before it is read: what moves it after that notes it again.
-                cell.is_noted.store(false, Ordering::SeqCst);
-                cell.committed.load(Ordering::SeqCst)
-            });
-            let row = rows.entry(format!("{topic}{SEPARATOR}{group}"));
-            row.or_default().insert(queue.to_wire(), offset);
-        }
-        rows
-    }
-
-    /// What was taken could not be told.
-    pub(super) fn put_back(&self, rows: &Positions) {
-        let table = self.table.read();
-        for (topic, group, queues) in names(rows) {
-            for queue in queues.keys().filter_map(|queue| QueueId::from_wire(*queue)) {
-                match find(&table, topic.as_str(), group.as_str(), queue) {
-                    Some(cell) if cell.is_noted.swap(true, Ordering::SeqCst) => {}
-                    _ => self
-                        .moved
-                        .lock()
-                        .push((topic.clone(), group.clone(), queue)),
-                }
-            }
-        }
-    }
-
-    /// Positions from the log.
-    pub(super) fn follow(&self, rows: &Positions) {
-        for (topic, group, queues) in names(rows) {
-            for (queue, offset) in queues {
-                let Some(queue) = QueueId::from_wire(*queue) else {
-                    continue;
-                };
-                if *offset < 0 {
-                    self.forget(&topic, &group, queue);
-                } else {
-                    self.set(&topic, &group, queue, |cell| {
-                        cell.committed.store(*offset, Ordering::Relaxed);
-                        cell.folded.store(*offset, Ordering::Relaxed);
-                    });
-                }
-            }
-        }
-        self.is_changed.store(true, Ordering::Relaxed);
-    }
-
-    /// Positions from the log that this master told it: what is in memory is newer.
-    pub(super) fn follow_own(&self, rows: &Positions) {
-        let table = self.table.read();
-        for (topic, group, queues) in names(rows) {
-            for (queue, offset) in queues {
-                let queue = QueueId::from_wire(*queue);
-                let cell =
-                    queue.and_then(|queue| find(&table, topic.as_str(), group.as_str(), queue));
-                if let Some(cell) = cell {
-                    cell.folded.store((*offset).max(NONE), Ordering::Relaxed);
-                }
-            }
-        }
-    }
-
-    /// What the changes that were applied come to, without what moved since.
-    pub(super) fn folded(&self) -> Positions {
-        self.rows(|cell| &cell.folded)
-    }
-
-    /// Positions that were folded elsewhere, and no others.
-    pub(super) fn replace(&self, rows: &Positions) {
-        *self.table.write() = table_of(rows);
-        self.resets.lock().clear();
-        self.moved.lock().clear();
-        self.is_changed.store(true, Ordering::Relaxed);
-    }
-
     /// Whether positions changed since the file was written.
     pub(super) fn has_changed(&self) -> bool {
         self.is_changed.load(Ordering::Relaxed)
-    }
-
-    fn forget(&self, topic: &TopicName, group: &GroupName, queue: QueueId) {
-        let mut table = self.table.write();
-        if let Some(groups) = table.get_mut(topic) {
-            if let Some(queues) = groups.get_mut(group) {
-                queues.remove(&queue);
-                if queues.is_empty() {
-                    groups.remove(group);
-                }
-            }
-            if groups.is_empty() {
-                table.remove(topic);
-            }
-        }
     }
 
     /// What the group reads next in the queue, if it ever committed.
@@ -411,19 +297,6 @@ impl Offsets {
             self.is_changed.store(true, Ordering::Relaxed);
         }
         saved
-    }
-
-    /// What was told of these before they went may lie in the log behind the change that took them: it is taken back.
-    fn note_gone(
-        &self,
-        topic: &TopicName,
-        group: &GroupName,
-        queues: impl Iterator<Item = QueueId>,
-    ) {
-        if self.is_noting.load(Ordering::Relaxed) {
-            let keys = queues.map(|queue| (topic.clone(), group.clone(), queue));
-            self.moved.lock().extend(keys);
-        }
     }
 
     fn has_reset(&self, topic: &TopicName, group: &GroupName, queue: QueueId) -> bool {
