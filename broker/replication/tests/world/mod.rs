@@ -7,6 +7,8 @@
 pub(crate) mod action;
 mod answers;
 mod checks;
+mod enabled;
+mod healing;
 mod perform;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
