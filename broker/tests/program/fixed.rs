@@ -17,23 +17,17 @@ async fn refuses(group: &Group, slave: usize) {
     assert_eq!(refused.response_code(), ResponseCode::SERVICE_NOT_AVAILABLE);
 }
 
-async fn sends(producer: &mut Producer, count: usize) {
-    for _ in 0..count {
-        producer.send().await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_acknowledged_survives_every_kill_of_a_fixed_master_and_no_slave_takes_a_send() {
     let mut group = Group::with_fixed_master();
     let mut producer = Producer::new(&group);
     assert_eq!(group.settled().await, 0);
-    sends(&mut producer, 100).await;
+    producer.send_many(100).await;
     refuses(&group, 1).await;
     assert_eq!(group.gauge(0, "rocket_in_sync_replicas"), 3);
     // One is away, and the others are enough.
     group.kill(2);
-    sends(&mut producer, 50).await;
+    producer.send_many(50).await;
     for _ in 0..2 {
         let epoch = group.gauge(0, "rocket_epoch");
         group.kill(0);
@@ -47,12 +41,12 @@ async fn what_is_acknowledged_survives_every_kill_of_a_fixed_master_and_no_slave
         check(&group, &producer).await;
         group.slave(1).await;
         refuses(&group, 1).await;
-        sends(&mut producer, 50).await;
+        producer.send_many(50).await;
     }
     group.run(2);
     group.slave(2).await;
     refuses(&group, 2).await;
-    sends(&mut producer, 20).await;
+    producer.send_many(20).await;
     group.same_everywhere().await;
     // In order it is no other.
     let epoch = group.gauge(0, "rocket_epoch");
@@ -89,7 +83,7 @@ async fn fixed_master_without_its_log_copies_everything_back_before_it_serves() 
     let mut group = Group::with_fixed_master();
     let mut producer = Producer::new(&group);
     group.settled().await;
-    sends(&mut producer, 100).await;
+    producer.send_many(100).await;
     group.kill(0);
     let data = group.data(0);
     empty_but(&data, &data.join("rocket/coordinator"));
@@ -100,7 +94,7 @@ async fn fixed_master_without_its_log_copies_everything_back_before_it_serves() 
     let found = state(&coordinator).await;
     assert_eq!(found.unclean, [], "nothing was given up");
     assert_eq!(found.replicas.len(), 4, "it is another replica now");
-    sends(&mut producer, 50).await;
+    producer.send_many(50).await;
     for n in [1, 2] {
         group.slave(n).await;
         refuses(&group, n).await;
@@ -115,7 +109,7 @@ async fn fixed_master_that_lost_its_whole_folder_serves_nobody() {
     let mut group = Group::with_fixed_master();
     let mut producer = Producer::new(&group);
     group.settled().await;
-    sends(&mut producer, 10).await;
+    producer.send_many(10).await;
     group.kill(0);
     std::fs::remove_dir_all(group.data(0)).unwrap();
     group.run(0);

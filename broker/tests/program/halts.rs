@@ -14,9 +14,7 @@ const HALTED: Option<i32> = Some(4);
 const FILE_BYTES_MAX: u64 = 50_000;
 
 async fn send_some(producer: &mut Producer) {
-    for _ in 0..60 {
-        producer.send().await;
-    }
+    producer.send_many(60).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,9 +37,7 @@ async fn unclean_elections(proof_path: &Path) -> usize {
     let mut producer = Producer::new(&group);
     group.settled().await;
     nobody_is_durable(&group).await;
-    for _ in 0..100 {
-        producer.send().await;
-    }
+    producer.send_many(100).await;
     for n in 0..3 {
         group.kill(n);
     }

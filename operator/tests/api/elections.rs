@@ -15,7 +15,9 @@ use rocket_replication::messages::RoleName;
 use serde_json::json;
 
 use super::edits::watch_deletions;
-use super::replica::{Replica, change, open, serving, state, until_epoch, until_master};
+use super::replica::{
+    Replica, change, open, serving, state, until_epoch, until_master, until_recorded,
+};
 use super::{Lab, PATIENCE, in_electing_lab, is};
 
 #[test]
@@ -25,11 +27,7 @@ fn first_record_is_nobodys_until_brokers_register_and_a_dead_master_is_replaced(
         // Two operators, neither of which knows of the other.
         lab.another_operator().await;
         lab.create("el", &json!({"groups": {"replicas": 3}})).await;
-        let group: RocketBrokerGroup = lab
-            .until("el-0", "recorded", |group: &RocketBrokerGroup| {
-                group.status.is_some()
-            })
-            .await;
+        let group = until_recorded(&lab, "el-0").await;
         let status = group.status.as_ref().unwrap();
         assert_eq!(
             (

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::edits::watch_deletions;
 use super::elections::until_told;
-use super::replica::{Replica, change, open, serving, state, until_epoch, until_master};
+use super::replica::{
+    Replica, change, open, serving, state, until_epoch, until_master, until_recorded,
+};
 use super::{Lab, from, in_electing_lab, in_lab};
 
 pub(super) async fn ask(lab: &Lab, name: &str, spec: &Value) {
@@ -238,10 +240,7 @@ fn choice_of_a_person_is_loud_and_stays_in_the_record() {
         lab.play_kubelet();
         lab.create("force", &json!({"groups": {"replicas": 3}}))
             .await;
-        lab.until("force-0", "recorded", |group: &RocketBrokerGroup| {
-            group.status.is_some()
-        })
-        .await;
+        until_recorded(&lab, "force-0").await;
         let mut replicas = Vec::new();
         for ordinal in 0..3 {
             replicas.push(Replica::start(&lab, "force-0", ordinal).await);

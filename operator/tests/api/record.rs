@@ -15,7 +15,7 @@ use rocket_replication::replica::Flush;
 use rocket_replication::{InForce, Policy, Replication};
 use serde_json::json;
 
-use super::replica::{Replica, change, coordinator, read, serving, state};
+use super::replica::{Replica, change, coordinator, read, serving, state, until_recorded};
 use super::{PATIENCE, in_electing_lab, is};
 
 #[test]
@@ -24,10 +24,7 @@ fn another_number_of_copies_is_the_next_version_and_restarts_nobody() {
         lab.play_kubelet();
         lab.create("copies", &json!({"groups": {"replicas": 3}}))
             .await;
-        lab.until("copies-0", "recorded", |group: &RocketBrokerGroup| {
-            group.status.is_some()
-        })
-        .await;
+        until_recorded(&lab, "copies-0").await;
         let replica = Replica::start(&lab, "copies-0", 0).await;
         lab.until("copies-0-0", "there", |_: &Pod| true).await;
         let pod = lab.api::<Pod>().get("copies-0-0").await.unwrap().uid();
@@ -132,10 +129,7 @@ fn account_of_a_broker_reaches_its_own_record_and_nothing_else() {
         lab.create("mine", &json!({"groups": {"replicas": 2, "count": 2}}))
             .await;
         for group in ["mine-0", "mine-1"] {
-            lab.until(group, "recorded", |group: &RocketBrokerGroup| {
-                group.status.is_some()
-            })
-            .await;
+            until_recorded(&lab, group).await;
         }
         lab.until("mine-0", "bound", |_: &RoleBinding| true).await;
         let mut config = Config::infer().await.unwrap();

@@ -224,6 +224,12 @@ pub(super) async fn state(lab: &Lab, group: &str) -> State {
     state_of(&lab.api::<RocketBrokerGroup>().get(group).await.unwrap()).unwrap()
 }
 
+/// Waits until the operator has begun the record of a group.
+pub(super) async fn until_recorded(lab: &Lab, group: &str) -> RocketBrokerGroup {
+    let is_recorded = |group: &RocketBrokerGroup| group.status.is_some();
+    lab.until(group, "recorded", is_recorded).await
+}
+
 pub(super) async fn until_epoch(lab: &Lab, group: &str, epoch: i64) -> State {
     let is_there = |group: &RocketBrokerGroup| {
         let state = group.status.as_ref();
@@ -247,10 +253,7 @@ pub(super) async fn serving(lab: &Lab, cluster: &str) -> Vec<Replica> {
     lab.play_kubelet();
     lab.create(cluster, &json!({"groups": {"replicas": 3}}))
         .await;
-    lab.until(&group, "recorded", |group: &RocketBrokerGroup| {
-        group.status.is_some()
-    })
-    .await;
+    until_recorded(lab, &group).await;
     let mut replicas = Vec::new();
     for ordinal in 0..3 {
         replicas.push(Replica::start(lab, &group, ordinal).await);

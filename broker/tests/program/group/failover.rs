@@ -21,9 +21,7 @@ async fn what_is_acknowledged_survives_a_killed_master_which_comes_back_as_a_sla
     let mut group = Group::start();
     let mut producer = Producer::new(&group);
     let first = group.settled().await;
-    for _ in 0..200 {
-        producer.send().await;
-    }
+    producer.send_many(200).await;
     let epoch = group.gauge(first, "rocket_epoch");
     assert_eq!(group.gauge(first, "rocket_role"), 1);
     assert_eq!(group.gauge(first, "rocket_in_sync_replicas"), 3);
@@ -42,16 +40,12 @@ async fn what_is_acknowledged_survives_a_killed_master_which_comes_back_as_a_sla
     let second = group.master().await;
     assert!(group.gauge(second, "rocket_epoch") > epoch);
     check(&group, &producer).await;
-    for _ in 0..200 {
-        producer.send().await;
-    }
+    producer.send_many(200).await;
 
     group.run(first);
     group.slave(first).await;
     assert!(group.is_master(second), "nobody is replaced for a slave");
-    for _ in 0..50 {
-        producer.send().await;
-    }
+    producer.send_many(50).await;
     group.same_everywhere().await;
     check(&group, &producer).await;
     // What one that is gone lacks is told, also when it is not waited for any more.
@@ -60,9 +54,7 @@ async fn what_is_acknowledged_survives_a_killed_master_which_comes_back_as_a_sla
         (group.gauge(second, "rocket_in_sync_replicas") == 2).then_some(())
     })
     .await;
-    for _ in 0..20 {
-        producer.send().await;
-    }
+    producer.send_many(20).await;
     let lag = group.gauge(second, "rocket_replication_lag_bytes");
     assert!(lag > 20 * 2_000, "{lag}");
     // With two of three gone, nothing is promised any more.
@@ -118,9 +110,7 @@ async fn rolling_restart_of_all_three_loses_nothing_and_hands_the_mastership_ove
     let mut group = Group::start();
     group.master().await;
     let mut producer = Producer::new(&group);
-    for _ in 0..5 {
-        producer.send().await;
-    }
+    producer.send_many(5).await;
     // Makes the group of consumers known.
     let master = group.master().await;
     consumed(group.replica(master).address("broker")).await;
@@ -157,9 +147,7 @@ async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_conn
     let group = Group::start();
     let mut producer = Producer::new(&group);
     let old = group.settled().await;
-    for _ in 0..10 {
-        producer.send().await;
-    }
+    producer.send_many(10).await;
     let client = group.client(old).await;
     let hold = Duration::from_mins(1);
     let end = producer.kept.keys().last().unwrap() + 1;
@@ -233,9 +221,7 @@ async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follo
     let group = Group::start();
     let mut producer = Producer::new(&group);
     let old = group.settled().await;
-    for _ in 0..20 {
-        producer.send().await;
-    }
+    producer.send_many(20).await;
     let client = group.client(old).await;
     group.replica(old).signal(Signal::STOP);
     // Waits in its socket until it goes on.
@@ -250,17 +236,13 @@ async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follo
     })
     .await;
     producer.client = None;
-    for _ in 0..20 {
-        producer.send().await;
-    }
+    producer.send_many(20).await;
     group.replica(old).signal(Signal::CONT);
     if let Ok(answer) = late.await.unwrap() {
         assert_ne!(answer.response_code(), ResponseCode::SUCCESS);
     }
     group.slave(old).await;
-    for _ in 0..20 {
-        producer.send().await;
-    }
+    producer.send_many(20).await;
     group.same_everywhere().await;
     assert!(group.is_master(new));
     check(&group, &producer).await;

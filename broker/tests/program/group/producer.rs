@@ -92,6 +92,13 @@ impl Producer {
         timeout(PATIENCE, sending).await.expect("a message is kept");
     }
 
+    /// Sends until so many more are kept.
+    pub(crate) async fn send_many(&mut self, count: usize) {
+        for _ in 0..count {
+            self.send().await;
+        }
+    }
+
     /// Sends until `stop` says so.
     pub(crate) async fn run(mut self, stop: Arc<AtomicBool>) -> Self {
         while !stop.load(Ordering::Acquire) {
