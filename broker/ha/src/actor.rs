@@ -22,7 +22,8 @@ use crate::disk::Items;
 use crate::election::{Election, SelfElection, is_led};
 use crate::handover::Handover;
 use crate::lag::Lag;
-use crate::surroundings::{Coordinator, Event, Log, Net, News, Observer, Pending};
+use crate::ranges::Ranges;
+use crate::surroundings::{Coordinator, Event, Log, Net, News, Observer, Pending, RangeReader};
 use crate::timers::{Due, Timers, Timing};
 
 /// What does not change while an actor lives.
@@ -49,6 +50,8 @@ pub struct Parts<L, N, C, O> {
     pub items: Items,
     /// The log.
     pub log: L,
+    /// What reads it for other replicas.
+    pub reader: Box<dyn RangeReader + Send>,
     /// The links.
     pub net: N,
     /// The coordinator.
@@ -64,6 +67,7 @@ pub struct Actor<L, N, C, O> {
     pub(crate) replica: Replica,
     pub(crate) items: Items,
     pub(crate) log: L,
+    pub(crate) ranges: Ranges,
     pub(crate) net: N,
     pub(crate) desk: Desk<C>,
     pub(crate) observer: O,
@@ -128,6 +132,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             replica,
             items: parts.items,
             log: parts.log,
+            ranges: Ranges::new(parts.reader),
             net: parts.net,
             desk: Desk::new(parts.coordinator),
             observer: parts.observer,
@@ -203,7 +208,9 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             }
             Event::ConnectFailed(_) | Event::LogMoved => {}
             Event::Received(link, message) => self.feed(Input::Received(link, message)),
+            Event::RangeRead(read) => self.range_read(read),
             Event::Disconnected(link) => {
+                self.ranges.left(link);
                 let was_led = is_led(&self.replica);
                 self.feed(Input::Disconnected(link));
                 // A master that has handed over closes its links: the object names the next one already.

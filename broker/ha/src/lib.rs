@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  links ─┐                                    ┌─▶ Items      small files (§4.1), each replaced as a whole
-//!  coordinator ─┼─▶ Event ─▶ Actor ─ Effect ───┼─▶ Log        the store
+//!  coordinator ─┼─▶ Event ─▶ Actor ─ Effect ───┼─▶ Log        the store; RangeReader reads it beside the actor
 //!  store ─┤        │                           ├─▶ Net        links
 //!  time ──┘        └─▶ Board ─▶ GroupPolicy    ├─▶ Coordinator
 //!                      (atomics: what sends    └─▶ Observer   the broker: role, halts, cuts
@@ -11,8 +11,8 @@
 //! ```
 //!
 //! There is no thread, socket or clock in here: a broker puts a thread around [`Actor::step`], a simulation calls it. What
-//! surrounds a replica is behind [`Log`], [`Net`], [`Coordinator`], [`Observer`] and `rocket_mapped_file::Directory`;
-//! [`memory`] has their twins.
+//! surrounds a replica is behind [`Log`], [`RangeReader`], [`Net`], [`Coordinator`], [`Observer`] and
+//! `rocket_mapped_file::Directory`; [`memory`] has their twins.
 #![forbid(unsafe_code)]
 
 mod actor;
@@ -29,6 +29,7 @@ mod intent;
 mod lag;
 pub mod memory;
 mod perform;
+mod ranges;
 mod repairing;
 mod residence;
 mod sealed;
@@ -49,6 +50,6 @@ pub use start::{Found, Fresh, Held, StartError, start};
 pub use store_log::{StoreLog, Stored};
 pub use surroundings::{
     AppendError, Chunk, Coordinator, CutError, Ends, Event, Log, Net, News, Observer, Pending,
-    RepairError,
+    RangeReader, RepairError,
 };
 pub use timers::Timing;

@@ -6,4 +6,4 @@ mod outside;
 
 pub use image::{Image, RECORD_HEAD_BYTES};
 pub use log::{MemoryLog, Told};
-pub use outside::{MemoryNet, MemoryRequests, Request, Wish};
+pub use outside::{MemoryNet, MemoryReader, MemoryRequests, Request, Wish};

@@ -144,7 +144,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 self.dialing = Some(self.net.connect(&address));
             }
             Effect::Repair(step) => answers.extend(self.mend(step)?),
-            Effect::Disconnect(link) => self.net.close(link),
+            Effect::Disconnect(link) => self.hang_up(link),
             Effect::Send(link, message) => {
                 let message = self.as_heard(message);
                 self.net.send(link, message);
@@ -319,6 +319,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
 
     /// §8.5, steps 2 to 5. Whatever ends the process in between, the next start finds the intent and does it again.
     fn cut(&mut self, intent: &Intent) -> Result<(), Failure> {
+        self.ranges.cut();
         self.items.save_cut(intent)?;
         match intent.then {
             Then::Cut => {
@@ -351,7 +352,13 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         };
         // The slave tries again, and leaves S if this goes on. What is damaged here is never sent (I18).
         tracing::error!(from = %head.offset, error, "the log cannot be sent to a slave");
-        self.net.close(link);
+        self.hang_up(link);
         Input::Disconnected(link)
+    }
+
+    /// Closes a link; nothing is read for it any more.
+    pub(crate) fn hang_up(&mut self, link: LinkId) {
+        self.ranges.left(link);
+        self.net.close(link);
     }
 }

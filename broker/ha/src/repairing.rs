@@ -4,11 +4,12 @@ use bytes::Bytes;
 use rocket_replication::PhysicalOffset;
 use rocket_replication::effect::Input;
 use rocket_replication::master::{Master, Phase};
-use rocket_replication::messages::{LinkId, Message, Range};
+use rocket_replication::messages::{Fetch, LinkId, Message, Range};
 use rocket_replication::repair::{Outcome, Span, Step};
 
 use crate::actor::Actor;
 use crate::perform::Failure;
+use crate::ranges::Asked;
 use crate::surroundings::{Coordinator, Log, Net, Observer, RepairError};
 
 impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
@@ -16,11 +17,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
     pub(crate) fn mend(&mut self, step: Step) -> Result<Option<Input>, Failure> {
         match step {
             Step::Dial { address } => return Ok(self.dial(&address)),
-            Step::SendRange {
-                link,
-                offset,
-                length,
-            } => self.send_range(link, offset, length),
+            Step::SendRange { link, fetch } => return Ok(self.send_range(link, fetch)),
             Step::Write { offset, bytes } => {
                 let outcome = self.write_over(offset, &bytes)?;
                 return Ok(Some(Input::Repaired(outcome)));
@@ -61,14 +58,37 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
         }
     }
 
-    /// What another replica lacks. It asks again, or somebody else, when there is nothing.
-    fn send_range(&mut self, link: LinkId, offset: PhysicalOffset, length: u32) {
-        let bytes = self.log.read_range(offset, length).unwrap_or_else(|error| {
-            tracing::warn!(%offset, %error, "a range that another replica lacks cannot be had here");
-            Bytes::new()
-        });
-        self.net
-            .send(link, Message::Range(Range::of(offset, bytes)));
+    /// Has read what another replica lacks. What is to be taken in at once, if it asks for more than it may.
+    fn send_range(&mut self, link: LinkId, fetch: Fetch) -> Option<Input> {
+        if self.ranges.ask(link, fetch) {
+            return None;
+        }
+        // Nothing would say that it is not to be had here, and that is not known.
+        tracing::warn!(
+            link = link.0,
+            "closed a replication link: what it asked for before was not given yet, or too many ask"
+        );
+        self.hang_up(link);
+        Some(Input::Disconnected(link))
+    }
+
+    /// What another replica lacks was read, or cannot be. It asks again, or somebody else, when there is nothing.
+    pub(crate) fn range_read(&mut self, read: Result<Range, String>) {
+        match self.ranges.read() {
+            Some(asked) if asked.is_stale => {
+                self.feed(Input::Received(asked.link, Message::Fetch(asked.fetch)));
+            }
+            Some(Asked { link, fetch, .. }) => {
+                let offset = fetch.offset;
+                let range = read.unwrap_or_else(|reason| {
+                    tracing::warn!(%offset, reason, "a range that another replica lacks cannot be had here");
+                    Range::of(offset, Bytes::new())
+                });
+                self.net.send(link, Message::Range(range));
+            }
+            None => {}
+        }
+        self.ranges.next();
     }
 
     /// Only a master that takes sends passes over what nobody has: what a slave's queues pass over is in none for good, and another replica may

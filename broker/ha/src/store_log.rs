@@ -61,8 +61,6 @@ pub trait Stored {
     fn damaged_spans(&self) -> Vec<rocket_store::Span>;
     /// See [`Store::missing_spans`].
     fn missing_spans(&self) -> Vec<rocket_store::Span>;
-    /// See [`Store::read_range`].
-    fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError>;
     /// See [`Store::repair`].
     fn repair(&self, at: PhysicalOffset, bytes: &[u8]) -> Result<(), rocket_store::RepairError>;
     /// See [`Store::pass_over`].
@@ -148,10 +146,6 @@ macro_rules! stored {
 
             fn missing_spans(&self) -> Vec<rocket_store::Span> {
                 $name::missing_spans(self)
-            }
-
-            fn read_range(&self, at: PhysicalOffset, len: usize) -> Result<Bytes, RecordsError> {
-                $name::read_range(self, at, len)
             }
 
             fn repair(
@@ -326,12 +320,6 @@ impl<S: Stored> Log for StoreLog<S> {
             blocks: spans(self.store.damaged_spans()),
             missing: spans(self.store.missing_spans()),
         }
-    }
-
-    fn read_range(&mut self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes> {
-        let len = usize::try_from(length).unwrap_or(usize::MAX);
-        let read = self.store.read_range(offset, len);
-        read.map_err(|error| failed(&error))
     }
 
     fn repair(&mut self, offset: PhysicalOffset, bytes: &Bytes) -> Result<(), RepairError> {

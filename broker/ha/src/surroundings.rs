@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rocket_replication::coordinator::{Cas, CasAnswer, ReadAnswer};
 use rocket_replication::effect::{Halt, Report};
 use rocket_replication::frame::DataHead;
-use rocket_replication::messages::{LinkId, Message, RoleName};
+use rocket_replication::messages::{LinkId, Message, Range, RoleName};
 use rocket_replication::repair::{Damage, Span};
 use rocket_replication::replica::{Flush, Writes};
 use rocket_replication::state::State;
@@ -39,6 +39,8 @@ pub enum Event {
     Disconnected(LinkId),
     /// [`Log::ends`] may say something new ([`crate::Board`] tells when).
     LogMoved,
+    /// What [`RangeReader::read_range`] was asked for is read; or why it cannot be had.
+    RangeRead(Result<Range, String>),
     /// A write or flush of the log failed. Final.
     LogFailed,
 }
@@ -193,14 +195,6 @@ pub trait Log {
         Damage::default()
     }
 
-    /// `length` bytes at `offset`, for a replica whose own are damaged there. Never any that are known to be damaged.
-    ///
-    /// # Errors
-    /// They cannot be read; the log goes on.
-    fn read_range(&mut self, _offset: PhysicalOffset, _length: u32) -> io::Result<Bytes> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
     /// Writes bytes of another replica over what is damaged at `offset`, if they are what was written there. Flushed on return,
     /// and [`Log::damage`] says so.
     ///
@@ -218,6 +212,13 @@ pub trait Log {
 
     /// Flushes by itself as `flush` says from here on (§5.1). What was appended before is flushed as what comes after.
     fn set_flush(&mut self, _flush: Flush) {}
+}
+
+/// Reads of the log what another replica lacks, beside the actor: a disk that is slow to give it holds up nothing else.
+pub trait RangeReader {
+    /// Has `length` bytes at `offset` read, never any that are known to be damaged. Does not wait; [`Event::RangeRead`] follows, once.
+    /// There is never more than one read out.
+    fn read_range(&mut self, offset: PhysicalOffset, length: u32);
 }
 
 /// The links of one replica. None of its methods waits; what waits to be written is bounded, and a link whose peer does not

@@ -2,6 +2,7 @@
 //! bytes, and in no case counted for what is not there.
 
 use rocket_ha::News;
+use rocket_replication::Version;
 use rocket_replication::messages::RoleName;
 use rocket_replication::replica::Writes;
 
@@ -252,6 +253,83 @@ fn damage_that_is_read_right_now_is_repaired_later() {
     world.process(slave).log.read_there(false);
     world.heal();
     assert!(!is_damaged(&world, slave));
+}
+
+fn is_asked(world: &World, n: usize) -> bool {
+    world.process(n).reader.is_asked()
+}
+
+#[test]
+fn slow_disk_of_who_is_asked_holds_up_only_who_asks() {
+    let (mut world, master, [slave, _]) = group(4);
+    let state = world.state();
+    world.slow(master, true);
+    rot(&world, slave);
+    pass(&mut world, 10);
+    assert!(is_damaged(&world, slave) && is_asked(&world, master));
+    let sent = world.send(master, 10).unwrap();
+    pass(&mut world, 10);
+    assert!(world.acked.contains(&sent), "the others are enough");
+    assert!(is_damaged(&world, slave) && is_asked(&world, master));
+    assert_eq!(world.state().epoch, state.epoch);
+    world.slow(master, false);
+    pass(&mut world, 1);
+    assert!(!is_damaged(&world, slave));
+    world.heal();
+    world.check_acked();
+}
+
+/// The link is given up after two seconds; what is read for it then goes nowhere, and the question on the next one is not lost.
+#[test]
+fn slow_disk_is_asked_again_and_reads_for_one_link_at_a_time() {
+    let (mut world, master, [slave, other]) = group(4);
+    world.slow(master, true);
+    give_no_ranges(&world, other, true);
+    rot(&world, slave);
+    pass(&mut world, 160);
+    assert!(is_damaged(&world, slave) && is_asked(&world, master));
+    world.slow(master, false);
+    pass(&mut world, 200);
+    assert!(!is_damaged(&world, slave));
+    world.heal();
+    world.check_acked();
+}
+
+/// Where the log was cut other bytes may lie than those that were asked for.
+#[test]
+fn question_that_was_taken_before_a_cut_is_looked_at_again() {
+    let (mut world, old, others) = group(4);
+    let reports: Vec<_> = others
+        .iter()
+        .filter_map(|n| world.replica(*n).report())
+        .collect();
+    world.elect(&reports, true);
+    // Nobody shows that to the old master.
+    world.machines[old].hinted = Version(u64::MAX);
+    world.calm();
+    world.pass(100);
+    world.calm();
+    let next = world.open_master().expect("one of the two took over");
+    let slave = 3 - old - next;
+    world.send(old, 10).expect("it does not know yet");
+    world.slow(old, true);
+    give_no_ranges(&world, next, true);
+    rot(&world, slave);
+    // Before it gives up its slaves, and hears of the next master with that.
+    pass(&mut world, 8);
+    assert!(is_damaged(&world, slave) && is_asked(&world, old));
+    world.hint(old, world.state());
+    world.calm();
+    let is_cut = |(n, news): &(usize, News)| *n == old && matches!(news, News::Cut { .. });
+    assert!(world.news.iter().any(is_cut), "{:?}", world.news);
+    world.slow(old, false);
+    assert!(world.read_range(old), "as it was asked before the cut");
+    assert!(is_damaged(&world, slave) && is_asked(&world, old), "again");
+    world.settle_without_flush();
+    assert!(!is_damaged(&world, slave), "it has that still");
+    world.machines[old].hinted = Version(0);
+    world.heal();
+    world.check_acked();
 }
 
 /// Also when links are lost and processes end in the middle of it.

@@ -46,14 +46,14 @@ pub enum Step {
         /// Where.
         address: String,
     },
-    /// Read this range of the log and send it in a `Range`; an empty one if it is damaged here too, or cannot be read.
+    /// Read what is asked for from the log and send it in a `Range`; an empty one if it is damaged here too, or cannot be read. That
+    /// may take a while, beside everything that follows: if the log was cut meanwhile, the question is to be fed in again instead of
+    /// being answered, since the bytes of another epoch may lie there now.
     SendRange {
         /// Where to.
         link: LinkId,
-        /// First byte.
-        offset: PhysicalOffset,
-        /// How many.
-        length: u32,
+        /// What for.
+        fetch: Fetch,
     },
     /// Write these bytes over what is damaged, if they are what was written there, and flush them. Answered with
     /// [`Input::Repaired`]; what is damaged then is fed in as [`Input::Damaged`].

@@ -2,12 +2,14 @@
 //! its events: replication links, the coordinator, the store, time.
 //!
 //! Everything comes through one inbox. Links put no more into it than their `inbound_bytes_max`, the coordinator one answer at
-//! a time, a watch what was not looked at yet, and the store one wake-up until the thread has looked: so it has a bound.
+//! a time and whoever reads for other replicas too, a watch what was not looked at yet, and the store one wake-up until the thread
+//! has looked: so it has a bound.
 
 mod coordinator;
 mod follow;
 mod join;
 mod links;
+mod ranges;
 mod requests;
 mod witness;
 
@@ -42,6 +44,7 @@ pub(crate) use follow::Follower;
 pub use join::JoinError;
 pub(crate) use join::{Joined, Joining};
 use links::LinkNet;
+use ranges::Ranges;
 use requests::Requests;
 pub(crate) use witness::Witness;
 
@@ -191,7 +194,8 @@ impl Group {
     ) -> Result<Self, Error> {
         let items = Items::new(setup.dir).proving(setup.residence);
         look_at_failures(&items, None, millis(setup.disk_fail_window))?;
-        let mut log = StoreLog::new(setup.store, setup.quarantine_bytes_max);
+        let store = setup.store;
+        let mut log = StoreLog::new(Arc::clone(&store), setup.quarantine_bytes_max);
         let fresh = Fresh {
             disk_id: DiskId(rand::random()),
             incarnation: Incarnation(rand::random()),
@@ -247,6 +251,7 @@ impl Group {
         let parts = Parts {
             items: items.clone(),
             log,
+            reader: Box::new(Ranges::new(store, crew.clone(), post.clone())),
             net: LinkNet::new(links),
             coordinator: Requests::new(setup.coordinator, crew.clone(), post.clone()),
             observer: teller,

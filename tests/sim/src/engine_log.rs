@@ -291,6 +291,11 @@ impl GroupLog for EngineLog {
         seen.collect()
     }
 
+    fn read_range(&self, offset: PhysicalOffset, length: u32) -> std::io::Result<Bytes> {
+        let read = self.engine.read_range(offset, length as usize);
+        read.map_err(std::io::Error::other)
+    }
+
     fn retain(&self, _: u64) {}
 
     fn boundaries(&self) -> Vec<u64> {
@@ -408,10 +413,6 @@ impl Log for EngineLog {
 
     fn damage(&self) -> Damage {
         self.log.damage()
-    }
-
-    fn read_range(&mut self, offset: PhysicalOffset, length: u32) -> std::io::Result<Bytes> {
-        self.log.read_range(offset, length)
     }
 
     fn repair(&mut self, offset: PhysicalOffset, bytes: &Bytes) -> Result<(), RepairError> {

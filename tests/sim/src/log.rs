@@ -1,7 +1,9 @@
 //! What the world wants of the log of a machine, and the twin in memory as one.
 
+use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rocket_ha::memory::{Image, MemoryLog, Told};
 use rocket_ha::{Found, Log, Residence};
 use rocket_replication::PhysicalOffset;
@@ -121,6 +123,11 @@ pub(crate) trait GroupLog: Log + Clone + Send + 'static {
     fn refresh(&self, mirror: &mut Mirror);
     /// What a consumer gets that asks for the messages of `queue` from `from` on.
     fn read(&self, queue: u64, from: u64) -> Vec<Seen>;
+    /// What another replica lacks.
+    ///
+    /// # Errors
+    /// It is not to be had here.
+    fn read_range(&self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes>;
     /// Retention takes what lies below `below`, the end of a record.
     fn retain(&self, below: u64);
     /// Ends of records, for retention to choose from; none if the log cannot do that.
@@ -248,6 +255,10 @@ impl GroupLog for MemoryLog {
             }
             seen
         })
+    }
+
+    fn read_range(&self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes> {
+        self.read_range(offset, length)
     }
 
     fn retain(&self, below: u64) {

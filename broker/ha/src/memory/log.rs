@@ -181,6 +181,20 @@ impl MemoryLog {
         self.state.lock().gives_no_ranges = gives_none;
     }
 
+    /// `length` bytes at `offset`, for another replica. Never any that are known to be damaged.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn read_range(&self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes> {
+        let state = self.working()?;
+        let (from, to) = (offset.0, offset.0 + u64::from(length));
+        if state.gives_no_ranges || state.image.is_damaged(from, to) || to > self.file_end(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let bytes = state.image.range(from, to).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+
     /// Whether somebody reads where damage is to be repaired, from here on.
     pub fn read_there(&self, is_read: bool) {
         self.state.lock().is_read_there = is_read;
@@ -435,16 +449,6 @@ impl Log for MemoryLog {
             bytes,
             missing: Vec::new(),
         }
-    }
-
-    fn read_range(&mut self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes> {
-        let state = self.working()?;
-        let (from, to) = (offset.0, offset.0 + u64::from(length));
-        if state.gives_no_ranges || state.image.is_damaged(from, to) || to > self.file_end(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let bytes = state.image.range(from, to).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Bytes::copy_from_slice(bytes))
     }
 
     fn repair(&mut self, offset: PhysicalOffset, bytes: &Bytes) -> Result<(), RepairError> {

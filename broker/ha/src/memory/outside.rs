@@ -1,15 +1,16 @@
-//! Links and requests to the coordinator: what the actor wants is taken out and carried by a test.
+//! Links, requests to the coordinator, and reads for other replicas: what the actor wants is taken out and carried by a test.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rocket_replication::PhysicalOffset;
 use rocket_replication::coordinator::Cas;
 use rocket_replication::frame::DataHead;
 use rocket_replication::messages::{Data, LinkId, Message};
 
-use crate::surroundings::{Coordinator, Net};
+use crate::surroundings::{Coordinator, Net, RangeReader};
 
 /// What an actor wants of the network.
 #[derive(Debug, Clone)]
@@ -108,5 +109,30 @@ impl Coordinator for MemoryRequests {
 
     fn cas(&mut self, cas: Cas) {
         self.ask(Request::Cas(cas));
+    }
+}
+
+/// Reads of the log for other replicas, taken out and made by a test. Clones are the same one.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryReader {
+    out: Arc<Mutex<Option<(PhysicalOffset, u32)>>>,
+}
+
+impl MemoryReader {
+    /// What is to be read: where, and how many bytes.
+    pub fn take(&self) -> Option<(PhysicalOffset, u32)> {
+        self.out.lock().take()
+    }
+
+    /// Whether something is.
+    pub fn is_asked(&self) -> bool {
+        self.out.lock().is_some()
+    }
+}
+
+impl RangeReader for MemoryReader {
+    fn read_range(&mut self, offset: PhysicalOffset, length: u32) {
+        let before = self.out.lock().replace((offset, length));
+        assert!(before.is_none(), "two reads for other replicas at once");
     }
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryRequests, Wish};
+use rocket_ha::memory::{Image, MemoryLog, MemoryNet, MemoryReader, MemoryRequests, Wish};
 use rocket_ha::{
     Actor, Board, BootId, Event, FolderId, Found, Fresh, GroupPolicy, Held, Items, News, Parts,
     Residence, Shelf, StartError, start,
 };
 use rocket_mapped_file::memory::MemoryDirectory;
+use rocket_replication::messages::Range;
 use rocket_replication::mutations::Mutations;
 use rocket_replication::replica::Flush;
 use rocket_replication::{DiskId, Incarnation, PhysicalOffset, Version};
@@ -25,6 +26,9 @@ pub(crate) struct Process {
     pub(crate) board: Arc<Board>,
     pub(crate) net: MemoryNet,
     pub(crate) requests: MemoryRequests,
+    pub(crate) reader: MemoryReader,
+    /// Its disk gives other replicas nothing for now.
+    pub(crate) is_slow: bool,
     pub(crate) dir: FusedDirectory,
     pub(crate) news: Arc<Mutex<Vec<News>>>,
     pub(crate) moved: Arc<Mutex<bool>>,
@@ -141,9 +145,11 @@ impl World {
             }
         });
         let heard = Arc::clone(&news);
+        let reader = MemoryReader::default();
         let parts = Parts {
             items,
             log: log.clone(),
+            reader: Box::new(reader.clone()),
             net: net.clone(),
             coordinator: Binding {
                 requests: requests.clone(),
@@ -159,6 +165,8 @@ impl World {
             board,
             net,
             requests,
+            reader,
+            is_slow: false,
             dir,
             news,
             moved,
@@ -281,13 +289,36 @@ impl World {
         goes_on
     }
 
-    /// The actor of `n` wakes up if its log moved.
+    /// The actor of `n` wakes up if its log moved, or gave what another replica lacks.
     pub(crate) fn wake(&mut self, n: usize) -> bool {
+        let has_read = self.read_range(n);
         let moved = self.machines[n].process.as_ref();
         let is_moved = moved.is_some_and(|process| *process.moved.lock());
         if is_moved {
             self.step(n, Some(Event::LogMoved));
         }
-        is_moved
+        is_moved || has_read
+    }
+
+    /// What `n` is to read for another replica is read, unless its disk is slow. Returns whether there was something.
+    pub(crate) fn read_range(&mut self, n: usize) -> bool {
+        let process = self.machines[n].process.as_ref();
+        let Some(process) = process.filter(|process| !process.is_slow) else {
+            return false;
+        };
+        let Some((offset, length)) = process.reader.take() else {
+            return false;
+        };
+        let read = process.log.read_range(offset, length);
+        let read = read.map(|bytes| Range::of(offset, bytes));
+        let read = read.map_err(|error| error.to_string());
+        self.step(n, Some(Event::RangeRead(read)));
+        true
+    }
+
+    /// Whether the disk of `n` gives other replicas nothing, from here on.
+    pub(crate) fn slow(&mut self, n: usize, is_slow: bool) {
+        let process = self.machines[n].process.as_mut().expect("it runs");
+        process.is_slow = is_slow;
     }
 }

@@ -65,8 +65,7 @@ pub(crate) fn fetched(core: &Core, link: LinkId, fetch: &Fetch) -> Effect {
     if is_here {
         Effect::Repair(Step::SendRange {
             link,
-            offset: fetch.offset,
-            length: fetch.length,
+            fetch: *fetch,
         })
     } else {
         let nothing = Range::of(fetch.offset, Bytes::new());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use rocket_ha::memory::{Image, MemoryNet, MemoryRequests};
+use rocket_ha::memory::{Image, MemoryNet, MemoryReader, MemoryRequests};
 use rocket_ha::{
     Actor, Board, BootId, FolderId, Fresh, GroupPolicy, Held, Items, News, Options, Parts,
     Residence, SelfElection, Shelf, StartError, Timing,
@@ -199,9 +199,11 @@ impl<L: GroupLog> World<L> {
             }
         });
         let heard = Arc::clone(&news);
+        let reader = MemoryReader::default();
         let parts = Parts {
             items,
             log: log.clone(),
+            reader: Box::new(reader.clone()),
             net: net.clone(),
             coordinator: requests.clone(),
             observer: Box::new(move |news: News| heard.lock().push(news)) as Watcher,
@@ -220,6 +222,7 @@ impl<L: GroupLog> World<L> {
             board,
             net,
             requests,
+            reader,
             dir,
             news,
             moved,

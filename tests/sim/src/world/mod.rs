@@ -17,12 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
-use rocket_ha::memory::{Image, MemoryNet, MemoryRequests, Told, Wish};
+use rocket_ha::memory::{Image, MemoryNet, MemoryReader, MemoryRequests, Told, Wish};
 use rocket_ha::{Actor, Board, Event, News};
 use rocket_mapped_file::memory::{Dice, MemoryDirectory};
 use rocket_replication::effect::Halt;
 use rocket_replication::memory::Memory;
-use rocket_replication::messages::LinkId;
+use rocket_replication::messages::{LinkId, Range};
 use rocket_replication::replica::{Flush, Replica};
 use rocket_replication::{DiskId, Epoch, GroupUid, Member, Proposal, ReplicaId, State, Version};
 
@@ -52,6 +52,7 @@ pub(crate) struct Process<L> {
     board: Arc<Board>,
     net: MemoryNet,
     requests: MemoryRequests,
+    reader: MemoryReader,
     dir: FusedDirectory,
     news: Arc<Mutex<Vec<News>>>,
     moved: Arc<AtomicBool>,
@@ -264,8 +265,9 @@ impl<L: GroupLog> World<L> {
         }
     }
 
-    /// The actor of `n` wakes up if its log moved.
+    /// The actor of `n` wakes up if its log moved, or gave what another replica lacks.
     fn wake(&mut self, n: usize) -> bool {
+        let has_read = self.read_range(n);
         let is_moved = self.is_awake(n)
             && self
                 .process(n)
@@ -273,7 +275,24 @@ impl<L: GroupLog> World<L> {
         if is_moved {
             self.step(n, Some(Event::LogMoved));
         }
-        is_moved
+        is_moved || has_read
+    }
+
+    /// What `n` is to read for another replica is read. Returns whether there was something.
+    fn read_range(&mut self, n: usize) -> bool {
+        let process = self.process(n).filter(|process| !process.is_paused);
+        let asked = process.and_then(|process| Some((process, process.reader.take()?)));
+        let Some((process, (offset, length))) = asked else {
+            return false;
+        };
+        let read = process.log.read_range(offset, length);
+        let read = read.map(|bytes| Range::of(offset, bytes));
+        let read = read.map_err(|error| error.to_string());
+        self.say(format_args!(
+            "{n} reads {length} bytes at {offset} for another replica"
+        ));
+        self.step(n, Some(Event::RangeRead(read)));
+        true
     }
 
     /// A flush of `n` ends.
