@@ -2,7 +2,7 @@
 //! a whole: after a crash each of them is the old or the new one.
 //!
 //! ```text
-//! replica.meta   disk id 16 · in a group 1 · group uid 16 · replica id 4
+//! replica.meta   disk id 16 · in a group 1 · group uid 16 · replica id 4; version 2 then: former group uid 16 · max epoch of that 8
 //! seen           max epoch 8 · max version 8
 //! epochs         count 4 · count times (epoch 8 · start 8)
 //! clean          incarnation 16 · log end 8 · last epoch 8         only between an orderly stop and the next start
@@ -10,7 +10,8 @@
 //! failed         see [`crate::failures`]                           from the first failure of the disk on
 //! ```
 //!
-//! Every file begins as [`crate::sealed`] says; all numbers are big-endian.
+//! Every file begins as [`crate::sealed`] says; all numbers are big-endian. `replica.meta` is of version 2 while the replica was of
+//! another group before and some other one may be that still (§8.16), else of version 1, which older programs read too.
 //!
 //! A file that is not as it was written is an error that ends the start, never "nothing known": a replica that forgot an
 //! epoch could acknowledge to a master of the past.
@@ -23,7 +24,7 @@ use rocket_mapped_file::Directory;
 use rocket_replication::epochs::{EPOCHS_MAX, EpochStart, Epochs};
 use rocket_replication::recovery::CleanMark;
 use rocket_replication::{
-    DiskId, Epoch, GroupUid, Incarnation, PhysicalOffset, ReplicaId, Version,
+    DiskId, Epoch, Former, GroupUid, Incarnation, PhysicalOffset, ReplicaId, Version,
 };
 
 use crate::failures::Failures;
@@ -84,6 +85,8 @@ pub struct Meta {
     pub disk_id: DiskId,
     /// Which replica of which group it holds; `None` before it first registered.
     pub replica: Option<(GroupUid, ReplicaId)>,
+    /// What it was before, while another one may be that still. Only of one that is registered.
+    pub former: Option<Former>,
 }
 
 /// All that the files say.
@@ -128,7 +131,7 @@ impl Items {
 
     /// Which data directory it is; `None` of one that was never formatted, or whose `replica.meta` cannot be read.
     pub fn disk_id(&self) -> Option<DiskId> {
-        let meta = self.read(Kind::Meta, |_, body| get_meta(body));
+        let meta = self.read(Kind::Meta, get_meta);
         Some(meta.ok()??.disk_id)
     }
 
@@ -153,7 +156,7 @@ impl Items {
     /// # Errors
     /// [`ItemError`]: the replica must not start.
     pub fn load(&self) -> Result<Option<Saved>, ItemError> {
-        let meta = self.read(Kind::Meta, |_, body| get_meta(body))?;
+        let meta = self.read(Kind::Meta, get_meta)?;
         let seen = self.read(Kind::Seen, |_, body| get_seen(body))?;
         let epochs = self.read(Kind::Epochs, |_, body| get_epochs(body))?;
         let clean = self.read(Kind::Clean, |_, body| get_clean(body))?;
@@ -194,8 +197,11 @@ impl Items {
             })?;
         self.save_seen(Epoch(0), Version(0))?;
         self.save_epochs(epochs)?;
-        let replica = None;
-        self.save_meta(&Meta { disk_id, replica })
+        self.save_meta(&Meta {
+            disk_id,
+            replica: None,
+            former: None,
+        })
     }
 
     /// Saves `replica.meta`.
@@ -209,7 +215,13 @@ impl Items {
         let (group_uid, replica_id) = meta.replica.unwrap_or((GroupUid(0), ReplicaId(0)));
         body.put_u128(group_uid.0);
         body.put_u32(replica_id.0);
-        self.write(Kind::Meta, &body)
+        let former = meta.former.filter(|_| meta.replica.is_some());
+        let Some(former) = former else {
+            return self.write_as(Kind::Meta, 1, &body);
+        };
+        body.put_u128(former.group_uid.0);
+        body.put_u64(former.max_epoch.0);
+        self.write_as(Kind::Meta, 2, &body)
     }
 
     /// Saves `seen`.
@@ -270,8 +282,12 @@ impl Items {
     }
 
     fn write(&self, kind: Kind, body: &[u8]) -> Result<(), ItemError> {
+        self.write_as(kind, kind.version(), body)
+    }
+
+    fn write_as(&self, kind: Kind, version: u16, body: &[u8]) -> Result<(), ItemError> {
         let path = kind.path();
-        let replaced = self.dir.replace(&path, &seal(kind, kind.version(), body));
+        let replaced = self.dir.replace(&path, &seal(kind, version, body));
         replaced.map_err(|source| ItemError::Io {
             action: "write",
             path,
@@ -319,7 +335,7 @@ impl Items {
     }
 }
 
-fn get_meta(body: &mut &[u8]) -> Option<Meta> {
+fn get_meta(version: u16, body: &mut &[u8]) -> Option<Meta> {
     let disk_id = DiskId(body.try_get_u128().ok()?);
     let is_registered = body.try_get_u8().ok()?;
     let replica = (
@@ -331,7 +347,21 @@ fn get_meta(body: &mut &[u8]) -> Option<Meta> {
         1 => Some(replica),
         _ => return None,
     };
-    Some(Meta { disk_id, replica })
+    let former = if version < 2 {
+        None
+    } else {
+        // Nobody was in a group who is in none.
+        replica?;
+        Some(Former {
+            group_uid: GroupUid(body.try_get_u128().ok()?),
+            max_epoch: Epoch(body.try_get_u64().ok()?),
+        })
+    };
+    Some(Meta {
+        disk_id,
+        replica,
+        former,
+    })
 }
 
 fn get_seen(body: &mut &[u8]) -> Option<(Epoch, Version)> {

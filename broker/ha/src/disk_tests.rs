@@ -17,6 +17,10 @@ fn everything() -> Saved {
         meta: Meta {
             disk_id: DiskId(0xd15c),
             replica: Some((GroupUid(77), ReplicaId(3))),
+            former: Some(Former {
+                group_uid: GroupUid(76),
+                max_epoch: Epoch(4),
+            }),
         },
         seen: (Epoch(5), Version(41)),
         epochs: epochs(),
@@ -133,6 +137,36 @@ fn format_of_a_newer_program_is_named() {
         ),
         "{error}"
     );
+}
+
+/// Where there is nothing more to say the file is what it always was, and older programs read it.
+#[test]
+fn meta_without_a_former_group_is_of_the_first_version() {
+    let (dir, items) = saved();
+    let path = Kind::Meta.path();
+    let meta = Meta {
+        former: None,
+        ..everything().meta
+    };
+    items.save_meta(&meta).unwrap();
+    let mut body = Vec::new();
+    body.put_u128(0xd15c);
+    body.put_u8(1);
+    body.put_u128(77);
+    body.put_u32(3);
+    let first = seal(Kind::Meta, 1, &body);
+    assert_eq!(dir.read(&path).unwrap(), Some(first));
+    assert_eq!(items.load().unwrap().unwrap().meta, meta);
+    // The second one has more, and only of a replica that is in a group.
+    dir.replace(&path, &seal(Kind::Meta, 2, &body)).unwrap();
+    assert!(matches!(items.load(), Err(ItemError::Damaged { .. })));
+    body.put_u128(76);
+    body.put_u64(4);
+    dir.replace(&path, &seal(Kind::Meta, 2, &body)).unwrap();
+    assert_eq!(items.load().unwrap().unwrap().meta, everything().meta);
+    body[16] = 0;
+    dir.replace(&path, &seal(Kind::Meta, 2, &body)).unwrap();
+    assert!(matches!(items.load(), Err(ItemError::Damaged { .. })));
 }
 
 /// A program that ended in the middle of a cut may have been of an older version.

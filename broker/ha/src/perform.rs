@@ -103,9 +103,11 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             Effect::SaveMeta {
                 group_uid,
                 replica_id,
+                former,
             } => self.items.save_meta(&Meta {
                 disk_id: self.recovered.0,
                 replica: Some((group_uid, replica_id)),
+                former,
             })?,
             Effect::SaveSeen { epoch, version } => self.items.save_seen(epoch, version)?,
             Effect::SaveEpochs(epochs) => self.items.save_epochs(&epochs)?,

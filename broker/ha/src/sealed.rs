@@ -6,7 +6,7 @@
 //!  │ "RKHA" │ kind │ version │ length │ CRC32C  │ body  │
 //!  └────────┴──────┴─────────┴────────┴─────────┴─── … ─┘
 //!  kind     1 replica.meta, 2 seen, 3 epochs, 4 clean, 5 cut, 6 failed
-//!  version  1; of cut 2, and 1 is read
+//!  version  1; of cut 2, and 1 is read; of replica.meta 2 if there is more to it than 1 holds
 //!  length   of the body, which ends the file
 //!  CRC32C   (Castagnoli) over bytes 0..12 and the body
 //! ```
@@ -41,11 +41,11 @@ impl Kind {
         format!("{FOLDER}/{name}")
     }
 
-    /// What is written; everything from 1 on is read.
+    /// The newest that is written; everything from 1 on is read.
     pub(crate) const fn version(self) -> u16 {
         match self {
-            Self::Cut => 2,
-            Self::Meta | Self::Seen | Self::Epochs | Self::Clean | Self::Failed => 1,
+            Self::Meta | Self::Cut => 2,
+            Self::Seen | Self::Epochs | Self::Clean | Self::Failed => 1,
         }
     }
 }

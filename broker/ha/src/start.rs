@@ -115,6 +115,7 @@ pub fn start<L: Log, O: Observer>(
     Ok(Recovered {
         disk_id: saved.meta.disk_id,
         meta: saved.meta.replica,
+        former: saved.meta.former,
         incarnation: fresh.incarnation,
         max_epoch,
         max_version,

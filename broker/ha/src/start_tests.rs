@@ -52,6 +52,7 @@ fn items(entries: &[(u64, u64)]) -> (MemoryDirectory, Items) {
         .save_meta(&Meta {
             disk_id: DiskId(9),
             replica: Some((GroupUid(3), ReplicaId(4))),
+            former: None,
         })
         .unwrap();
     items.save_seen(Epoch(6), Version(60)).unwrap();

@@ -12,7 +12,7 @@ use rocket_protocol::ids::PhysicalOffset;
 
 use crate::coordinator::{Cas, CasAnswer, ReadAnswer};
 use crate::epochs::{EpochStart, Epochs};
-use crate::identity::{Epoch, GroupUid, Member, Proposal, ReplicaId, Version};
+use crate::identity::{Epoch, Former, GroupUid, Member, Proposal, ReplicaId, Version};
 use crate::messages::{LinkId, Message};
 use crate::repair::{Damage, Outcome, Step};
 use crate::state::State;
@@ -101,6 +101,8 @@ pub enum Effect {
         group_uid: GroupUid,
         /// The replica.
         replica_id: ReplicaId,
+        /// What it was before, while another one may be that still.
+        former: Option<Former>,
     },
     /// Save the highest epoch and version seen.
     SaveSeen {

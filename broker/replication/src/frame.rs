@@ -29,12 +29,13 @@
 //! 11 Range    offset 8 · count 4 · count checksums of 4 · bytes to the end
 //! 12 Survey   –
 //! 13 Holding  disk id 16 · group uid 16 · member 20 · role 1 · max epoch 8 · version 8 · has entry 1 · entry 16 · log end 8
-//!             · state 1 (bit 0 it belongs to a group; without it uid and replica id say nothing; bit 1 damaged)
+//!             · state 1 (bit 0 it belongs to a group; without it uid and replica id say nothing; bit 1 damaged; bit 2, with bit 0, of
+//!             another one before: then) · group uid of that 16 · max epoch of that 8
 //! ```
 //!
-//! A reader that does not know the bit for damage takes the report for none, and so does not elect its sender. One of an
-//! earlier state, which does not know types 12 and 13, closes the link upon them, as upon every type that it does not know: it counts
-//! as not having answered.
+//! A reader that does not know the bit for damage takes the report for none, and so does not elect its sender. One that does not
+//! know bit 2 of a `Holding` does the same: its sender counts as not having answered. One of an earlier state, which does not know
+//! types 12 and 13, closes the link upon them, as upon every type that it does not know: it counts as not having answered.
 //!
 //! The version in `Hello` is that of everything after it: a master that does not speak it refuses the link.
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::epochs::{EPOCHS_MAX, Epochs};
-use crate::identity::{DiskId, GroupUid, Incarnation, Member, ReplicaId, Version};
+use crate::identity::{DiskId, Former, GroupUid, Incarnation, Member, ReplicaId, Version};
 use crate::messages::{
     Ack, Beat, Data, Fetch, Hello, Holding, LINK_VERSION, Range, Reason, Refuse, Report, RoleName,
     Welcome,
@@ -114,13 +114,28 @@ fn samples() -> Vec<Message> {
             bytes: Bytes::from_static(b"block"),
         }),
         Message::Survey,
-        Message::Holding(holding()),
-        Message::Holding(Holding {
+    ]
+    .into_iter()
+    .chain(holdings())
+    .collect()
+}
+
+fn holdings() -> [Message; 3] {
+    [
+        Message::Holding(Box::new(holding())),
+        Message::Holding(Box::new(Holding {
             group: None,
             last: None,
             damaged: true,
             ..holding()
-        }),
+        })),
+        Message::Holding(Box::new(Holding {
+            former: Some(Former {
+                group_uid: GroupUid(6),
+                max_epoch: Epoch(3),
+            }),
+            ..holding()
+        })),
     ]
 }
 
@@ -128,6 +143,7 @@ fn holding() -> Holding {
     Holding {
         disk_id: DiskId(8),
         group: Some((GroupUid(7), ReplicaId(3))),
+        former: None,
         incarnation: Incarnation(0x0102_0304),
         role: RoleName::Booting,
         max_epoch: Epoch(4),

@@ -89,6 +89,15 @@ impl GroupUid {
     }
 }
 
+/// The group that a directory belonged to before it adopted an object that was made anew (§8.16).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Former {
+    /// Its object, which was lost.
+    pub group_uid: GroupUid,
+    /// The highest epoch that was seen of it here.
+    pub max_epoch: Epoch,
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*

@@ -35,7 +35,7 @@ pub mod timers;
 mod view;
 
 pub use identity::{
-    DiskId, Epoch, GroupUid, Incarnation, Member, Proposal, Proposals, ReplicaId, Version,
+    DiskId, Epoch, Former, GroupUid, Incarnation, Member, Proposal, Proposals, ReplicaId, Version,
 };
 pub use policy::{InForce, Policy, Replication};
 pub use rocket_protocol::ids::PhysicalOffset;

@@ -6,7 +6,7 @@ use crate::coordinator::Tracker;
 use crate::effect::Effect;
 use crate::epochs::{Epochs, Extent};
 use crate::identity::{
-    DiskId, Epoch, GroupUid, Incarnation, Member, Proposals, ReplicaId, Version,
+    DiskId, Epoch, Former, GroupUid, Incarnation, Member, Proposals, ReplicaId, Version,
 };
 use crate::mutations::{Mutant, Mutations};
 pub use crate::policy::Flush;
@@ -33,6 +33,8 @@ pub struct Recovered {
     pub disk_id: DiskId,
     /// From `replica.meta`; `None` before the replica first registered.
     pub meta: Option<(GroupUid, ReplicaId)>,
+    /// From `replica.meta`; `None` unless the group's object was made anew and not all had adopted it.
+    pub former: Option<Former>,
     /// New 128 random bits.
     pub incarnation: Incarnation,
     /// Highest epoch durably seen.
@@ -85,6 +87,7 @@ pub(crate) struct Core {
     pub(crate) disk_id: DiskId,
     pub(crate) incarnation: Incarnation,
     pub(crate) meta: Option<(GroupUid, ReplicaId)>,
+    pub(crate) former: Option<Former>,
     pub(crate) evidence: Evidence,
     /// A part of the log is damaged: nothing is acknowledged (§8.15).
     pub(crate) damaged: bool,
@@ -110,6 +113,45 @@ impl Core {
             replica_id,
             incarnation: self.incarnation,
         })
+    }
+
+    /// §8.3, §8.16: this run is replica `replica_id` of `state`, be it in the place of an object that was lost. That identity is
+    /// adopted only together with its higher epoch. Were the epoch saved first and the process ended here, the next start would take
+    /// the object for one that is not above what it has seen.
+    pub(crate) fn adopt(&mut self, state: &State, replica_id: ReplicaId, out: &mut Vec<Effect>) {
+        let group_uid = state.group_uid;
+        if self.meta == Some((group_uid, replica_id)) {
+            return;
+        }
+        if let Some((before, _)) = self.meta.filter(|(uid, _)| *uid != group_uid) {
+            self.former = Some(Former {
+                group_uid: before,
+                max_epoch: self.max_epoch,
+            });
+        }
+        self.meta = Some((group_uid, replica_id));
+        out.push(Effect::SaveMeta {
+            group_uid,
+            replica_id,
+            former: self.former,
+        });
+        self.saw(state.epoch, state.version, out);
+    }
+
+    /// §8.16: whoever is in S has adopted the object. When all that it names are, nobody is of the former group any more.
+    pub(crate) fn forget_former(&mut self, state: &State, out: &mut Vec<Effect>) {
+        let are_all_in = state.in_sync.len() == state.replicas.len();
+        let meta = self.meta.filter(|(uid, _)| *uid == state.group_uid);
+        let (Some((group_uid, replica_id)), true) = (meta, are_all_in) else {
+            return;
+        };
+        if self.former.take().is_some() {
+            out.push(Effect::SaveMeta {
+                group_uid,
+                replica_id,
+                former: None,
+            });
+        }
     }
 
     /// §8.7, `counts(self)`.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rocket_protocol::ids::PhysicalOffset;
 
 use crate::epochs::{EpochStart, Epochs};
-use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Member, ReplicaId, Version};
+use crate::identity::{DiskId, Epoch, Former, GroupUid, Incarnation, Member, ReplicaId, Version};
 
 /// One connection between two replicas, as the process that has it numbers it; never reused within a process.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -41,7 +41,7 @@ pub enum Message {
     /// Operator to replica: say what you hold, whatever became of your group's object (§8.16).
     Survey,
     /// The answer to a `Survey`.
-    Holding(Holding),
+    Holding(Box<Holding>),
 }
 
 /// First message of a slave on a link.
@@ -202,6 +202,8 @@ pub struct Holding {
     pub disk_id: DiskId,
     /// The group that the directory belongs to and its id in it; `None` if it never registered, and so never acknowledged anything.
     pub group: Option<(GroupUid, ReplicaId)>,
+    /// What it belonged to before, if it adopted an object that was made anew and had not seen yet that all had.
+    pub former: Option<Former>,
     /// This run of its process.
     pub incarnation: Incarnation,
     /// Its role.

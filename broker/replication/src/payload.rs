@@ -5,7 +5,7 @@ use rocket_protocol::ids::PhysicalOffset;
 
 use crate::epochs::{EPOCHS_MAX, EpochStart, Epochs};
 use crate::frame::DataHead;
-use crate::identity::{DiskId, Epoch, GroupUid, Incarnation, Member, ReplicaId, Version};
+use crate::identity::{DiskId, Epoch, Former, GroupUid, Incarnation, Member, ReplicaId, Version};
 use crate::messages::{
     Ack, Beat, Data, Fetch, Hello, Holding, Message, Range, Reason, Refuse, Report, RoleName,
     Welcome,
@@ -122,7 +122,13 @@ fn put_holding(holding: &Holding, out: &mut BytesMut) {
     out.put_u64(holding.version.0);
     put_last(holding.last, out);
     out.put_u64(holding.log_end.0);
-    out.put_u8(u8::from(holding.group.is_some()) | u8::from(holding.damaged) << 1);
+    let former = holding.former.filter(|_| holding.group.is_some());
+    let state = u8::from(holding.group.is_some()) | u8::from(holding.damaged) << 1;
+    out.put_u8(state | u8::from(former.is_some()) << 2);
+    if let Some(former) = former {
+        out.put_u128(former.group_uid.0);
+        out.put_u64(former.max_epoch.0);
+    }
 }
 
 fn role_number(role: RoleName) -> u8 {
@@ -222,7 +228,7 @@ impl Reader {
             }),
             11 => Message::Range(self.range()?),
             12 => Message::Survey,
-            13 => Message::Holding(self.holding()?),
+            13 => Message::Holding(Box::new(self.holding()?)),
             _ => return None,
         })
     }
@@ -303,13 +309,23 @@ impl Reader {
         let role = self.role()?;
         let (max_epoch, version) = (self.epoch()?, Version(self.u64()?));
         let (has_last, entry, log_end) = (self.flag()?, self.entry()?, self.offset()?);
-        let (is_of_group, damaged) = match self.0.try_get_u8().ok()? {
-            bits @ 0..4 => (bits & 1 != 0, bits & 2 != 0),
+        let (is_of_group, damaged, had_another) = match self.0.try_get_u8().ok()? {
+            bits @ (0..=3 | 5 | 7) => (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0),
+            // Who is of no group was of none before.
             _ => return None,
+        };
+        let former = if had_another {
+            Some(Former {
+                group_uid: GroupUid(self.u128()?),
+                max_epoch: self.epoch()?,
+            })
+        } else {
+            None
         };
         Some(Holding {
             disk_id,
             group: is_of_group.then_some((group_uid, member.replica_id)),
+            former,
             incarnation: member.incarnation,
             role,
             max_epoch,

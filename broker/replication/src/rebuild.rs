@@ -5,7 +5,7 @@
 //! commits, those whose acknowledgements it waits for hold before they register, and who registers acknowledges to it no more. So does
 //! it itself: nobody is elected before it has stepped down.
 
-use crate::identity::{DiskId, Incarnation};
+use crate::identity::{DiskId, GroupUid, Incarnation};
 use crate::messages::Holding;
 use crate::state::{Replica, State};
 
@@ -102,19 +102,67 @@ fn check_told(all: &[Said]) -> Result<(), Unfit> {
         if said.holding.disk_id == former.holding.disk_id {
             return Err(Unfit::Twice { address, other });
         }
-        let (Some((group_uid, id)), Some((former_uid, former_id))) =
-            (said.holding.group, former.holding.group)
-        else {
-            continue;
-        };
-        if group_uid != former_uid {
-            return Err(Unfit::OtherGroup { address, other });
-        }
-        if id == former_id {
+    }
+    check_group(all)?;
+    for (said, former) in pairs(all) {
+        let id = |said: &Said| said.holding.group.map(|(_, id)| id);
+        if id(said).is_some() && id(said) == id(former) {
+            let (address, other) = (said.address.clone(), former.address.clone());
             return Err(Unfit::Twice { address, other });
         }
     }
     Ok(())
+}
+
+/// Whether all directories are of one group: of one object, or of the one whose place that took.
+fn check_group(all: &[Said]) -> Result<(), Unfit> {
+    let mut groups = all.iter().filter_map(uid_of);
+    if groups.any(|uid| all.iter().all(|said| is_of(said, uid, all))) {
+        return Ok(());
+    }
+    let differ = |(said, other): &(&Said, &Said)| {
+        let groups = uid_of(said).zip(uid_of(other));
+        groups.is_some_and(|(uid, other)| uid != other)
+    };
+    // First of all two that nothing links.
+    let apart = pairs(all)
+        .filter(differ)
+        .min_by_key(|(said, other)| are_linked(said, other, all));
+    match apart {
+        Some((said, other)) => Err(Unfit::OtherGroup {
+            address: said.address.clone(),
+            other: other.address.clone(),
+        }),
+        // Nobody ever registered.
+        None => Ok(()),
+    }
+}
+
+fn are_linked(said: &Said, other: &Said, all: &[Said]) -> bool {
+    let goes_with =
+        |said: &Said, uid: Option<GroupUid>| uid.is_some_and(|uid| is_of(said, uid, all));
+    goes_with(said, uid_of(other)) || goes_with(other, uid_of(said))
+}
+
+/// Whether the directory of `said` is of the group whose object is `uid`: it adopted that one; or it is of the former one of somebody
+/// who did, and saw no epoch of it that he had not seen. What the new object gave lies above everything that he had seen, so an epoch
+/// that two of these logs have is one mastership (I5). Who saw more of the former object may not have been asked when the new one was
+/// made, which then gave the same numbers to other masterships.
+fn is_of(said: &Said, uid: GroupUid, all: &[Said]) -> bool {
+    let Some(own) = uid_of(said) else {
+        return true;
+    };
+    let came_from_there = |other: &Said| {
+        let former = other.holding.former.filter(|_| uid_of(other) == Some(uid));
+        former.is_some_and(|former| {
+            former.group_uid == own && said.holding.max_epoch <= former.max_epoch
+        })
+    };
+    own == uid || all.iter().any(came_from_there)
+}
+
+fn uid_of(said: &Said) -> Option<GroupUid> {
+    said.holding.group.map(|(uid, _)| uid)
 }
 
 fn pairs(all: &[Said]) -> impl Iterator<Item = (&Said, &Said)> {
@@ -141,7 +189,7 @@ mod tests {
     use crate::changes::{Registering, Registration};
     use crate::elector::{Circumstances, Decision, decide};
     use crate::epochs::EpochStart;
-    use crate::identity::{Epoch, GroupUid, Member, Proposal, ReplicaId, Version};
+    use crate::identity::{Epoch, Former, Member, Proposal, ReplicaId, Version};
     use crate::messages::{Report, RoleName};
     use crate::mutations::Mutations;
     use crate::recovery::Evidence;
@@ -156,6 +204,7 @@ mod tests {
             holding: Holding {
                 disk_id: DiskId(u128::from(id)),
                 group: Some((FORMER, ReplicaId(id))),
+                former: None,
                 incarnation: Incarnation(u128::from(id)),
                 role: RoleName::Booting,
                 max_epoch: Epoch(epoch),
@@ -276,6 +325,73 @@ mod tests {
         assert_eq!(elected.epoch, Epoch(8));
         assert_eq!(elected.unclean[0].chosen.replica_id, ReplicaId(2));
         assert_eq!(elected.unclean[0].kept_end, PhysicalOffset(500));
+    }
+
+    /// The same of one that had seen `before` of its group when it adopted an object that is lost by now, too.
+    fn adopted(id: u32, uid: GroupUid, seen: (u64, u64), before: u64) -> Said {
+        let mut said = said(id, seen, 400);
+        said.holding.group = Some((uid, ReplicaId(id)));
+        said.holding.former = Some(Former {
+            group_uid: FORMER,
+            max_epoch: Epoch(before),
+        });
+        said
+    }
+
+    const LOST: GroupUid = GroupUid(20);
+
+    #[test]
+    fn object_that_is_lost_before_all_adopted_it_has_a_successor() {
+        let all = [
+            said(1, (6, 20), 500),
+            adopted(2, LOST, (7, 22), 6),
+            said(3, (5, 20), 300),
+        ];
+        let state = rebuilt(&all).unwrap();
+        assert_eq!((state.epoch, state.version), (Epoch(8), Version(23)));
+        assert_eq!(state.last_complete, [1, 2, 3].map(ReplicaId).into());
+        for who in &all {
+            let registering = register(&state, who);
+            assert!(
+                matches!(registering, Registering::Write(_)),
+                "{registering:?}"
+            );
+        }
+        // One that had seen less says less; another one may have seen more.
+        let late = [said(1, (6, 20), 500), adopted(2, LOST, (7, 22), 5)];
+        let unfit = rebuilt(&late);
+        assert!(matches!(unfit, Err(Unfit::OtherGroup { .. })), "{unfit:?}");
+        let [one, other] = late;
+        let third = adopted(3, LOST, (8, 25), 6);
+        assert_eq!(rebuilt(&[one, other, third]).unwrap().epoch, Epoch(9));
+    }
+
+    /// Two histories that were one may have the same epochs.
+    #[test]
+    fn two_objects_in_the_place_of_one_do_not_go_together() {
+        let one = || adopted(1, LOST, (7, 22), 6);
+        let twin = adopted(2, GroupUid(21), (7, 22), 6);
+        let (address, other) = (twin.address.clone(), one().address);
+        assert_eq!(
+            rebuilt(&[one(), twin.clone()]),
+            Err(Unfit::OtherGroup { address, other })
+        );
+        // Nor does a third that both are linked to make them one; the two are named, not that.
+        let (address, other) = (twin.address.clone(), one().address);
+        assert_eq!(
+            rebuilt(&[one(), said(3, (6, 20), 300), twin]),
+            Err(Unfit::OtherGroup { address, other })
+        );
+        // What was before the former one nobody knows any more.
+        let mut older = said(3, (1, 2), 300);
+        older.holding.group = Some((GroupUid(8), ReplicaId(3)));
+        let unfit = rebuilt(&[one(), older]);
+        assert!(matches!(unfit, Err(Unfit::OtherGroup { .. })), "{unfit:?}");
+        // An id that both objects gave.
+        let mut twice = said(3, (6, 20), 300);
+        twice.holding.group = Some((FORMER, ReplicaId(1)));
+        let unfit = rebuilt(&[one(), twice]);
+        assert!(matches!(unfit, Err(Unfit::Twice { .. })), "{unfit:?}");
     }
 
     #[test]

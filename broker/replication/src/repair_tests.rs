@@ -34,6 +34,7 @@ fn slave_of(entries: &[(u64, u64)]) -> Replica {
     let recovered = Recovered {
         disk_id: DiskId(2),
         meta: Some((GroupUid(9), ReplicaId(2))),
+        former: None,
         incarnation: Incarnation(2),
         max_epoch: Epoch(1),
         max_version: Version(0),

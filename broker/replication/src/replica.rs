@@ -80,6 +80,7 @@ impl Replica {
             disk_id: recovered.disk_id,
             incarnation: recovered.incarnation,
             meta: recovered.meta,
+            former: recovered.former,
             damaged: recovered.evidence.damaged,
             damage: Damage::default(),
             evidence: recovered.evidence,
@@ -355,7 +356,10 @@ impl Replica {
                 self.report()
                     .map(|r| Effect::Send(link, Message::Report(r))),
             ),
-            Message::Survey => out.push(Effect::Send(link, Message::Holding(self.holding()))),
+            Message::Survey => out.push(Effect::Send(
+                link,
+                Message::Holding(Box::new(self.holding())),
+            )),
             Message::Nudge => out.push(Effect::Read),
             message => match &mut self.role {
                 Role::Following(slave) if slave.link() == Some(link) => {

@@ -37,6 +37,7 @@ impl Replica {
         Holding {
             disk_id: core.disk_id,
             group: core.meta,
+            former: core.former,
             incarnation: core.incarnation,
             role: self.role(),
             max_epoch: core.max_epoch,

@@ -22,6 +22,7 @@ fn holding(report: &Report) -> Holding {
     Holding {
         disk_id: DiskId(u128::from(id.0)),
         group: Some((GroupUid(9), id)),
+        former: None,
         incarnation: report.member.incarnation,
         role: report.role,
         max_epoch: report.max_epoch,
@@ -64,7 +65,7 @@ pub(super) fn answer(
             let report = *told.lock();
             let said = match message {
                 Message::Probe => Message::Report(report),
-                Message::Survey => Message::Holding(holding(&report)),
+                Message::Survey => Message::Holding(Box::new(holding(&report))),
                 _ => continue,
             };
             links.send(link, Outgoing::Message(said));

@@ -171,7 +171,7 @@ impl Probes {
                     ..
                 } => {
                     if let Some(pod) = waiting.remove(&link) {
-                        survey.insert(pod.clone(), holding);
+                        survey.insert(pod.clone(), *holding);
                         self.links.close(link);
                     }
                 }

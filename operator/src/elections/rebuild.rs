@@ -63,7 +63,7 @@ fn obstacle(unfit: &Unfit, survey: &Survey) -> Obstacle {
     let pod = |address: &str| pod_of_address(address).to_owned();
     match unfit {
         Unfit::OtherGroup { address, other } => Obstacle::Never(format!(
-            "the volumes of {} and {} hold data of different groups, or of one whose record was made anew and lost again before all had adopted it: delete nothing before you know which (docs/failover.md). {}. If one of them does not belong here, delete that pod with its volume claim, and make another request",
+            "the volumes of {} and {} hold data of different groups, or of one whose record was made anew and lost again more than once before all had adopted it: delete nothing before you know which (docs/failover.md). {}. If one of them does not belong here, delete that pod with its volume claim, and make another request",
             pod(address),
             pod(other),
             held(survey)
@@ -106,7 +106,7 @@ mod tests {
     use rocket_replication::epochs::EpochStart;
     use rocket_replication::messages::RoleName;
     use rocket_replication::{
-        DiskId, GroupUid, Incarnation, PhysicalOffset, Proposal, ReplicaId, Version,
+        DiskId, Former, GroupUid, Incarnation, PhysicalOffset, Proposal, ReplicaId, Version,
     };
 
     use super::*;
@@ -115,6 +115,7 @@ mod tests {
         Holding {
             disk_id: DiskId(u128::from(id)),
             group: Some((GroupUid(9), ReplicaId(id))),
+            former: None,
             incarnation: Incarnation(u128::from(id)),
             role: RoleName::Booting,
             max_epoch: Epoch(4),
@@ -176,6 +177,27 @@ mod tests {
             .map(|replica| pod_of_address(&replica.address))
             .collect();
         assert_eq!(addresses, ["orders-0-0", "orders-0-1"]);
+    }
+
+    /// The record that was made anew is lost again, and one of them had adopted it.
+    #[test]
+    fn volumes_of_the_former_record_go_with_those_of_the_one_in_its_place() {
+        let mut adopted = holding(2);
+        adopted.group = Some((GroupUid(20), ReplicaId(2)));
+        (adopted.max_epoch, adopted.version) = (Epoch(5), Version(32));
+        let both = |adopted| {
+            let both = [("orders-0-0", holding(1)), ("orders-0-1", adopted)];
+            planned(&["orders-0-0", "orders-0-1"], &both)
+        };
+        let why = said(both(adopted));
+        assert!(why.contains("hold data of different groups"), "{why}");
+        adopted.former = Some(Former {
+            group_uid: GroupUid(9),
+            max_epoch: Epoch(4),
+        });
+        let state = both(adopted).unwrap();
+        assert_eq!((state.epoch, state.version), (Epoch(6), Version(33)));
+        assert_eq!(state.replicas.len(), 2);
     }
 
     #[test]

@@ -76,6 +76,7 @@ impl Replica {
         let holding = Arc::new(Mutex::new(Holding {
             disk_id: who.disk_id,
             group: None,
+            former: None,
             incarnation: who.incarnation,
             role: RoleName::Idle,
             max_epoch: Epoch(0),
@@ -96,7 +97,7 @@ impl Replica {
                 };
                 let said = match message {
                     Message::Probe => Message::Report(*told.lock()),
-                    Message::Survey => Message::Holding(*held.lock()),
+                    Message::Survey => Message::Holding(Box::new(*held.lock())),
                     _ => continue,
                 };
                 links.send(link, Outgoing::Message(said));

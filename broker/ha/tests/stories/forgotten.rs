@@ -1,6 +1,7 @@
 //! The coordinator forgot (docs/replication.md §8.16): processes stay, and join the object that is made anew from what they hold.
 
 use rocket_ha::News;
+use rocket_replication::memory::Fate;
 use rocket_replication::messages::RoleName;
 use rocket_replication::rebuild::Said;
 use rocket_replication::{GroupUid, Proposal, State, Version};
@@ -30,7 +31,8 @@ fn rebuilt(world: &World, former: &State) -> State {
         Said { address, holding }
     };
     let all: Vec<Said> = (0..world.machines.len()).map(said).collect();
-    let nobodys = State::new(GroupUid(78), 2, Proposal(2));
+    // Another one each time.
+    let nobodys = State::new(GroupUid(former.group_uid.0 + 71), 2, Proposal(2));
     nobodys.rebuilt(&all).expect("everybody said what it holds")
 }
 
@@ -85,5 +87,50 @@ fn master_goes_on_until_there_is_a_new_object() {
     wait(&mut world);
     world.heal();
     assert_eq!(world.state().group_uid, GroupUid(78));
+    world.check_acked();
+}
+
+/// It is lost again before all have adopted it: on the disk of who had lies what it was before.
+#[test]
+fn object_that_is_lost_again_before_all_adopted_it_is_made_anew() {
+    let mut world = World::healthy(Plan::sync(3, 2));
+    let master = world.open_master().unwrap();
+    world.send(master, 10).unwrap();
+    world.calm();
+    let former = world.state();
+    forget(&mut world);
+    world.crash(master, End::Kill);
+    wait(&mut world);
+    world.start(master);
+    wait(&mut world);
+    let first = rebuilt(&world, &former);
+    world.memory.replace(Some(first.clone()));
+    // One of them looks, registers, and is told so.
+    let early = slaves_of(&world, master)[0];
+    let adopts = |world: &World| world.replica(early).holding().former.is_some();
+    for _ in 0..100 {
+        world.pass(100);
+        while !adopts(&world) && world.request(early, Fate::Answered) {
+            world.answer(early);
+        }
+    }
+    assert!(adopts(&world), "{:?}", world.replica(early).holding());
+    forget(&mut world);
+    world.crash(early, End::Power(3));
+    world.start(early);
+    wait(&mut world);
+    let second = rebuilt(&world, &first);
+    assert_eq!(second.group_uid, GroupUid(149));
+    world.memory.replace(Some(second));
+    wait(&mut world);
+    world.heal();
+    assert_eq!(world.state().group_uid, GroupUid(149));
+    for n in 0..3 {
+        world.hint(n, world.state());
+    }
+    world.calm();
+    for n in 0..3 {
+        assert_eq!(world.replica(n).holding().former, None, "{n}");
+    }
     world.check_acked();
 }

@@ -33,6 +33,7 @@ impl Replica {
         }
         self.is_forgetting_told = false;
         self.core.saw(state.epoch, state.version, out);
+        self.core.forget_former(&state, out);
         if state.epoch < self.core.max_epoch {
             // A link told of an election that this state does not show yet.
             self.step_down(out);
@@ -83,16 +84,7 @@ impl Replica {
                 false
             }
             Registering::Done(replica_id) => {
-                if self.core.meta != Some((state.group_uid, replica_id)) {
-                    self.core.meta = Some((state.group_uid, replica_id));
-                    // §8.16: a new identity is adopted only together with its higher epoch. Were the epoch saved first and the process
-                    // ended here, the next start would take the object for one that is not above what it has seen.
-                    out.push(Effect::SaveMeta {
-                        group_uid: state.group_uid,
-                        replica_id,
-                    });
-                    self.core.saw(state.epoch, state.version, out);
-                }
+                self.core.adopt(state, replica_id, out);
                 self.role = Role::Idle;
                 true
             }

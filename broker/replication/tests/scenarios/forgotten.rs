@@ -6,7 +6,7 @@ use rocket_replication::memory::Fate;
 use rocket_replication::messages::{Message, RoleName};
 use rocket_replication::rebuild::Said;
 use rocket_replication::replica::Flush;
-use rocket_replication::{GroupUid, Proposal, State};
+use rocket_replication::{Former, GroupUid, Proposal, State};
 
 use super::{LINK, calm_world, master_of, replica};
 use crate::world::{Action, Bounds, Crash, World};
@@ -56,17 +56,23 @@ fn send(world: &mut World, bounds: &Bounds, n: usize) -> usize {
 /// What node `n` says to a survey.
 fn said(world: &mut World, n: usize) -> Said {
     let effects = replica(world, n).step(Input::Received(LINK, Message::Survey));
-    let [Effect::Send(LINK, Message::Holding(holding))] = effects[..] else {
+    let [Effect::Send(LINK, Message::Holding(holding))] = &effects[..] else {
         panic!("{effects:?}");
     };
-    let address = format!("{n}");
-    Said { address, holding }
+    Said {
+        address: format!("{n}"),
+        holding: **holding,
+    }
 }
 
 fn rebuilt(world: &mut World) -> State {
+    rebuilt_as(world, NEW)
+}
+
+fn rebuilt_as(world: &mut World, group_uid: GroupUid) -> State {
     let nodes = 0..world.nodes.len();
     let all: Vec<Said> = nodes.map(|n| said(world, n)).collect();
-    let nobodys = State::new(NEW, 1, Proposal(3));
+    let nobodys = State::new(group_uid, 1, Proposal(3));
     nobodys.rebuilt(&all).expect("everybody said what it holds")
 }
 
@@ -256,6 +262,47 @@ fn object_that_does_not_take_up_where_the_former_ended_is_not_adopted() {
             assert_eq!(role(&mut copy, n), RoleName::Booting);
             assert!(copy.nodes[n].cas.is_none());
         }
+    }
+}
+
+/// Who adopted it says what it was before, also after a start, and is of one group with those who are that still. When all are in S
+/// nobody needs that any more.
+#[test]
+fn object_that_is_lost_again_before_all_adopted_it_is_made_anew() {
+    let (mut world, bounds) = calm_world(2, 1, Flush::Async, 2);
+    let (former_uid, seen) = (world.state().group_uid, world.state().epoch);
+    lost(&mut world, &bounds);
+    let first = rebuilt(&mut world);
+    world.memory.replace(Some(first));
+    look(&mut world, 1);
+    world.cas(1, Fate::Answered);
+    let former = Former {
+        group_uid: former_uid,
+        max_epoch: seen,
+    };
+    assert_eq!(world.nodes[1].disk.meta.expect("registered").0, NEW);
+    assert_eq!(world.nodes[1].disk.former, Some(former));
+    assert_eq!(world.nodes[0].disk.meta.expect("it was").0, former_uid);
+    forget(&mut world);
+    look(&mut world, 0);
+    world.crash(1, Crash::Kill);
+    world.start(&bounds, 1, Flush::Async);
+    world.ghost.violation = None;
+    let second = rebuilt_as(&mut world, GroupUid(3));
+    assert!(second.epoch > seen.next());
+    world.memory.replace(Some(second));
+    for n in [0, 1] {
+        look(&mut world, n);
+    }
+    world.calm(&bounds);
+    assert_eq!(world.ghost.violation, None);
+    assert_eq!(world.is_healed(), Ok(()));
+    for n in [0, 1] {
+        look(&mut world, n);
+        let disk = &world.nodes[n].disk;
+        assert_eq!(disk.meta.expect("registered").0, GroupUid(3));
+        assert_eq!(disk.former, None, "all have adopted it");
+        assert_eq!(disk.log, [1, 2]);
     }
 }
 

@@ -106,6 +106,7 @@ impl Bounds {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Disk {
     pub(crate) meta: Option<(GroupUid, ReplicaId)>,
+    pub(crate) former: Option<Former>,
     pub(crate) max_epoch: Epoch,
     pub(crate) max_version: Version,
     pub(crate) epochs: Epochs,
@@ -197,6 +198,7 @@ impl World {
         }
         let disk = Disk {
             meta: None,
+            former: None,
             max_epoch: Epoch(0),
             max_version: Version(0),
             epochs: Epochs::default(),
@@ -261,6 +263,7 @@ impl World {
         let recovered = Recovered {
             disk_id: DiskId(n as u128 + 1),
             meta: node.disk.meta,
+            former: node.disk.former,
             incarnation,
             max_epoch: node.disk.max_epoch,
             max_version: node.disk.max_version,

@@ -63,7 +63,11 @@ impl World {
             Effect::SaveMeta {
                 group_uid,
                 replica_id,
-            } => self.nodes[n].disk.meta = Some((group_uid, replica_id)),
+                former,
+            } => {
+                self.nodes[n].disk.meta = Some((group_uid, replica_id));
+                self.nodes[n].disk.former = former;
+            }
             Effect::SaveSeen { epoch, version } => {
                 self.nodes[n].disk.max_epoch = epoch;
                 self.nodes[n].disk.max_version = version;

@@ -12,6 +12,7 @@ fn holding(ordinal: u32, role: RoleName) -> (String, Holding) {
     let holding = Holding {
         disk_id: DiskId(u128::from(id)),
         group: Some((GroupUid(9), ReplicaId(id))),
+        former: None,
         incarnation: Incarnation(u128::from(id)),
         role,
         max_epoch: Epoch(4),
