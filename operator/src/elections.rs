@@ -191,7 +191,13 @@ impl Elections {
             kept.insert(key);
         }
         running.retain(|key, known| {
-            key.0 != names.namespace || known.cluster != names.cluster || kept.contains(key)
+            let stays =
+                key.0 != names.namespace || known.cluster != names.cluster || kept.contains(key);
+            if !stays {
+                let metrics = &context.metrics;
+                metrics.forget_group(&key.0, &known.cluster, &key.1);
+            }
+            stays
         });
     }
 

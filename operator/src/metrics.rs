@@ -136,10 +136,16 @@ impl Metrics {
         page::markdown(&self.rows)
     }
 
-    /// Counts the elections of a group from now on, as long as what comes back lives.
+    /// Counts the elections of a group from now on, in series that last until it is forgotten.
     pub fn count_group(&self, namespace: &str, cluster: &str, group: &str) -> CountedGroup {
         self.elections
             .count([namespace, cluster, group].map(str::to_owned))
+    }
+
+    /// Forgets a group that its cluster does not have any more.
+    pub fn forget_group(&self, namespace: &str, cluster: &str, group: &str) {
+        self.elections
+            .forget(|known| known.each_ref().map(String::as_str) == [namespace, cluster, group]);
     }
 
     /// How many elections of a kind the groups had that are counted now.
@@ -175,6 +181,8 @@ impl Metrics {
                 .remove_label_values(&[namespace, name, type_.as_str()]);
         }
         let _ = self.copies.remove_label_values(&[namespace, name]);
+        self.elections
+            .forget(|[of, cluster, _]| (of.as_str(), cluster.as_str()) == (namespace, name));
         let mut phases = self.phases.lock();
         phases.remove(&(namespace.to_owned(), name.to_owned()));
         self.count_phases(&phases);
