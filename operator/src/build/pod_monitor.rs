@@ -12,7 +12,8 @@ pub(super) fn cluster(cluster: &ValidatedCluster) -> Value {
         "metadata": metadata(cluster, cluster.names.cluster.clone(), labels),
         "spec": {
             "selector": selector([(rocket_api::label::CLUSTER.to_owned(), cluster.names.cluster.clone())].into()),
-            "podTargetLabels": [rocket_api::label::CLUSTER, rocket_api::label::GROUP, rocket_api::label::ROLE],
+            // Not the role: a promotion would begin new series of all counters, and what was counted long ago would look new.
+            "podTargetLabels": [rocket_api::label::CLUSTER, rocket_api::label::GROUP],
             "podMetricsEndpoints": [{"port": "metrics", "path": "/metrics", "interval": cluster.spec.monitoring.interval}],
         },
     })
