@@ -46,6 +46,7 @@ pub struct Metrics {
     clusters: IntGaugeVec,
     condition: IntGaugeVec,
     copies: IntGaugeVec,
+    heirs: IntGaugeVec,
     phases: Mutex<BTreeMap<(String, String), Phase>>,
     rows: Vec<Row>,
 }
@@ -121,6 +122,11 @@ impl Metrics {
                 "Copies of each message that a cluster is to have: the replicas of a group where groups elect their masters, else 1.",
                 &["namespace", "cluster"],
             )?,
+            heirs: all.gauges(
+                "rocket_operator_cluster_heirs",
+                "Replicas besides the master that are ready and could be elected, in the group that has the fewest; 0 where masters are fixed.",
+                &["namespace", "cluster"],
+            )?,
             phases: Mutex::default(),
             rows: Vec::new(),
         };
@@ -153,11 +159,21 @@ impl Metrics {
         self.elections.sum(kind)
     }
 
-    /// Takes over what a status says. `copies`: how many each message is to have.
-    pub fn tell(&self, namespace: &str, name: &str, status: &RocketClusterStatus, copies: i32) {
+    /// Takes over what a status says. `copies`: how many each message is to have; `heirs`: who could take over, at least.
+    pub fn tell(
+        &self,
+        namespace: &str,
+        name: &str,
+        status: &RocketClusterStatus,
+        (copies, heirs): (i32, usize),
+    ) {
+        let labels = [namespace, name];
         self.copies
-            .with_label_values(&[namespace, name])
+            .with_label_values(&labels)
             .set(i64::from(copies));
+        self.heirs
+            .with_label_values(&labels)
+            .set(i64::try_from(heirs).unwrap_or(i64::MAX));
         for condition in &status.conditions {
             let value = match condition.status {
                 Truth::True => 1,
@@ -180,7 +196,9 @@ impl Metrics {
                 .condition
                 .remove_label_values(&[namespace, name, type_.as_str()]);
         }
-        let _ = self.copies.remove_label_values(&[namespace, name]);
+        for gauge in [&self.copies, &self.heirs] {
+            let _ = gauge.remove_label_values(&[namespace, name]);
+        }
         self.elections
             .forget(|[of, cluster, _]| (of.as_str(), cluster.as_str()) == (namespace, name));
         let mut phases = self.phases.lock();

@@ -188,7 +188,7 @@ async fn write_status(
         &cluster.namespace().unwrap_or_default(),
         &cluster.name_any(),
         &status,
-        facts.copies_wanted(),
+        (facts.copies_wanted(), facts.heirs()),
     );
     if cluster.status.as_ref() != Some(&status) {
         let patch = json!({"apiVersion": RocketCluster::api_version(&()), "kind": RocketCluster::kind(&()), "status": status});

@@ -225,6 +225,12 @@ impl Facts {
         if self.is_elected() { self.replicas } else { 1 }
     }
 
+    /// How many replicas besides the master could take over in the group that has the fewest.
+    pub fn heirs(&self) -> usize {
+        let heirs = self.copies().map(|(_, copies)| copies.heirs);
+        heirs.min().unwrap_or_default()
+    }
+
     /// The copies of each elected group, by its index.
     pub fn copies(&self) -> impl Iterator<Item = (i32, Copies)> {
         let copies = |group: &Group| Some((group.summary.index, group.copies?));

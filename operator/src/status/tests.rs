@@ -357,6 +357,9 @@ fn answers_that_wait_for_no_other_replica_are_not_passed_off_as_safe() {
     let (truth, reason, words) = say(&fresh(&facts), ConditionType::FailoverReady);
     assert_eq!((truth, reason), (Truth::False, Reason::AnsweredByMaster));
     assert!(words.contains("minInSync 2 says how many"), "{words}");
+    assert_eq!(facts.heirs(), 2, "somebody takes over all the same");
+    assert_eq!(electing(2, 1, 2).heirs(), 1);
+    assert_eq!(healthy(2, 3).heirs(), 0);
 }
 
 #[test]
