@@ -12,15 +12,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
-use rocket_api::{
-    Condition, ConditionType, GroupRule, ReclaimPolicy, RocketCluster, RocketClusterStatus, Truth,
-};
+use rocket_api::{GroupRule, ReclaimPolicy, RocketCluster, RocketClusterStatus};
 use serde_json::json;
 
 use crate::address;
 use crate::apply::{self, Apply, Outcome};
 use crate::build::{self, Present};
-use crate::context::{Context, Decision, spread};
+use crate::context::{Context, spread};
 use crate::elected;
 use crate::names::{FIELD_MANAGER, FINALIZER};
 use crate::observe::{self, Observed, observe};
@@ -130,11 +128,11 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
         outcome.writes,
     );
     let status = write_status(&context, &api, &cluster, &facts).await?;
-    for decision in outcome
-        .decisions
-        .iter()
-        .chain(&changes(cluster.status.as_ref(), &status))
-    {
+    for decision in outcome.decisions.iter().chain(&status::news(
+        cluster.status.as_ref(),
+        &status,
+        &status::troubles(&facts),
+    )) {
         context.publish(&cluster, decision).await;
     }
     let rest = if outcome.soon {
@@ -203,58 +201,6 @@ async fn write_status(
         })?;
     }
     Ok(status)
-}
-
-/// What people should hear about a changed status: conditions that turned, and refusals that say something new.
-pub fn changes(
-    previous: Option<&RocketClusterStatus>,
-    status: &RocketClusterStatus,
-) -> Vec<Decision> {
-    const TOLD: [ConditionType; 4] = [
-        ConditionType::Ready,
-        ConditionType::Available,
-        ConditionType::Degraded,
-        ConditionType::Paused,
-    ];
-    let is_news = |condition: &&Condition| {
-        let former = previous.and_then(|status| status.condition(condition.type_));
-        let is_bad =
-            (condition.type_ == ConditionType::Degraded) == (condition.status == Truth::True);
-        match former {
-            None => condition.status == Truth::True,
-            Some(former) => {
-                former.status != condition.status
-                    || (is_bad
-                        && condition.type_ == ConditionType::Degraded
-                        && former.reason != condition.reason)
-            }
-        }
-    };
-    let told = status
-        .conditions
-        .iter()
-        .filter(|condition| TOLD.contains(&condition.type_))
-        .filter(is_news);
-    told.map(|condition| {
-        let is_good = (condition.status == Truth::True)
-            != matches!(
-                condition.type_,
-                ConditionType::Degraded | ConditionType::Paused
-            );
-        let verb = if condition.status == Truth::True {
-            "is"
-        } else {
-            "is not"
-        };
-        Decision {
-            warning: !is_good && condition.type_ != ConditionType::Paused,
-            reason: condition.reason,
-            action: condition.type_.as_str(),
-            note: format!("{verb} {}: {}", condition.type_.as_str(), condition.message),
-            about: None,
-        }
-    })
-    .collect()
 }
 
 /// A cluster carries the finalizer while its volumes are to be deleted with it, and only then.

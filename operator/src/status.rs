@@ -3,11 +3,15 @@
 //! Nothing here is a live number: a status changes when a fact changes, and is written only then.
 
 mod facts;
+mod news;
 #[cfg(test)]
 mod tests;
+mod troubles;
 mod words;
 
 pub use facts::{Facts, Problem};
+pub use news::news;
+pub use troubles::{Trouble, troubles};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rocket_api::{Condition, ConditionType, Endpoints, Phase, RocketClusterStatus, Truth};

@@ -32,6 +32,13 @@ pub enum Problem {
     NoElectableReplica(String),
 }
 
+impl Problem {
+    /// Whether the specification as a whole is not carried out because of it.
+    pub fn blocks(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::NameTaken(_))
+    }
+}
+
 /// Pods of one part.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Count {
@@ -254,9 +261,7 @@ impl Facts {
 
     /// Whether the specification as a whole is not carried out.
     pub fn is_blocked(&self) -> bool {
-        self.problems
-            .iter()
-            .any(|problem| matches!(problem, Problem::Refused(_) | Problem::NameTaken(_)))
+        self.problems.iter().any(Problem::blocks)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use rocket_api::{ConditionType, Reason, Truth};
 
-use super::facts::{Facts, Group, Problem};
+use super::facts::{Facts, Group};
+use super::troubles;
 
 /// Why masters do not move although there are several replicas.
 const FIXED: &str = "the masters of this cluster are fixed, since it was begun with one replica in each group or by an earlier version";
@@ -158,12 +159,8 @@ impl Verdicts<'_> {
     }
 
     fn degraded(&self) -> Verdict {
-        if let Some(problem) = self.facts.problems.first() {
-            let (reason, message) = describe(problem);
+        if let Some((reason, message)) = troubles::told(&troubles::troubles(self.facts)) {
             return yes(reason, message);
-        }
-        if !self.facts.failing.is_empty() {
-            return yes(Reason::PodFailing, self.facts.failing.join("; "));
         }
         no(Reason::AsExpected, "nothing is wrong".to_owned())
     }
@@ -292,8 +289,7 @@ impl Verdicts<'_> {
                 ),
             );
         }
-        if let Some(problem) = facts.problems.first() {
-            let (reason, message) = describe(problem);
+        if let Some((reason, message)) = troubles::told(&troubles::of(facts.problems.iter())) {
             return no(reason, message);
         }
         if !facts.settled {
@@ -337,10 +333,12 @@ impl Verdicts<'_> {
         if self.facts.paused {
             Reason::PausedBySpec
         } else {
-            self.facts
+            let blocking = self
+                .facts
                 .problems
-                .first()
-                .map_or(Reason::AsExpected, |problem| describe(problem).0)
+                .iter()
+                .filter(|problem| problem.blocks());
+            troubles::told(&troubles::of(blocking)).map_or(Reason::AsExpected, |(reason, _)| reason)
         }
     }
 
@@ -385,17 +383,6 @@ fn without_master(groups: &[&Group]) -> String {
         )
     }));
     said.join("; ")
-}
-
-fn describe(problem: &Problem) -> (Reason, String) {
-    match problem {
-        Problem::Refused(message) => (Reason::SpecRefused, message.clone()),
-        Problem::NameTaken(message) => (Reason::NameTaken, message.clone()),
-        Problem::ApplyRefused(message) => (Reason::ApplyRefused, message.clone()),
-        Problem::VolumeResizeRefused(message) => (Reason::VolumeResizeRefused, message.clone()),
-        Problem::RecordUnusable(message) => (Reason::RecordUnusable, message.clone()),
-        Problem::NoElectableReplica(message) => (Reason::NoElectableReplica, message.clone()),
-    }
 }
 
 fn yes(reason: Reason, message: String) -> Verdict {
