@@ -22,7 +22,7 @@ use crate::context::{Context, spread};
 use crate::elected;
 use crate::names::{FIELD_MANAGER, FINALIZER};
 use crate::observe::{self, Observed, observe};
-use crate::status::{self, Facts, Problem};
+use crate::status::{self, Facts, Pass, Problem};
 use crate::validate::{self, ValidatedCluster, validate};
 use crate::volumes;
 
@@ -119,14 +119,11 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
         .filter_map(|index| context.elections.finding(&namespace, &names.group(index)));
     let findings = findings.map(Problem::NoElectableReplica);
     outcome.problems.extend(findings);
-    let facts = Facts::gather(
-        &cluster,
-        &names,
-        &validated,
-        &observed,
-        outcome.problems,
-        outcome.writes,
-    );
+    let pass = Pass {
+        problems: outcome.problems,
+        writes: outcome.writes,
+    };
+    let facts = Facts::gather(&cluster, &context.settings, &validated, &observed, pass);
     let status = write_status(&context, &api, &cluster, &facts).await?;
     for decision in outcome.decisions.iter().chain(&status::news(
         cluster.status.as_ref(),

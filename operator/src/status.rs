@@ -9,7 +9,7 @@ mod tests;
 mod troubles;
 mod words;
 
-pub use facts::{Facts, Problem};
+pub use facts::{Facts, Pass, Problem};
 pub use news::news;
 pub use troubles::{Trouble, troubles};
 

@@ -120,7 +120,7 @@ pub fn validate(
 ///
 /// A record that got lost takes no rule with it: how the brokers are told to find their master says it too. Were one of a group
 /// that elects begun anew as a fixed one, a replica that lacks acknowledged messages could be master (docs/replication.md §8.16).
-fn rule(
+pub(crate) fn rule(
     spec: &RocketClusterSpec,
     names: &Names,
     observed: &Observed,

@@ -1,5 +1,8 @@
 //! What was seen, counted: everything that the words of a status are made from.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -12,7 +15,7 @@ use crate::elected;
 use crate::names::Names;
 use crate::observe::Observed;
 use crate::roll::{is_leaving, is_ready, outdated, present_revision};
-use crate::validate::{Refusal, ValidatedCluster};
+use crate::validate::{self, Refusal, Settings, ValidatedCluster};
 use crate::volumes;
 
 /// Something that keeps a specification from being carried out, and that trying again does not cure.
@@ -126,23 +129,32 @@ pub struct Facts {
     pub deleting: bool,
 }
 
+/// What a reconcile found and did, besides what it saw.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// What trying again does not cure.
+    pub problems: Vec<Problem>,
+    /// How many objects it wrote.
+    pub writes: usize,
+}
+
 impl Facts {
-    /// Counts what was seen. `writes` is how many objects this pass wrote.
+    /// Counts what was seen.
     pub fn gather(
         cluster: &RocketCluster,
-        names: &Names,
+        settings: &Settings,
         validated: &Result<ValidatedCluster, Refusal>,
         observed: &Observed,
-        problems: Vec<Problem>,
-        writes: usize,
+        pass: Pass,
     ) -> Self {
         let spec = &cluster.spec;
+        let names = &validate::names(cluster, settings);
         let sets = || {
             std::iter::once(names.namesrv())
                 .chain((0..spec.groups.count).map(|index| names.group(index)))
         };
-        let begun_as = |cluster: &ValidatedCluster| cluster.rule;
-        let rule = validated.as_ref().map_or(GroupRule::Static, begun_as);
+        // Whatever is refused: a cluster that elects goes on electing.
+        let rule = validate::rule(spec, names, observed, settings);
         let groups: Vec<Group> = (0..spec.groups.count)
             .map(|index| {
                 let mut group = group(index, spec.groups.replicas, rule, names, observed);
@@ -161,7 +173,7 @@ impl Facts {
             ),
             ready: groups.iter().map(|group| group.summary.ready).sum(),
         };
-        let mut problems = problems;
+        let mut problems = pass.problems;
         let mut growing = Vec::new();
         match validated {
             Err(refusal) => problems.push(Problem::Refused(refusal.0.clone())),
@@ -183,7 +195,7 @@ impl Facts {
             brokers,
             name_servers: name_servers(spec.name_servers.replicas, observed),
             outdated: sets().map(|set| outdated(&set, observed).len()).sum(),
-            settled: writes == 0
+            settled: pass.writes == 0
                 && sets().all(|set| {
                     observed
                         .stateful_sets

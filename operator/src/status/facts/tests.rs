@@ -1,0 +1,54 @@
+//! What is counted of a cluster as it was seen.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::build::{Present, build};
+use crate::kind::Kind;
+use crate::validate::validate;
+
+fn cluster(groups: &Value) -> RocketCluster {
+    let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": {"groups": groups}});
+    serde_json::from_value(cluster).unwrap()
+}
+
+/// Everything that a cluster consists of, but no pod, and no record of a group.
+fn objects_of(cluster: &RocketCluster) -> Observed {
+    let checked = validate(cluster, &Observed::default(), &Settings::default()).unwrap();
+    let mut observed = Observed::default();
+    for object in build(&checked, &Present::default()) {
+        let (kind, name) = object.key.clone();
+        if kind == Kind::StatefulSet {
+            let set = serde_json::from_value(object.object.clone()).unwrap();
+            observed.stateful_sets.insert(name, set);
+        }
+        if kind != Kind::BrokerGroup {
+            observed.children.insert(object.key, object.object);
+        }
+    }
+    observed
+}
+
+fn gather(cluster: &RocketCluster, observed: &Observed, pass: Pass) -> Facts {
+    let settings = Settings::default();
+    let validated = validate(cluster, observed, &settings);
+    Facts::gather(cluster, &settings, &validated, observed, pass)
+}
+
+#[test]
+fn a_cluster_that_elects_is_told_as_one_while_a_refusal_meets_a_lost_record() {
+    let mut observed = objects_of(&cluster(&json!({"replicas": 3})));
+    let claim = json!({"metadata": {"name": "data-orders-0-0"}});
+    let claim: PersistentVolumeClaim = serde_json::from_value(claim).unwrap();
+    observed.claims.push(claim);
+    let fewer = cluster(&json!({"replicas": 2}));
+    let facts = gather(&fewer, &observed, Pass::default());
+    assert!(
+        matches!(facts.problems.as_slice(), [Problem::Refused(words)] if words.contains("record is lost")),
+        "{:?}",
+        facts.problems
+    );
+    assert!(facts.is_elected());
+    assert_eq!((facts.copies_wanted(), facts.heirs()), (2, 0));
+}
