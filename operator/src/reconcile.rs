@@ -9,6 +9,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
@@ -122,6 +123,7 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     let pass = Pass {
         problems: outcome.problems,
         writes: outcome.writes,
+        now: Timestamp::now(),
     };
     let facts = Facts::gather(&cluster, &context.settings, &validated, &observed, pass);
     let status = write_status(&context, &api, &cluster, &facts).await?;
@@ -176,7 +178,7 @@ async fn write_status(
     cluster: &RocketCluster,
     facts: &Facts,
 ) -> Result<RocketClusterStatus, Error> {
-    let now = Time(k8s_openapi::jiff::Timestamp::now());
+    let now = Time(Timestamp::now());
     let generation = cluster.metadata.generation.unwrap_or_default();
     let status = status::compute(facts, cluster.status.as_ref(), generation, &now);
     context.metrics.tell(

@@ -6,6 +6,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use rocket_api::{
     Effective, GroupRule, GroupState, GroupSummary, ReplicationMode, RocketCluster, label,
@@ -17,6 +18,9 @@ use crate::observe::Observed;
 use crate::roll::{is_leaving, is_ready, outdated, present_revision};
 use crate::validate::{self, Refusal, Settings, ValidatedCluster};
 use crate::volumes;
+
+/// How long a pod may find no node before that needs a person.
+const UNPLACED: SignedDuration = SignedDuration::from_secs(60);
 
 /// Something that keeps a specification from being carried out, and that trying again does not cure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +140,8 @@ pub struct Pass {
     pub problems: Vec<Problem>,
     /// How many objects it wrote.
     pub writes: usize,
+    /// When it looked.
+    pub now: Timestamp,
 }
 
 impl Facts {
@@ -203,7 +209,11 @@ impl Facts {
                         .is_some_and(|set| present_revision(set).is_some())
                 }),
             growing,
-            failing: observed.pods.iter().filter_map(failure).collect(),
+            failing: observed
+                .pods
+                .iter()
+                .filter_map(|pod| failure(pod, pass.now))
+                .collect(),
             problems,
             pod_monitor_missing: spec.monitoring.pod_monitor && !observed.pod_monitors,
             paused: spec.paused,
@@ -399,7 +409,7 @@ fn component(pod: &Pod) -> Option<&str> {
 }
 
 /// Why a pod does not start, if it is stuck.
-fn failure(pod: &Pod) -> Option<String> {
+fn failure(pod: &Pod, now: Timestamp) -> Option<String> {
     const STUCK: [&str; 8] = [
         "CrashLoopBackOff",
         "ImagePullBackOff",
@@ -435,6 +445,11 @@ fn failure(pod: &Pod) -> Option<String> {
             condition.type_ == "PodScheduled"
                 && condition.reason.as_deref() == Some("Unschedulable")
         })?;
+        // The scheduler says so of every new pod whose volume is yet to be made.
+        let since = condition.last_transition_time.as_ref();
+        if since.is_some_and(|since| now.duration_since(since.0) < UNPLACED) {
+            return None;
+        }
         Some(format!(
             "{name}: no node takes it ({})",
             condition

@@ -52,3 +52,26 @@ fn a_cluster_that_elects_is_told_as_one_while_a_refusal_meets_a_lost_record() {
     assert!(facts.is_elected());
     assert_eq!((facts.copies_wanted(), facts.heirs()), (2, 0));
 }
+
+/// The scheduler says `Unschedulable` also of a pod whose volume is about to be made.
+#[test]
+fn a_pod_without_a_node_needs_a_person_after_a_minute() {
+    let since = Timestamp::from_second(1_800_000_000).unwrap();
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "pod has unbound immediate PersistentVolumeClaims.", "lastTransitionTime": since.to_string()});
+    let pod = json!({"metadata": {"name": "orders-0-0"}, "status": {"phase": "Pending", "conditions": [condition]}});
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let observed = Observed {
+        pods: vec![pod],
+        ..Observed::default()
+    };
+    let failing = |seconds| {
+        let pass = Pass {
+            now: since + SignedDuration::from_secs(seconds),
+            ..Pass::default()
+        };
+        gather(&cluster(&json!({})), &observed, pass).failing
+    };
+    assert!(failing(59).is_empty());
+    let told = "orders-0-0: no node takes it (pod has unbound immediate PersistentVolumeClaims)";
+    assert_eq!(failing(61), [told]);
+}
