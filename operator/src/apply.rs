@@ -41,6 +41,11 @@ pub struct Error {
 pub struct Outcome {
     /// How many objects were written or deleted.
     pub writes: usize,
+    /// How many of them have to be taken up before what was seen says anything about the specification: StatefulSets, records that
+    /// ask for something else, and whatever is on its way out.
+    pub unsettled: usize,
+    /// What is not as it was written, each object with the first such place.
+    pub mutated: Vec<String>,
     /// What trying again does not cure.
     pub problems: Vec<Problem>,
     /// What to tell people.
@@ -146,6 +151,7 @@ impl<'a> Apply<'a> {
             if live.pointer("/metadata/deletionTimestamp").is_some() {
                 // It is on its way out (a StatefulSet that is made anew): its end wakes us again.
                 self.outcome.writes += 1;
+                self.outcome.unsettled += 1;
                 return Ok(None);
             }
             if !drift::differs(&desired.object, live) {
@@ -163,9 +169,10 @@ impl<'a> Apply<'a> {
         let result = api
             .patch(name, &params, &Patch::Apply(&desired.object))
             .await;
-        self.outcome.writes += 1;
         match result {
             Ok(object) => {
+                let object = serde_json::to_value(object).unwrap_or_default();
+                self.applied(desired, live, &object);
                 tracing::debug!(
                     kind = kind.as_str(),
                     name,
@@ -180,9 +187,10 @@ impl<'a> Apply<'a> {
                         format!("made {} {name}", kind.as_str()),
                     );
                 }
-                Ok(serde_json::to_value(object).ok())
+                Ok(Some(object))
             }
             Err(kube::Error::Api(status)) if is_decision(status.code) => {
+                self.outcome.writes += 1;
                 self.outcome.problems.push(Problem::ApplyRefused(format!(
                     "{} {name}: {}",
                     kind.as_str(),
@@ -191,6 +199,21 @@ impl<'a> Apply<'a> {
                 Ok(None)
             }
             Err(source) => Err(failed("apply", &desired.key, source)),
+        }
+    }
+
+    /// Counts a write that changed something. Where admission undoes what we set nothing changes, however often it is written: a
+    /// person is told, and nobody waits for it.
+    fn applied(&mut self, desired: &Desired, live: Option<&Value>, present: &Value) {
+        let (kind, name) = &desired.key;
+        let version = |object: &Value| object.pointer("/metadata/resourceVersion").cloned();
+        if live.is_none_or(|live| version(live) != version(present)) {
+            self.outcome.writes += 1;
+            self.outcome.unsettled += usize::from(*kind == Kind::StatefulSet);
+        }
+        if let Some(place) = drift::lacks(present, &desired.object) {
+            let place = format!("{place} of {} {name}", kind.as_str());
+            self.outcome.mutated.push(place);
         }
     }
 
@@ -229,6 +252,7 @@ impl<'a> Apply<'a> {
             let result = self.api(key.0).delete(&key.1, &only(uid)).await;
             self.gone_is_fine("delete", &key.1, result)?;
             if key.0 == Kind::StatefulSet {
+                self.outcome.unsettled += 1;
                 self.tell(
                     ("StatefulSet", &key.1),
                     Reason::Scaling,

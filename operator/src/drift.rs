@@ -23,32 +23,47 @@ pub fn hash_of(object: &Value) -> Option<&str> {
         .as_str()
 }
 
-/// Whether all of `wanted` is in `live`. Lists of named things are compared by name, others by place.
+/// Whether all of `wanted` is in `live`.
 fn covers(live: &Value, wanted: &Value) -> bool {
+    lacks(live, wanted).is_none()
+}
+
+/// The first place at which `live` is not as `wanted`, such as `spec.containers[broker].image`. Lists of named things are compared
+/// by name, others by place.
+pub fn lacks(live: &Value, wanted: &Value) -> Option<String> {
+    let path = compare(Some(live), wanted)?;
+    Some(path.trim_start_matches('.').to_owned())
+}
+
+fn compare(live: Option<&Value>, wanted: &Value) -> Option<String> {
+    let here = |is_here: bool| (!is_here).then(String::new);
     match (wanted, live) {
-        (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| {
-            live.get(key)
-                .map_or_else(|| is_empty(value), |present| covers(present, value))
-        }),
-        (Value::Array(wanted), Value::Array(live))
+        (wanted, None) => here(is_empty(wanted)),
+        (Value::Object(wanted), Some(Value::Object(live))) => wanted
+            .iter()
+            .find_map(|(key, value)| Some(format!(".{key}{}", compare(live.get(key), value)?))),
+        (Value::Array(wanted), Some(Value::Array(live)))
             if wanted.iter().all(|item| name_of(item).is_some()) =>
         {
-            wanted.iter().all(|item| {
-                live.iter()
-                    .any(|present| name_of(present) == name_of(item) && covers(present, item))
+            wanted.iter().find_map(|item| {
+                let name = name_of(item);
+                let same = live.iter().filter(|present| name_of(present) == name);
+                let mut found = same.map(|present| compare(Some(present), item)).peekable();
+                let first = found.peek().cloned().unwrap_or_else(|| here(false))?;
+                let is_missing = found.all(|lack| lack.is_some());
+                is_missing.then(|| format!("[{}]{first}", name.unwrap_or_default()))
             })
         }
-        (Value::Array(wanted), Value::Array(live)) => {
-            wanted.len() == live.len()
-                && live
-                    .iter()
-                    .zip(wanted)
-                    .all(|(present, item)| covers(present, item))
+        (Value::Array(wanted), Some(Value::Array(live))) if wanted.len() == live.len() => {
+            let mut pairs = wanted.iter().zip(live).enumerate();
+            pairs.find_map(|(place, (item, present))| {
+                Some(format!("[{place}]{}", compare(Some(present), item)?))
+            })
         }
-        (Value::String(wanted), Value::String(live)) => {
-            wanted == live || Quantity::same(wanted, live)
+        (Value::String(wanted), Some(Value::String(live))) => {
+            here(wanted == live || Quantity::same(wanted, live))
         }
-        _ => wanted == live,
+        (wanted, Some(live)) => here(wanted == live),
     }
 }
 
@@ -87,16 +102,31 @@ mod tests {
         let wanted = json!({"spec": {"replicas": 2, "limits": {"cpu": "1000m"}, "containers": [{"name": "broker", "image": "a"}], "args": ["x"], "labels": {}}});
         let live = json!({"spec": {"replicas": 2, "limits": {"cpu": "1"}, "containers": [{"name": "sidecar"}, {"name": "broker", "image": "a", "policy": "Always"}], "args": ["x"], "extra": 1}});
         assert!(!differs(&wanted, &live));
-        for (pointer, value) in [
-            ("/spec/replicas", json!(3)),
-            ("/spec/limits/cpu", json!("2")),
-            ("/spec/containers/1/image", json!("b")),
-            ("/spec/args", json!(["x", "y"])),
+        assert_eq!(lacks(&live, &wanted), None);
+        for (pointer, value, place) in [
+            ("/spec/replicas", json!(3), "spec.replicas"),
+            ("/spec/limits/cpu", json!("2"), "spec.limits.cpu"),
+            (
+                "/spec/containers/1/image",
+                json!("b"),
+                "spec.containers[broker].image",
+            ),
+            (
+                "/spec/containers/1/name",
+                json!("b"),
+                "spec.containers[broker]",
+            ),
+            ("/spec/args", json!(["x", "y"]), "spec.args"),
+            ("/spec/args/0", json!("y"), "spec.args[0]"),
         ] {
             let mut edited = live.clone();
             *edited.pointer_mut(pointer).unwrap() = value;
             assert!(differs(&wanted, &edited), "{pointer}");
+            assert_eq!(lacks(&edited, &wanted).as_deref(), Some(place));
         }
+        let mut without = live.clone();
+        without["spec"].as_object_mut().unwrap().remove("replicas");
+        assert_eq!(lacks(&without, &wanted).as_deref(), Some("spec.replicas"));
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     let pass = Pass {
         problems: outcome.problems,
         writes: outcome.writes,
+        unsettled: outcome.unsettled,
+        mutated: outcome.mutated,
         now: Timestamp::now(),
     };
     let facts = Facts::gather(&cluster, &context.settings, &validated, &observed, pass);

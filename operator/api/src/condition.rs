@@ -125,6 +125,8 @@ pub enum Reason {
     HandingOver,
     /// The modes that the specification asks for are not in force in every group yet.
     ModesChanging,
+    /// Objects are not as the operator wrote them, because a mutating webhook changes them.
+    ObjectsMutated,
     /// Answers do not wait for other replicas: a master that is lost takes the last of them with it.
     AnsweredByMaster,
     /// A replica that the master handed over to has opened for writes.
@@ -185,6 +187,7 @@ impl Reason {
             Self::Elected => "Elected",
             Self::HandingOver => "HandingOver",
             Self::ModesChanging => "ModesChanging",
+            Self::ObjectsMutated => "ObjectsMutated",
             Self::AnsweredByMaster => "AnsweredByMaster",
             Self::HandedOver => "HandedOver",
             Self::OperationStarted => "OperationStarted",

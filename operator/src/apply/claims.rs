@@ -69,6 +69,7 @@ impl Apply<'_> {
             });
             let result = api.delete(&name, &params).await;
             self.gone_is_fine("make anew", &name, result)?;
+            self.outcome.unsettled += 1;
             self.recreating.insert(name.clone());
             self.tell(
                 ("StatefulSet", &name),

@@ -75,6 +75,8 @@ impl Apply<'_> {
         });
         group.status = Some(state);
         let name = group.name_any();
+        // What it asks for now its brokers have not seen yet.
+        self.outcome.unsettled += 1;
         if self.replace(group).await?
             && let Some((reason, action, note)) = told
         {

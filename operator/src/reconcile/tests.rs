@@ -6,6 +6,7 @@ use http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
 use prometheus::Registry;
+use rocket_api::label;
 use serde_json::Value;
 use tower_test::mock;
 
@@ -18,6 +19,9 @@ use crate::validate::Settings;
 struct Server {
     objects: BTreeMap<String, Value>,
     writes: Vec<String>,
+    version: u64,
+    /// What a mutating webhook makes of what is written.
+    admission: Option<fn(&str, &mut Value)>,
 }
 
 impl Server {
@@ -54,15 +58,22 @@ impl Server {
                 }),
             Method::PATCH | Method::PUT => {
                 let sent: Value = serde_json::from_slice(body).unwrap();
-                let kept = self
-                    .objects
-                    .entry(object.to_owned())
-                    .or_insert_with(|| json!({"metadata": {"uid": uid(object)}}));
+                let former = self.objects.get(object).cloned();
+                let made = || json!({"metadata": {"uid": uid(object)}});
+                let mut kept = former.clone().unwrap_or_else(made);
                 match part {
                     Some(part) => kept[part] = sent[part].clone(),
-                    None => merge(kept, &sent),
+                    None => merge(&mut kept, &sent),
                 }
-                (StatusCode::OK, kept.clone())
+                if let Some(admit) = self.admission {
+                    admit(object, &mut kept);
+                }
+                if former.as_ref() != Some(&kept) {
+                    self.version += 1;
+                    kept["metadata"]["resourceVersion"] = json!(self.version.to_string());
+                }
+                self.objects.insert(object.to_owned(), kept.clone());
+                (StatusCode::OK, kept)
             }
             Method::POST if path.ends_with("/secrets") => {
                 let mut sent: Value = serde_json::from_slice(body).unwrap();
@@ -133,14 +144,26 @@ async fn reconcile_as(
     passes: usize,
     spec: Value,
 ) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
+    let server = Server {
+        objects: others,
+        ..Server::default()
+    };
+    reconcile_among(server, is_standby, settings, passes, spec, |_| {}).await
+}
+
+/// The same on a server of which others make something after each pass.
+async fn reconcile_among(
+    mut server: Server,
+    is_standby: bool,
+    settings: Settings,
+    passes: usize,
+    spec: Value,
+    mut others: impl FnMut(&mut Server),
+) -> (Vec<Vec<String>>, BTreeMap<String, Value>) {
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u", "generation": 1}, "spec": spec});
-    let mut objects = others;
-    objects.insert(CLUSTER.to_owned(), cluster.clone());
-    let server = Arc::new(parking_lot::Mutex::new(Server {
-        objects,
-        writes: Vec::new(),
-    }));
+    server.objects.insert(CLUSTER.to_owned(), cluster.clone());
+    let server = Arc::new(parking_lot::Mutex::new(server));
     let answering = Arc::clone(&server);
     let serve = async move {
         while let Some((request, respond)) = handle.next_request().await {
@@ -173,6 +196,7 @@ async fn reconcile_as(
                 .await
                 .unwrap();
             writes.push(std::mem::take(&mut server.lock().writes));
+            others(&mut server.lock());
         }
         writes
     };
@@ -182,6 +206,41 @@ async fn reconcile_as(
     };
     let objects = std::mem::take(&mut server.lock().objects);
     (writes, objects)
+}
+
+/// What Kubernetes would do: it looks at each StatefulSet, and has its pods ready.
+fn play_kubernetes(server: &mut Server) {
+    let sets = server.objects.iter();
+    let sets: Vec<(String, Value)> = sets
+        .filter(|(path, _)| path.contains("/statefulsets/"))
+        .map(|(path, set)| (path.clone(), set.clone()))
+        .collect();
+    for (path, set) in sets {
+        let replicas = set["spec"]["replicas"].as_i64().unwrap();
+        let live = server.objects.get_mut(&path).unwrap();
+        live["status"] = json!({"replicas": replicas, "updateRevision": "r"});
+        for ordinal in 0..replicas {
+            let name = format!("{}-{ordinal}", set["metadata"]["name"].as_str().unwrap());
+            let pod = format!("/api/v1/namespaces/mq/pods/{name}");
+            let mut metadata = set["spec"]["template"]["metadata"].clone();
+            metadata["labels"]["controller-revision-hash"] = json!("r");
+            metadata["labels"][label::ROLE] = json!(label::ROLE_MASTER);
+            metadata["name"] = json!(name);
+            metadata["uid"] = json!(uid(&pod));
+            metadata["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": set["metadata"]["name"], "uid": set["metadata"]["uid"], "controller": true}]);
+            let status = json!({"phase": "Running", "podIP": format!("10.0.0.{ordinal}"), "conditions": [{"type": "Ready", "status": "True"}]});
+            let made = json!({"metadata": metadata, "status": status});
+            server.objects.entry(pod).or_insert(made);
+        }
+    }
+}
+
+/// Truth, reason and message of a condition.
+fn condition<'a>(objects: &'a BTreeMap<String, Value>, type_: &str) -> [&'a str; 3] {
+    let conditions = objects[CLUSTER]["status"]["conditions"].as_array().unwrap();
+    let mut found = conditions.iter().filter(|it| it["type"] == type_);
+    let found = found.next().unwrap();
+    ["status", "reason", "message"].map(|field| found[field].as_str().unwrap())
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -307,4 +366,46 @@ fn a_refused_or_paused_cluster_gets_a_status_and_nothing_else() {
             [vec![format!("PATCH {CLUSTER}/status")], Vec::new()]
         );
     }
+}
+
+#[test]
+fn what_admission_changes_is_named_and_does_not_keep_a_cluster_from_being_ready() {
+    let server = Server {
+        admission: Some(|path, object| {
+            if path.contains("/statefulsets/") {
+                object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("mirror/b:1");
+            }
+        }),
+        ..Server::default()
+    };
+    let settings = Settings::default();
+    let reconciling = reconcile_among(server, false, settings, 4, json!({}), play_kubernetes);
+    let (writes, objects) = block_on(reconciling);
+    let [ready, _, message] = condition(&objects, "Ready");
+    assert_eq!(ready, "True", "{message}");
+    let [applied, reason, message] = condition(&objects, "ConfigApplied");
+    assert_eq!((applied, reason), ("False", "ObjectsMutated"), "{message}");
+    let place = "spec.template.spec.containers[broker].image of StatefulSet orders-0";
+    assert!(message.contains(place), "{message}");
+    let told = writes[3].iter().filter(|write| write.ends_with("/status"));
+    assert_eq!(told.count(), 0, "{:?}", writes[3]);
+}
+
+#[test]
+fn a_write_that_no_pod_has_to_take_up_does_not_make_a_cluster_unready() {
+    const BUDGET: &str = "/apis/policy/v1/namespaces/mq/poddisruptionbudgets/orders-0";
+    let mut passes = 0;
+    let others = |server: &mut Server| {
+        play_kubernetes(server);
+        passes += 1;
+        if passes == 3 {
+            server.objects.remove(BUDGET).unwrap();
+        }
+    };
+    let settings = Settings::default();
+    let reconciling = reconcile_among(Server::default(), false, settings, 4, json!({}), others);
+    let (writes, objects) = block_on(reconciling);
+    assert_eq!(writes[2], Vec::<String>::new());
+    assert_eq!(writes[3], [format!("PATCH {BUDGET}")]);
+    assert_eq!(condition(&objects, "Ready")[0], "True");
 }

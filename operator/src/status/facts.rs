@@ -117,8 +117,12 @@ pub struct Facts {
     pub name_servers: Count,
     /// Pods that run an older specification.
     pub outdated: usize,
-    /// Whether Kubernetes has seen the present templates and nothing was written in this pass.
+    /// Whether Kubernetes has seen the present templates and nothing was written in this pass that has to be taken up first.
     pub settled: bool,
+    /// Whether this pass wrote anything.
+    pub wrote: bool,
+    /// What is not as the operator wrote it, each object with the first such place.
+    pub mutated: Vec<String>,
     /// Claims that are being enlarged.
     pub growing: Vec<String>,
     /// Pods that do not start, each with its reason.
@@ -140,6 +144,10 @@ pub struct Pass {
     pub problems: Vec<Problem>,
     /// How many objects it wrote.
     pub writes: usize,
+    /// How many of them have to be taken up before what was seen says anything about the specification.
+    pub unsettled: usize,
+    /// What is not as it was written, each object with the first such place.
+    pub mutated: Vec<String>,
     /// When it looked.
     pub now: Timestamp,
 }
@@ -201,7 +209,9 @@ impl Facts {
             brokers,
             name_servers: name_servers(spec.name_servers.replicas, observed),
             outdated: sets().map(|set| outdated(&set, observed).len()).sum(),
-            settled: pass.writes == 0
+            wrote: pass.writes > 0,
+            mutated: pass.mutated,
+            settled: pass.unsettled == 0
                 && sets().all(|set| {
                     observed
                         .stateful_sets
@@ -275,6 +285,7 @@ impl Facts {
     /// Whether nothing is on its way or waited for.
     pub fn is_quiet(&self) -> bool {
         self.settled
+            && !self.wrote
             && self.outdated == 0
             && self.problems.is_empty()
             && self.growing.is_empty()

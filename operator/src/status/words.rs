@@ -1,12 +1,15 @@
 //! The conditions' words. One function per condition; the mapping of problems is one exhaustive match.
 
-use rocket_api::{ConditionType, Reason, Truth};
+use rocket_api::{ConditionType, Reason, Truth, label};
 
 use super::facts::{Facts, Group};
 use super::troubles;
 
 /// Why masters do not move although there are several replicas.
 const FIXED: &str = "the masters of this cluster are fixed, since it was begun with one replica in each group or by an earlier version";
+
+/// How many objects that are not as they were written are named.
+const MUTATED: usize = 5;
 
 /// A condition without its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,6 +316,9 @@ impl Verdicts<'_> {
             );
             return no(Reason::ModesChanging, message);
         }
+        if !facts.mutated.is_empty() {
+            return no(Reason::ObjectsMutated, mutated(&facts.mutated));
+        }
         yes(
             Reason::UpToDate,
             "every pod runs with the present specification".to_owned(),
@@ -362,6 +368,21 @@ fn refusal(group: &Group) -> Option<String> {
         "group {} refuses writes: {} of {} replicas are in sync and minInSync is {}; bring the others back, or lower replication.minInSync and accept that a write is kept by fewer",
         group.summary.index, copies.in_sync, group.summary.replicas, copies.needed
     ))
+}
+
+/// Which objects are not as they were written, and what to do about it.
+fn mutated(places: &[String]) -> String {
+    let told = places.get(..MUTATED).unwrap_or(places);
+    let rest = match places.len() - told.len() {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!(
+        "something in this Kubernetes cluster, a mutating webhook as a rule, changes what the operator writes: {}{rest}; except objects with the label {}={} from it, or ask for the same in the specification",
+        told.join(", "),
+        label::MANAGED_BY,
+        label::MANAGED_BY_VALUE
+    )
 }
 
 /// Which groups have no master that is ready, and whom an election waits for.
