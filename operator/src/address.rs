@@ -5,6 +5,9 @@
 //! back for the next one a second later, and kube-proxy takes up no more than one change a second, so each change that says nothing
 //! holds up the one that matters.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
@@ -34,15 +37,32 @@ impl Home {
     /// Nothing while the pod has no address, or has none any more.
     pub fn of(pod: &Pod) -> Option<Self> {
         let status = pod.status.as_ref()?;
-        let has_ended = matches!(status.phase.as_deref(), Some("Failed" | "Succeeded"));
         let ip = status.pod_ip.clone().filter(|ip| !ip.is_empty())?;
-        (!has_ended).then(|| Self {
+        (!has_ended(pod)).then(|| Self {
             pod: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
             ip,
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
         })
     }
+
+    /// Whether the address may be another pod's by now.
+    fn is_left(&self, observed: &Observed) -> bool {
+        let Some(pod) = observed.pod(&self.pod) else {
+            return true;
+        };
+        let is_other = pod.uid().as_ref() != Some(&self.uid);
+        let has_moved = Self::of(pod).is_some_and(|home| home.ip != self.ip);
+        is_other || has_moved || has_ended(pod)
+    }
+}
+
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 /// Where a group's Service leads.
@@ -72,8 +92,8 @@ impl Address {
 }
 
 /// Where the Service of a group should lead. An elector may have written the next master's address after the record was read here: what
-/// belongs to a later epoch stays, and what leads to a pod that is gone stays until the next master takes its place. When the record is
-/// lost its master may go on (docs/replication.md §8.16), and is reached as before.
+/// belongs to a later epoch stays, and what leads to a pod that is gone stays until the next master takes its place, or [`is_stale`] has
+/// held for too long. When the record is lost its master may go on (docs/replication.md §8.16), and is reached as before.
 pub fn of(index: i32, names: &Names, observed: &Observed) -> Option<Address> {
     let key = (Kind::EndpointSlice, names.group_master(index));
     let live = observed.children.get(&key).and_then(Address::read);
@@ -89,9 +109,54 @@ pub fn of(index: i32, names: &Names, observed: &Observed) -> Option<Address> {
     }
 }
 
+/// How long a Service leads to an address that its pod has left. Longer than an election takes as a rule: kube-proxy takes up no more
+/// than one change a second, and this one shall not hold up the next master's.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether an address of a group may be another pod's by now, perhaps a broker's of another group, which would take what is sent there.
+/// While its StatefulSet is made anew a pod may not be seen for a moment, and is where it was.
+pub fn is_stale(address: &Address, index: i32, names: &Names, observed: &Observed) -> bool {
+    observed.stateful_sets.contains_key(&names.group(index)) && address.home.is_left(observed)
+}
+
+/// Since when addresses are stale, by namespace, cluster and group.
+#[derive(Debug, Default)]
+pub struct Stale(BTreeMap<(String, String, i32), Instant>);
+
+impl Stale {
+    /// Whether an address has been stale at every look since `patience` ago.
+    pub fn has_lasted(
+        &mut self,
+        (names, index): (&Names, i32),
+        is_stale: bool,
+        (now, patience): (Instant, Duration),
+    ) -> bool {
+        let group = (names.namespace.clone(), names.cluster.clone(), index);
+        if !is_stale {
+            self.0.remove(&group);
+            return false;
+        }
+        let since = *self.0.entry(group).or_insert(now);
+        now.saturating_duration_since(since) >= patience
+    }
+
+    /// Whether one is that has not lasted yet, or has not been taken away.
+    pub fn is_any(&self, names: &Names) -> bool {
+        let mut groups = self.0.keys();
+        groups.any(|(namespace, cluster, _)| {
+            (namespace, cluster) == (&names.namespace, &names.cluster)
+        })
+    }
+
+    /// Forgets a deleted cluster.
+    pub fn forget(&mut self, namespace: &str, cluster: &str) {
+        self.0
+            .retain(|(of, name, _), _| (of.as_str(), name.as_str()) != (namespace, cluster));
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use rocket_api::{
         GroupState, Incarnation, Member, Replica, RocketBrokerGroup, RocketBrokerGroupSpec,
@@ -188,5 +253,68 @@ mod tests {
         present.children.insert(key, slice(3));
         let kept = of(0, &names(), &present).unwrap();
         assert_eq!(kept.home.pod, "orders-0-2", "it may be written anew by now");
+    }
+
+    #[test]
+    fn address_is_stale_when_its_pod_has_left_it() {
+        let home = Home {
+            pod: "orders-0-1".into(),
+            uid: "orders-0-1".into(),
+            ip: "10.0.0.2".into(),
+            node: None,
+        };
+        let of = |home: &Home| Address {
+            epoch: 3,
+            home: home.clone(),
+        };
+        let mut present = observed();
+        let set = || serde_json::from_value(json!({"metadata": {"name": "orders-0"}})).unwrap();
+        present.stateful_sets.insert("orders-0".into(), set());
+        let is_stale =
+            |home: &Home, observed: &Observed| is_stale(&of(home), 0, &names(), observed);
+        assert!(!is_stale(&home, &present));
+        let other = |change: &dyn Fn(&mut Home)| {
+            let mut other = home.clone();
+            change(&mut other);
+            other
+        };
+        assert!(is_stale(
+            &other(&|home| home.uid = "former".into()),
+            &present
+        ));
+        assert!(is_stale(
+            &other(&|home| home.ip = "10.0.0.9".into()),
+            &present
+        ));
+        for (status, expected) in [
+            (json!({"phase": "Pending"}), false),
+            (json!({"phase": "Failed", "podIP": "10.0.0.2"}), true),
+        ] {
+            present.pods = vec![pod("orders-0-1", &status)];
+            assert_eq!(is_stale(&home, &present), expected, "{status}");
+        }
+        present.pods.clear();
+        assert!(is_stale(&home, &present));
+        present.stateful_sets.clear();
+        assert!(!is_stale(&home, &present), "its pods go on without it");
+    }
+
+    #[test]
+    fn address_is_stale_for_a_while_before_it_goes() {
+        let (mut stale, start, names) = (Stale::default(), Instant::now(), names());
+        let mut look = |is_stale, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            let lasts = stale.has_lasted((&names, 0), is_stale, (now, PATIENCE));
+            (lasts, stale.is_any(&names))
+        };
+        assert_eq!(look(true, 0), (false, true));
+        assert_eq!(look(false, 8), (false, false));
+        assert_eq!(look(true, 9), (false, true));
+        assert_eq!(look(true, 18), (false, true));
+        assert_eq!(look(true, 19), (true, true));
+        stale.forget("mq", "other");
+        assert!(stale.is_any(&names));
+        stale.forget("mq", "orders");
+        assert!(!stale.is_any(&names));
     }
 }

@@ -244,12 +244,13 @@ impl<'a> Apply<'a> {
             if is_wanted || leaving || self.keeps_record(key, live) {
                 continue;
             }
-            let uid = live
-                .pointer("/metadata/uid")
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned();
-            let result = self.api(key.0).delete(&key.1, &only(uid)).await;
+            let text = |pointer| live.pointer(pointer).and_then(Value::as_str);
+            let mut params = only(text("/metadata/uid").unwrap_or_default().to_owned());
+            if let (Kind::EndpointSlice, Some(this)) = (key.0, &mut params.preconditions) {
+                // An elector may have it lead to the next master at this moment.
+                this.resource_version = text("/metadata/resourceVersion").map(str::to_owned);
+            }
+            let result = self.api(key.0).delete(&key.1, &params).await;
             self.gone_is_fine("delete", &key.1, result)?;
             if key.0 == Kind::StatefulSet {
                 self.outcome.unsettled += 1;

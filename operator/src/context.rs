@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use rocket_api::{Reason, RocketCluster};
 use rocket_replication::identity::{Proposal, Proposals};
 
+use crate::address::{PATIENCE, Stale};
 use crate::elections::{Elections, Route};
 use crate::metrics::Metrics;
 use crate::validate::Settings;
@@ -28,6 +29,10 @@ pub struct Context {
     pub elections: Elections,
     /// Where a replica is reached that says an address.
     pub route: Route,
+    /// Addresses of masters that their pods have left.
+    pub stale: Mutex<Stale>,
+    /// How long a Service leads there: [`PATIENCE`], except in tests.
+    pub patience: Duration,
     is_standby: AtomicBool,
     proposals: Mutex<Proposals>,
     recorder: Recorder,
@@ -70,10 +75,18 @@ impl Context {
             metrics,
             elections: Elections::default(),
             route: Route::default(),
+            stale: Mutex::default(),
+            patience: PATIENCE,
             is_standby: AtomicBool::new(false),
             proposals: Mutex::new(Proposals::new(rand::random())),
             failures: Mutex::default(),
         }
+    }
+
+    /// Forgets a deleted cluster, and looks after none of its groups any more.
+    pub fn forget(&self, namespace: &str, cluster: &str) {
+        self.elections.forget(namespace, cluster);
+        self.stale.lock().forget(namespace, cluster);
     }
 
     /// Whether another operator leads. This one then only elects masters that the other one does not, being gone too.

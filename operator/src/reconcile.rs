@@ -4,7 +4,7 @@
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -88,12 +88,12 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     })?;
     let Some(cluster) = present.filter(|present| present.uid() == seen.uid()) else {
         context.metrics.forget(&namespace, &name);
-        context.elections.forget(&namespace, &name);
+        context.forget(&namespace, &name);
         return Ok(Action::await_change());
     };
     let observed = observe(&context.client, &cluster).await?;
     if cluster.metadata.deletion_timestamp.is_some() {
-        context.elections.forget(&namespace, &name);
+        context.forget(&namespace, &name);
         if context.is_standby() {
             return Ok(Action::await_change());
         }
@@ -112,8 +112,10 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     let mut outcome = Outcome::default();
     if let (Ok(checked), false) = (&validated, cluster.spec.paused) {
         keep_finalizer(&api, &cluster).await?;
+        let mut present = shape(checked, &observed);
+        leave_stale_addresses(&context, checked, &observed, &mut present);
         outcome = Apply::new(&context, checked, &observed)
-            .run(&build::build(checked, &shape(checked, &observed)))
+            .run(&build::build(checked, &present))
             .await?;
     }
     let findings = (0..cluster.spec.groups.count)
@@ -136,9 +138,10 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     )) {
         context.publish(&cluster, decision).await;
     }
+    let is_calm = observed.restarting.is_empty() && !context.stale.lock().is_any(&names);
     let rest = if outcome.soon {
         SOON
-    } else if facts.paused || facts.is_quiet() && observed.restarting.is_empty() {
+    } else if facts.paused || facts.is_quiet() && is_calm {
         RESYNC
     } else {
         RECHECK
@@ -170,6 +173,28 @@ fn shape(cluster: &ValidatedCluster, observed: &Observed) -> Present {
                 .filter_map(|index| Some((index, address(index)?)))
                 .collect()
         }),
+    }
+}
+
+/// Has no Service lead to an address that its pod has left for good, as nobody is elected.
+fn leave_stale_addresses(
+    context: &Context,
+    cluster: &ValidatedCluster,
+    observed: &Observed,
+    present: &mut Present,
+) {
+    let Some(addresses) = &mut present.addresses else {
+        return;
+    };
+    let (names, times) = (&cluster.names, (Instant::now(), context.patience));
+    let mut stale = context.stale.lock();
+    for index in 0..cluster.spec.groups.count {
+        let is_stale = addresses
+            .get(&index)
+            .is_some_and(|address| address::is_stale(address, index, names, observed));
+        if stale.has_lasted((names, index), is_stale, times) {
+            addresses.remove(&index);
+        }
     }
 }
 

@@ -22,6 +22,8 @@ struct Server {
     version: u64,
     /// What a mutating webhook makes of what is written.
     admission: Option<fn(&str, &mut Value)>,
+    /// How long a Service leads to a pod that is gone, if that is not as ever.
+    patience: Option<Duration>,
 }
 
 impl Server {
@@ -74,6 +76,13 @@ impl Server {
                 }
                 self.objects.insert(object.to_owned(), kept.clone());
                 (StatusCode::OK, kept)
+            }
+            Method::DELETE => {
+                self.objects.remove(object);
+                (
+                    StatusCode::OK,
+                    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 200}),
+                )
             }
             Method::POST if path.ends_with("/secrets") => {
                 let mut sent: Value = serde_json::from_slice(body).unwrap();
@@ -163,6 +172,7 @@ async fn reconcile_among(
     let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
     let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u", "generation": 1}, "spec": spec});
     server.objects.insert(CLUSTER.to_owned(), cluster.clone());
+    let patience = server.patience;
     let server = Arc::new(parking_lot::Mutex::new(server));
     let answering = Arc::clone(&server);
     let serve = async move {
@@ -182,13 +192,11 @@ async fn reconcile_among(
     };
     let work = async {
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
-        let context = Arc::new(Context::new(
-            Client::new(service, "mq"),
-            settings,
-            metrics,
-            None,
-        ));
+        let client = Client::new(service, "mq");
+        let mut context = Context::new(client, settings, metrics, None);
+        context.patience = patience.unwrap_or(context.patience);
         context.stand_by(is_standby);
+        let context = Arc::new(context);
         let seen: Arc<RocketCluster> = Arc::new(serde_json::from_value(cluster).unwrap());
         let mut writes = Vec::new();
         for _ in 0..passes {
@@ -408,4 +416,39 @@ fn a_write_that_no_pod_has_to_take_up_does_not_make_a_cluster_unready() {
     assert_eq!(writes[2], Vec::<String>::new());
     assert_eq!(writes[3], [format!("PATCH {BUDGET}")]);
     assert_eq!(condition(&objects, "Ready")[0], "True");
+}
+
+#[test]
+fn a_service_leads_no_longer_to_a_pod_that_is_gone_when_nobody_is_elected() {
+    const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/mq/endpointslices/orders-0-master";
+    let led_to_a_former_pod = |patience| {
+        let mut passes = 0;
+        let others = move |server: &mut Server| {
+            passes += 1;
+            if passes > 1 {
+                return;
+            }
+            let home = address::Home {
+                pod: "orders-0-1".into(),
+                uid: "former".into(),
+                ip: "10.0.0.2".into(),
+                node: None,
+            };
+            let address = address::Address { epoch: 3, home };
+            let cluster = server.objects[CLUSTER].clone();
+            let cluster = serde_json::from_value(cluster).unwrap();
+            let names = validate::names(&cluster, &Settings::default());
+            let slice = build::master_address(&names, "u", 0, &address).object;
+            server.objects.insert(SLICE.to_owned(), slice);
+        };
+        let server = Server {
+            patience,
+            ..Server::default()
+        };
+        let spec = json!({"groups": {"replicas": 3}});
+        let reconciling = reconcile_among(server, false, Settings::default(), 3, spec, others);
+        block_on(reconciling).1.contains_key(SLICE)
+    };
+    assert!(led_to_a_former_pod(None), "the next master may come");
+    assert!(!led_to_a_former_pod(Some(Duration::ZERO)));
 }
