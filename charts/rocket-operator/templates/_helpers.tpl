@@ -55,20 +55,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end -}}
 {{- end -}}
 
-{{/* What the operator does in the namespaces that it watches: for a ClusterRole or for a Role in each. */}}
+{{/* What the operator does in the namespaces that it watches: for a ClusterRole or for a Role in each. No more than what its tests on an
+API server run with (operator/tests/api/rules.yaml, which charts/check compares). */}}
 {{- define "rocket-operator.rules" -}}
 - apiGroups: [rocketcluster.io]
   resources: [rocketclusters]
   verbs: [get, list, watch, patch]
 - apiGroups: [rocketcluster.io]
-  resources: [rocketclusters/status, rocketclusters/finalizers]
-  verbs: [get, update, patch]
+  resources: [rocketclusters/status]
+  verbs: [patch]
+{{- /* Some clusters ask for it of whoever makes objects that a RocketCluster owns. */}}
+- apiGroups: [rocketcluster.io]
+  resources: [rocketclusters/finalizers]
+  verbs: [update]
 - apiGroups: [rocketcluster.io]
   resources: [rocketbrokergroups]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [rocketcluster.io]
-  resources: [rocketbrokergroups/status, rocketbrokergroups/finalizers]
-  verbs: [get, update, patch]
+  resources: [rocketbrokergroups/status]
+  verbs: [get, update]
 {{- /* Requests are made by people; the operator tells what became of them, and deletes them after their time. */}}
 - apiGroups: [rocketcluster.io]
   resources: [rocketoperations]
@@ -90,11 +95,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* The role label is a patch, an orderly restart a deletion. No exec, no logs. */}}
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
 {{- /* StatefulSets create volumes; the operator grows them, and deletes them when a cluster's policy says so. */}}
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, list, watch, create, patch, delete]
@@ -116,7 +121,7 @@ find the master by its label. OpenShift asks for the second of whoever leads to 
 {{- /* Where the Prometheus operator is not installed this allows nothing. */}}
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
