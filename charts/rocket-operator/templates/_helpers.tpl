@@ -16,6 +16,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Of what has no namespace: releases of one name in two namespaces have roles of their own. A colon is in neither name. */}}
+{{- define "rocket-operator.clusterName" -}}
+{{ .Release.Namespace }}:{{ include "rocket-operator.fullname" . }}
+{{- end -}}
+
 {{- define "rocket-operator.selectorLabels" -}}
 app.kubernetes.io/name: rocket-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
