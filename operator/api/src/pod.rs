@@ -120,7 +120,7 @@ pub struct PodTemplate {
     /// Labels and annotations added to every pod.
     #[serde(default)]
     pub metadata: PodMetadata,
-    /// Environment variables of every container, such as `RUST_LOG`. Changing them restarts the pods.
+    /// Environment variables of every container, such as `ROCKET_LOG`. Changing them restarts the pods.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,

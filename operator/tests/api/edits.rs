@@ -227,7 +227,7 @@ fn each_field_of_the_pods_reaches_the_pods() {
                 json!("b"),
             ),
             (
-                json!({"podTemplate": {"env": [{"name": "RUST_LOG", "value": "debug"}]}}),
+                json!({"podTemplate": {"env": [{"name": "ROCKET_LOG", "value": "debug"}]}}),
                 "edits-0",
                 format!("{pod}/containers/0/env/2/value"),
                 json!("debug"),

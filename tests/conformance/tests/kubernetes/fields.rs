@@ -49,7 +49,7 @@ fn everything(namespace: &str) -> Value {
             },
             "podTemplate": {
                 "metadata": {"labels": {"team": "payments"}, "annotations": {"example.com/page": "us"}},
-                "env": [{"name": "RUST_LOG", "value": "info"}],
+                "env": [{"name": "ROCKET_LOG", "value": "info"}],
                 "terminationGracePeriodSeconds": 17,
             },
             "monitoring": {"podMonitor": true, "interval": "7s", "labels": {"release": "prometheus"}},
@@ -275,7 +275,7 @@ fn pods_run_as_written(space: &Space) {
         let env = &pod["spec"]["containers"][0]["env"];
         assert!(
             env.as_array()
-                .is_some_and(|all| all.contains(&json!({"name": "RUST_LOG", "value": "info"}))),
+                .is_some_and(|all| all.contains(&json!({"name": "ROCKET_LOG", "value": "info"}))),
             "{env}"
         );
         let spread = pod["spec"]["topologySpreadConstraints"].as_array().unwrap();
