@@ -26,15 +26,14 @@ pub(super) fn name_servers(cluster: &ValidatedCluster) -> StatefulSet {
         size_limit: Some(Quantity("64Mi".to_owned())),
         ..EmptyDirVolumeSource::default()
     };
+    let file = format!("{CONFIG_DIR}/{NAMESRV_CONF}");
+    let mut args = words(&["namesrv", "--config", &file]);
+    args.extend(pod::grace(cluster));
     let template = pod::template(
         cluster,
         Shape {
             container: "namesrv",
-            args: words(&[
-                "namesrv",
-                "--config",
-                &format!("{CONFIG_DIR}/{NAMESRV_CONF}"),
-            ]),
+            args,
             ports: &[("namesrv", PORT_NAMESRV)],
             resources: &cluster.spec.name_servers.resources,
             labels: names.namesrv_labels(),
@@ -87,6 +86,7 @@ pub(super) fn group(
         "--replica",
         "$(POD_NAME)",
     ]);
+    args.extend(pod::grace(cluster));
     let mut volumes = vec![config_volume(names.group_config(index))];
     if elects {
         // The file is the same for all replicas of the group, this is not.

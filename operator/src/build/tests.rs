@@ -278,6 +278,24 @@ fn a_changed_configuration_changes_the_pod_and_another_number_of_name_servers_do
 }
 
 #[test]
+fn a_program_is_told_to_end_before_it_is_killed() {
+    for (period, grace) in [(1, "1"), (2, "1"), (12, "11"), (60, "55"), (3600, "3595")] {
+        let mut cluster = cluster(QUICKSTART);
+        cluster.spec.pod_template.termination_grace_period_seconds = period;
+        let mut objects = build(&cluster, &Present::default());
+        objects.retain(|object| object.key.0 == Kind::StatefulSet);
+        assert_eq!(objects.len(), 2);
+        for object in objects {
+            let pod = &object.object["spec"]["template"]["spec"];
+            let args = pod["containers"][0]["args"].as_array().unwrap();
+            let place = args.iter().position(|arg| arg == "--grace").unwrap();
+            assert_eq!(args[place + 1], grace, "{period}");
+            assert_eq!(pod["terminationGracePeriodSeconds"], period);
+        }
+    }
+}
+
+#[test]
 fn a_value_cannot_bring_in_another_key() {
     let mut cluster = cluster(QUICKSTART);
     cluster.spec.config = [
