@@ -29,7 +29,7 @@ fn covers(live: &Value, wanted: &Value) -> bool {
 }
 
 /// The first place at which `live` is not as `wanted`, such as `spec.containers[broker].image`. Lists of named things are compared
-/// by name, others by place.
+/// by name, others by place. A selector to which something was added selects something else.
 pub fn lacks(live: &Value, wanted: &Value) -> Option<String> {
     let path = compare(Some(live), wanted)?;
     Some(path.trim_start_matches('.').to_owned())
@@ -39,9 +39,15 @@ fn compare(live: Option<&Value>, wanted: &Value) -> Option<String> {
     let here = |is_here: bool| (!is_here).then(String::new);
     match (wanted, live) {
         (wanted, None) => here(is_empty(wanted)),
-        (Value::Object(wanted), Some(Value::Object(live))) => wanted
-            .iter()
-            .find_map(|(key, value)| Some(format!(".{key}{}", compare(live.get(key), value)?))),
+        (Value::Object(wanted), Some(Value::Object(live))) => {
+            wanted.iter().find_map(|(key, value)| {
+                let lack = match live.get(key) {
+                    Some(present) if key == "selector" => here(present == value),
+                    present => compare(present, value),
+                };
+                Some(format!(".{key}{}", lack?))
+            })
+        }
         (Value::Array(wanted), Some(Value::Array(live)))
             if wanted.iter().all(|item| name_of(item).is_some()) =>
         {
@@ -127,6 +133,15 @@ mod tests {
         let mut without = live.clone();
         without["spec"].as_object_mut().unwrap().remove("replicas");
         assert_eq!(lacks(&without, &wanted).as_deref(), Some("spec.replicas"));
+    }
+
+    #[test]
+    fn what_was_added_to_a_selector_is_a_difference() {
+        let service = |selector: Value| json!({"spec": {"selector": selector, "ports": []}});
+        let wanted = service(json!({"group": "0"}));
+        assert!(!differs(&wanted, &service(json!({"group": "0"}))));
+        let narrower = service(json!({"group": "0", "role": "standby"}));
+        assert!(differs(&wanted, &narrower));
     }
 
     #[test]
