@@ -1,4 +1,5 @@
-//! The role label on broker pods. The Service of a group selects by it, so moving it moves the group's address.
+//! The role label on broker pods, for people and for Prometheus. Where the operator may not write EndpointSlices, the Service of a group
+//! that elects selects by it too, so that moving it moves the group's address.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams};

@@ -73,6 +73,8 @@ pub mod label {
     pub const ROLE_STANDBY: &str = "standby";
     /// Value of [`ROLE`] that no pod has: in the selector of a Service whose endpoint the operator writes.
     pub const ROLE_NOBODY: &str = "see-endpointslice";
+    /// Kubernetes' label for the name of a StatefulSet's pod, on that pod.
+    pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
     /// Kubernetes' label for the Service that an EndpointSlice belongs to.
     pub const SERVICE: &str = "kubernetes.io/service-name";
     /// Kubernetes' label for the controller of an EndpointSlice.

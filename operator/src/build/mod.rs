@@ -98,7 +98,7 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
         let is_led = present.addresses.is_some() && cluster.rule == GroupRule::Elected;
         objects.push(seal(
             Kind::Service,
-            &service::master(cluster, index, is_led),
+            &service::master(cluster, index, *master, is_led),
         ));
         objects.push(seal(Kind::Service, &service::replicas(cluster, index)));
         objects.push(seal(

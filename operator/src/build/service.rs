@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use rocket_api::label;
+use rocket_api::{GroupRule, label};
 
 use super::metadata;
 use crate::names::{PORT_BROKER, PORT_HA, PORT_METRICS, PORT_NAMESRV};
@@ -39,28 +39,41 @@ pub(super) fn name_server_replicas(cluster: &ValidatedCluster) -> Service {
     )
 }
 
-/// The address of a group: whichever pod carries the role `master`. It stays the same over a change of master, so a client
-/// reconnects at once instead of waiting for its next look-up of routes.
+/// The address of a group. It stays the same over a change of master, so a client reconnects at once instead of waiting for its next
+/// look-up of routes.
+///
+/// A fixed master is found by the name that its StatefulSet puts on the pod: made anew, the pod is reached while the operator is away,
+/// and while it carries nothing out. In a group that elects it is the pod with the role `master`.
 ///
 /// `is_led`: the operator says itself where it leads. The selector then finds no pod; without any, Kubernetes would keep the endpoint
 /// that it found by a former one.
-pub(super) fn master(cluster: &ValidatedCluster, index: i32, is_led: bool) -> Service {
-    let mut selector = cluster.names.group_selector(index);
-    let role = if is_led {
-        label::ROLE_NOBODY
-    } else {
-        label::ROLE_MASTER
-    };
-    selector.insert(label::ROLE.to_owned(), role.to_owned());
-    clients(
-        metadata(
-            cluster,
-            cluster.names.group(index),
-            cluster.names.group_labels(index),
+pub(super) fn master(
+    cluster: &ValidatedCluster,
+    index: i32,
+    master: Option<i32>,
+    is_led: bool,
+) -> Service {
+    let names = &cluster.names;
+    let (key, value) = match cluster.rule {
+        GroupRule::Static => (
+            label::POD_NAME,
+            names.pod(index, master.unwrap_or_default()),
         ),
+        GroupRule::Elected if is_led => (label::ROLE, label::ROLE_NOBODY.to_owned()),
+        GroupRule::Elected => (label::ROLE, label::ROLE_MASTER.to_owned()),
+    };
+    let mut selector = names.group_selector(index);
+    selector.insert(key.to_owned(), value);
+    let mut service = clients(
+        metadata(cluster, names.group(index), names.group_labels(index)),
         selector,
         &[("broker", PORT_BROKER)],
-    )
+    );
+    if let Some(spec) = &mut service.spec {
+        // A broker whose disk is full is not ready, and only consumers that reach it make room.
+        spec.publish_not_ready_addresses = (!is_led).then_some(true);
+    }
+    service
 }
 
 /// Stable names of a group's pods.

@@ -134,10 +134,29 @@ fn service_of_a_group_that_elects_leads_where_the_operator_says_if_it_may() {
     let refused = Present::default();
     let service = find(&refused, Kind::Service, "elected-0").unwrap();
     assert_eq!(service["spec"]["selector"][label::ROLE], label::ROLE_MASTER);
+    assert_eq!(service["spec"]["publishNotReadyAddresses"], true);
     assert_eq!(
         find(&refused, Kind::EndpointSlice, "elected-0-master"),
         None
     );
+}
+
+/// Neither a full disk, which keeps its pod from being ready, nor an operator that is away may hide a master.
+#[test]
+fn fixed_master_is_reached_by_its_name_ready_or_not() {
+    let mut cluster = cluster(QUICKSTART);
+    cluster.masters = vec![Some(2)];
+    let mut objects = build(&cluster, &Present::default()).into_iter();
+    let service = objects.find(|object| object.key == (Kind::Service, "quickstart-0".into()));
+    let spec = &service.unwrap().object["spec"];
+    let selector = json!({
+        label::CLUSTER: "quickstart",
+        label::COMPONENT: label::COMPONENT_BROKER,
+        label::GROUP: "0",
+        label::POD_NAME: "quickstart-0-2",
+    });
+    assert_eq!(spec["selector"], selector);
+    assert_eq!(spec["publishNotReadyAddresses"], true);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::api::events::v1::Event;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
 use rocket_api::{ConditionType, Phase, Reason, RocketCluster, Truth};
 use rocket_operator::lease::{Election, End};
@@ -40,6 +41,32 @@ fn a_paused_cluster_is_left_alone_until_it_goes_on() {
             map.data.as_ref().unwrap()["broker.conf"].contains("fileReservedTime=9")
         })
         .await;
+    });
+}
+
+#[test]
+fn service_of_a_paused_cluster_leads_to_a_pod_that_was_made_anew() {
+    in_lab(|lab| async move {
+        lab.play_kubelet();
+        lab.create("rest", &json!({})).await;
+        lab.until_ready("rest").await;
+        lab.edit("rest", &json!({"paused": true})).await;
+        lab.until("rest", "paused", |cluster: &RocketCluster| {
+            is(cluster, ConditionType::Paused, Truth::True)
+        })
+        .await;
+        let pods = lab.api::<Pod>();
+        let former = pods.get("rest-0-0").await.unwrap().uid();
+        pods.delete("rest-0-0", &DeleteParams::default())
+            .await
+            .unwrap();
+        let next = lab
+            .until("rest-0-0", "made anew", |pod: &Pod| pod.uid() != former)
+            .await;
+        let service = lab.api::<Service>().get("rest-0").await.unwrap();
+        for (key, value) in service.spec.unwrap().selector.unwrap() {
+            assert_eq!(next.labels().get(&key), Some(&value), "{key}");
+        }
     });
 }
 

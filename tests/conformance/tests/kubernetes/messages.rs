@@ -1,11 +1,14 @@
 //! Acknowledged messages outlive what happens to pods, StatefulSets and the cluster object itself: a load with a history, the
 //! event, and every message read again and held against the history.
 
+use std::cell::RefCell;
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::kubernetes::bench::Bench;
-use crate::kubernetes::objects::{pod_is_ready, small, uid};
-use crate::kubernetes::space::Space;
+use crate::kubernetes::objects::{pod_is_ready, small, text, uid};
+use crate::kubernetes::space::{Space, run};
 
 const COUNT: u64 = 3000;
 
@@ -95,5 +98,51 @@ fn they_survive_a_change_of_flush_mode_and_a_further_group() {
         return;
     };
     space.edit("demo", &json!({"flush": "Async", "groups": {"count": 2}}));
+    goes_on(&space, &bench);
+}
+
+/// What the broker of a pod says of itself.
+fn readyz(bench: &Bench, pod: &Value) -> String {
+    let url = format!("http://{}:5557/readyz", text(pod, "/status/podIP"));
+    let mut asking = bench.inside(None);
+    asking.args(["curl", "-s", "--max-time", "2", &url]);
+    run(&mut asking, "").unwrap_or_default()
+}
+
+/// A broker without room is not ready. Consumers that come now must reach it all the same, since they alone make room.
+#[test]
+fn newcomers_read_them_while_a_full_disk_refuses_sends() {
+    let shows = "messages on a full disk";
+    let Some((space, bench)) = loaded("m-full", shows) else {
+        return;
+    };
+    let former = uid(&space.get("pod", "demo-0-0"));
+    // The lowest marks that can be written.
+    let marks = json!({"diskHighWatermarkPercent": 34, "diskRejectPercent": 35});
+    space.edit("demo", &json!({"retention": marks}));
+    let said = RefCell::new(String::new());
+    let next = space.until_one("pods", "demo-0-0", "a successor that tells", |pod| {
+        let is_next = !pod.is_null() && uid(pod) != former;
+        if is_next && pod["status"]["podIP"].is_string() {
+            said.replace(readyz(&bench, pod));
+        }
+        is_next && (said.borrow().contains("% full") || pod_is_ready(pod))
+    });
+    if pod_is_ready(&next) {
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED, NOT SHOWN: {shows}: less than 35 % of this machine's disk are used"
+        );
+        return;
+    }
+    let verdict = bench.verify(&space, "demo", "orders", &["first"]);
+    assert!(
+        verdict.contains(&format!("{COUNT} found, 0 broken rules")),
+        "{verdict}"
+    );
+    let now = space.get("pod", "demo-0-0");
+    assert!(!pod_is_ready(&now), "{}", readyz(&bench, &now));
+    let marks = json!({"diskHighWatermarkPercent": 75, "diskRejectPercent": 90});
+    space.edit("demo", &json!({"retention": marks}));
     goes_on(&space, &bench);
 }

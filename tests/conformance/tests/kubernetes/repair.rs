@@ -195,7 +195,7 @@ fn what_somebody_bent_is_straightened_and_what_they_added_stays() {
     });
     assert_eq!(space.get("cm", "demo-0-config")["data"]["mine"], "stays");
     space.until_one("svc", "demo-0", "leads to the master again", |object| {
-        object["spec"]["selector"]["rocketcluster.io/role"] == "master"
+        object["spec"]["selector"]["rocketcluster.io/role"].is_null()
     });
     space.until_one("role", "demo-0", "its rules again", |role| {
         role["rules"]
