@@ -3,6 +3,7 @@
 //! Every write is guarded: an object of somebody else is never taken over, a deletion names the UID that it means, and
 //! nothing is written that is already so.
 
+mod following;
 mod claims;
 mod pods;
 mod records;
@@ -24,6 +25,8 @@ use crate::secret::{self, Kept};
 use crate::status::Problem;
 use crate::validate::ValidatedCluster;
 use crate::volumes;
+
+pub use following::follow;
 
 /// A write that did not come through; try again later.
 #[derive(Debug, thiserror::Error)]

@@ -117,6 +117,8 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
         outcome = Apply::new(&context, checked, &observed)
             .run(&build::build(checked, &present))
             .await?;
+    } else {
+        apply::follow(&context.client, &cluster, &names, &observed).await?;
     }
     let findings = (0..cluster.spec.groups.count)
         .filter_map(|index| context.elections.finding(&namespace, &names.group(index)));

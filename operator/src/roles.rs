@@ -7,6 +7,8 @@ use kube::{Api, ResourceExt};
 use rocket_api::label;
 use serde_json::json;
 
+use crate::names::Names;
+use crate::observe::Observed;
 use crate::roll;
 
 /// A label to write.
@@ -20,8 +22,20 @@ pub struct Change {
     pub uid: Option<String>,
 }
 
+/// What has to be written in all groups of a cluster so that the labels follow their records. Where a record is lost nobody knows who is
+/// master, and who was may go on.
+pub fn of_groups(count: i32, names: &Names, observed: &Observed) -> Vec<Change> {
+    let differing = (0..count).filter_map(|index| {
+        let state = observed.state(&names.group(index))?;
+        Some(changes(observed.pods_of(index), state.master_pod()))
+    });
+    let mut changes: Vec<Change> = differing.flatten().collect();
+    changes.sort();
+    changes
+}
+
 /// What has to be written so that `master`, and nobody else of these pods, carries the role of the master.
-pub fn changes<'a>(pods: impl Iterator<Item = &'a Pod>, master: Option<&str>) -> Vec<Change> {
+fn changes<'a>(pods: impl Iterator<Item = &'a Pod>, master: Option<&str>) -> Vec<Change> {
     let staying = pods.filter(|pod| !roll::is_leaving(pod));
     let differing = staying.filter_map(|pod| {
         let is_master = pod.metadata.name.as_deref() == master && master.is_some();

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use rocket_api::{GroupRule, Reason};
+use rocket_api::Reason;
 
 use super::{Apply, Error, only};
 use crate::roles;
@@ -11,21 +11,9 @@ use crate::roll::{self, Step};
 impl Apply<'_> {
     /// Lets the role labels follow the record: first nobody is master wrongly, then the master is.
     pub(super) async fn roles(&mut self) -> Result<(), Error> {
-        let mut changes = Vec::new();
-        for (index, ordinal) in (0..).zip(&self.cluster.masters) {
-            // Nobody knows who is master where a record is lost, and who was may go on.
-            let has_record = self.observed.state(&self.cluster.names.group(index));
-            if self.cluster.rule == GroupRule::Elected && has_record.is_none() {
-                continue;
-            }
-            let master = ordinal.map(|ordinal| self.cluster.names.pod(index, ordinal));
-            changes.extend(roles::changes(
-                self.observed.pods_of(index),
-                master.as_deref(),
-            ));
-        }
-        changes.sort();
-        let api: Api<Pod> = Api::namespaced(self.client(), &self.cluster.names.namespace);
+        let names = &self.cluster.names;
+        let changes = roles::of_groups(self.cluster.spec.groups.count, names, self.observed);
+        let api: Api<Pod> = Api::namespaced(self.client(), &names.namespace);
         for change in changes {
             let result = roles::write(&api, &change).await;
             self.gone_is_fine("label", &change.pod, result)?;

@@ -8,6 +8,8 @@ use http::{Method, Request, Response, StatusCode};
 use kube::Client;
 use kube::client::Body;
 use prometheus::Registry;
+use rocket_coordinator::kubernetes::status_of;
+use rocket_replication::memory;
 use serde_json::Value;
 use tower_test::mock;
 
@@ -339,5 +341,38 @@ fn a_refused_or_paused_cluster_gets_a_status_and_nothing_else() {
             writes,
             [vec![format!("PATCH {CLUSTER}/status")], Vec::new()]
         );
+    }
+}
+
+/// Its pod was made anew, and got its address when the election was over.
+#[test]
+fn labels_and_addresses_follow_the_record_of_a_paused_or_refused_cluster() {
+    const POD: &str = "/api/v1/namespaces/mq/pods/orders-0-0";
+    const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/mq/endpointslices/orders-0-master";
+    const RECORD: &str =
+        "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0";
+    let owner = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "u", "controller": true}]);
+    let record = json!({"metadata": {"name": "orders-0", "namespace": "mq", "uid": "00000000-0000-0000-0000-000000000009", "ownerReferences": owner}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(&memory::group(3)).unwrap()});
+    let pod = json!({"metadata": {"name": "orders-0-0", "namespace": "mq", "uid": "p", "labels": {"rocketcluster.io/group": "0"}}, "status": {"phase": "Running", "podIP": "10.0.0.7"}});
+    for spec in [
+        json!({"groups": {"replicas": 3}, "replication": {"minInSync": 4}}),
+        json!({"groups": {"replicas": 3}, "paused": true}),
+    ] {
+        let others = [
+            (RECORD.to_owned(), record.clone()),
+            (POD.to_owned(), pod.clone()),
+        ];
+        let reconciling = reconcile_beside(others.into(), Settings::default(), 2, spec);
+        let (writes, objects) = block_on(reconciling);
+        let paths = [POD, SLICE].map(|path| format!("PATCH {path}"));
+        assert_eq!(writes[0][..2], paths);
+        assert_eq!(
+            objects[POD]["metadata"]["labels"]["rocketcluster.io/role"],
+            "master"
+        );
+        let slice = &objects[SLICE];
+        assert_eq!(slice["endpoints"][0]["addresses"], json!(["10.0.0.7"]));
+        let again = writes[1].iter().find(|write| paths.contains(write));
+        assert_eq!(again, None);
     }
 }

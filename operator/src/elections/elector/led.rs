@@ -59,7 +59,8 @@ impl Elector {
         futures::future::join(leading, futures::future::join_all(writes)).await;
     }
 
-    /// Has the Service of the group lead to the pod of a master; the next reconcile does it where this does not come through.
+    /// Has the Service of the group lead to the pod of a master; the next reconcile does it where this does not come through, also that of
+    /// a paused cluster.
     fn lead_to(&self, epoch: Epoch, pod: Option<&str>) -> impl Future<Output = ()> + use<> {
         let wanted = self.post.wanted.borrow();
         let home = pod.and_then(|pod| wanted.homes.get(pod)).cloned();
