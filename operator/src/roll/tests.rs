@@ -1,0 +1,102 @@
+//! Which pods go next, by what was observed.
+
+use std::collections::BTreeSet;
+
+use rocket_api::RocketBrokerGroup;
+use rocket_coordinator::kubernetes::status_of;
+use rocket_replication::memory;
+use rocket_replication::state::{Activation, State};
+use serde_json::json;
+
+use super::*;
+use crate::validate::{Settings, validate};
+
+/// A group of three replicas that elected the first, with the pods of `old` on a former template.
+fn group(in_sync: &[u32], old: &[i32]) -> (ValidatedCluster, Observed) {
+    let mut state = memory::group(3);
+    state.in_sync = in_sync.iter().copied().map(memory::member).collect();
+    state.last_complete = in_sync.iter().copied().map(ReplicaId).collect();
+    state.activated = Some(Activation {
+        epoch: state.epoch,
+        start_offset: rocket_replication::PhysicalOffset(0),
+    });
+    observed(&state, &old.iter().copied().collect())
+}
+
+fn observed(state: &State, old: &BTreeSet<i32>) -> (ValidatedCluster, Observed) {
+    let mut seen = Observed::default();
+    let record = json!({"metadata": {"name": "orders-0"}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(state).unwrap()});
+    let record: RocketBrokerGroup = serde_json::from_value(record).unwrap();
+    seen.groups.insert("orders-0".into(), record);
+    for (set, uid) in [("orders-0", "set"), ("orders-namesrv", "names")] {
+        let set_object = json!({"metadata": {"name": set, "uid": uid, "generation": 1}, "status": {"observedGeneration": 1, "updateRevision": "new", "replicas": 3}});
+        seen.stateful_sets
+            .insert(set.into(), serde_json::from_value(set_object).unwrap());
+    }
+    for ordinal in 0..3 {
+        let revision = if old.contains(&ordinal) { "old" } else { "new" };
+        let pod = json!({
+            "metadata": {
+                "name": format!("orders-0-{ordinal}"),
+                "uid": format!("pod-{ordinal}"),
+                "labels": {"controller-revision-hash": revision, "rocketcluster.io/group": "0"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "orders-0", "uid": "set", "controller": true}],
+            },
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        seen.pods.push(serde_json::from_value(pod).unwrap());
+    }
+    let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": {"groups": {"replicas": 3}}});
+    let cluster = serde_json::from_value(cluster).unwrap();
+    let checked = validate(&cluster, &seen, &Settings::default()).unwrap();
+    (checked, seen)
+}
+
+fn restarted((cluster, observed): (ValidatedCluster, Observed)) -> Vec<String> {
+    let step = |step| match step {
+        Step::Restart(restart) => restart.pod,
+        Step::HandOver { index, to } => format!("group {index} to replica {to}"),
+    };
+    next(&cluster, &observed).into_iter().map(step).collect()
+}
+
+#[test]
+fn slaves_are_replaced_first_and_only_when_all_are_in_sync() {
+    assert_eq!(restarted(group(&[1, 2, 3], &[0, 1, 2])), ["orders-0-1"]);
+    assert_eq!(restarted(group(&[1, 2, 3], &[0, 2])), ["orders-0-2"]);
+    assert_eq!(restarted(group(&[1, 3], &[0, 2])), [""; 0]);
+    assert_eq!(restarted(group(&[1, 2, 3], &[])), [""; 0]);
+}
+
+#[test]
+fn what_a_request_restarts_goes_the_same_way() {
+    let (cluster, mut seen) = group(&[1, 2, 3], &[]);
+    let ask = |seen: &mut Observed, pods: &[&str]| {
+        seen.restarting = pods.iter().map(|pod| (*pod).to_owned()).collect();
+    };
+    ask(&mut seen, &["pod-0", "pod-1", "pod-2"]);
+    let told = |seen: &Observed| restarted((cluster.clone(), seen.clone()));
+    assert_eq!(told(&seen), ["orders-0-1"]);
+    ask(&mut seen, &["pod-0"]);
+    assert_eq!(told(&seen), ["group 0 to replica 2"]);
+    // Its successor of the same name has another UID.
+    ask(&mut seen, &["pod-of-earlier-times"]);
+    assert_eq!(told(&seen), [""; 0]);
+    // One that is not ready is restarted at once, unless the group counts on it.
+    ask(&mut seen, &["pod-0", "pod-1", "pod-2"]);
+    seen.pods[2].status = None;
+    assert_eq!(told(&seen), [""; 0]);
+    let (_, behind) = group(&[1, 2], &[]);
+    seen.groups = behind.groups;
+    assert_eq!(told(&seen), ["orders-0-2"]);
+}
+
+#[test]
+fn master_hands_over_before_its_pod_goes() {
+    assert_eq!(restarted(group(&[1, 2, 3], &[0])), ["group 0 to replica 2"]);
+    let mut state = memory::group(3);
+    state.in_sync = [1, 2, 3].map(memory::member).into();
+    state.last_complete = [1, 2, 3].map(ReplicaId).into();
+    // It has not opened yet: nothing may be missing beside it.
+    assert_eq!(restarted(observed(&state, &[0].into())), [""; 0]);
+}
