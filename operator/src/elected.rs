@@ -168,7 +168,8 @@ pub fn lives<'a>(pods: impl Iterator<Item = &'a Pod>) -> BTreeMap<String, Life> 
     pods.map(|pod| (pod.name_any(), life(pod))).collect()
 }
 
-fn life(pod: &Pod) -> Life {
+/// What it knows of the replica of one pod.
+pub fn life(pod: &Pod) -> Life {
     let Some(status) = &pod.status else {
         return Life::Ended;
     };

@@ -4,6 +4,9 @@
 //! keeps it from starting. A pod that serves is replaced only when everything else in the cluster is up and up to date, one
 //! at a time, masters after standbys. In groups that elect, everything is up when every replica has everything again, and a
 //! master hands over before its pod goes (docs/replication.md §8.12, §8.17).
+//!
+//! In such groups a pod that is not ready may serve all the same: a broker whose disk is full keeps what it has, acknowledges for its
+//! group, and is read. What is in S has its turn like a pod that is ready, unless the group has no master.
 
 #[cfg(test)]
 mod tests;
@@ -11,10 +14,10 @@ mod tests;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use rocket_api::{GroupRule, GroupState, Member};
+use rocket_api::{GroupRule, GroupState};
 use rocket_replication::ReplicaId;
 
-use crate::elected;
+use crate::elected::{self, Life};
 use crate::observe::Observed;
 use crate::validate::ValidatedCluster;
 
@@ -47,57 +50,85 @@ pub enum Step {
 /// What to do now; empty when there is nothing to do or something to wait for.
 pub fn next(cluster: &ValidatedCluster, observed: &Observed) -> Vec<Step> {
     let names = &cluster.names;
-    let sets = std::iter::once(names.namesrv())
-        .chain((0..cluster.spec.groups.count).map(|index| names.group(index)));
-    let idle: Vec<Step> = sets
-        .flat_map(|set| idle(&set, observed))
-        .map(|pod| Step::Restart(restart(pod)))
-        .collect();
-    if !idle.is_empty() {
-        return idle;
-    }
-    let settled = (0..cluster.spec.groups.count).all(|index| {
-        let ready = observed
-            .pods_of(index)
-            .filter(|pod| is_ready(pod) && !is_leaving(pod))
-            .count();
-        let replicas = cluster.spec.groups.replicas;
-        i32::try_from(ready).is_ok_and(|ready| ready >= replicas)
-            && (cluster.rule == GroupRule::Static
-                || elected::is_whole(index, replicas, names, observed))
+    let groups = 0..cluster.spec.groups.count;
+    let name_servers = idle(&names.namesrv(), observed).into_iter();
+    let brokers = groups.clone().flat_map(|index| {
+        let pods = idle(&names.group(index), observed).into_iter();
+        pods.filter(move |pod| !is_counted_on(cluster, index, pod, observed))
     });
-    if !settled {
-        return Vec::new();
+    let mut pods: Vec<&Pod> = name_servers.chain(brokers).collect();
+    if pods.is_empty() {
+        pods.extend(groups.filter_map(|index| stuck(cluster, index, observed)));
     }
-    let groups = (0..).zip(&cluster.masters);
-    let first = groups.filter_map(|(index, master)| {
+    if pods.is_empty() {
+        return turn(cluster, observed).into_iter().collect();
+    }
+    pods.into_iter().map(restart).collect()
+}
+
+/// The pod to replace in a group that elects and has no master, although all that is idle there is in S: the older specification may be
+/// what keeps it from having one. Pods whose broker does not run go one after the other; one whose broker runs may be about to be
+/// elected, and goes only when all run and there is no master all the same.
+fn stuck<'a>(cluster: &ValidatedCluster, index: i32, observed: &'a Observed) -> Option<&'a Pod> {
+    let group = cluster.names.group(index);
+    let is_static = cluster.rule == GroupRule::Static;
+    if is_static || has_master(&group, observed) || observed.pods_of(index).any(is_leaving) {
+        return None;
+    }
+    let idle = idle(&group, observed);
+    let dead = idle.iter().find(|pod| !runs(pod));
+    let may_run = elected::is_usable(&group, observed) && all_run(cluster, index, observed);
+    dead.or_else(|| idle.first().filter(|_| may_run)).copied()
+}
+
+/// The next step about pods that serve, or that their groups count on: one in the whole cluster, only when every replica of every group
+/// has everything.
+fn turn(cluster: &ValidatedCluster, observed: &Observed) -> Option<Step> {
+    let names = &cluster.names;
+    let (count, replicas) = (cluster.spec.groups.count, cluster.spec.groups.replicas);
+    let elects = cluster.rule == GroupRule::Elected;
+    let is_whole = |index| {
+        elected::is_usable(&names.group(index), observed)
+            && elected::is_whole(index, replicas, names, observed)
+            && all_run(cluster, index, observed)
+    };
+    if elects && !(0..count).all(is_whole) {
+        return None;
+    }
+    let are_ready = (0..count).all(|index| {
+        let pods = observed.pods_of(index).filter(|pod| !is_leaving(pod));
+        let ready = pods.filter(|pod| is_ready(pod)).count();
+        i32::try_from(ready).is_ok_and(|ready| ready >= replicas)
+    });
+    (0..).zip(&cluster.masters).find_map(|(index, master)| {
         let master = master.map(|ordinal| names.pod(index, ordinal));
         let is_master = |pod: &Pod| pod.metadata.name == master;
         let mut pods = due(&names.group(index), observed);
-        pods.sort_by_key(|pod| (is_master(pod), pod.name_any()));
-        let pod = *pods.first()?;
-        let state = observed
-            .state(&names.group(index))
-            .filter(|_| cluster.rule == GroupRule::Elected && is_master(pod));
-        match state.and_then(|state| heir(state, &pods, observed)) {
-            Some(to) => Some(Step::HandOver { index, to }),
-            None => Some(Step::Restart(restart(pod))),
+        pods.retain(|pod| !is_leaving(pod));
+        // What keeps them from being ready, such as a full disk, must not keep its own cure from them.
+        let are_ill = elects && pods.iter().any(|pod| !is_ready(pod));
+        if !are_ready && !are_ill {
+            return None;
         }
-    });
-    first.take(1).collect()
+        pods.sort_by_key(|pod| (is_master(pod), is_ready(pod), pod.name_any()));
+        let pod = *pods.first()?;
+        if !elects || replicas == 1 || !is_master(pod) {
+            return Some(restart(pod));
+        }
+        let to = heir(observed.state(&names.group(index))?, &pods, observed)?;
+        Some(Step::HandOver { index, to })
+    })
 }
 
-/// Who takes over from a master whose pod is due, if anybody can.
+/// Who takes over from a master whose pod is due, if anybody can: one that is ready if there is any.
 fn heir(state: &GroupState, due: &[&Pod], observed: &Observed) -> Option<ReplicaId> {
-    elected::successor(state, |name| {
-        let is_due = due
-            .iter()
-            .any(|pod| pod.metadata.name.as_deref() == Some(name));
-        let is_ready = observed
-            .pod(name)
-            .is_some_and(|pod| is_ready(pod) && !is_leaving(pod));
-        is_ready && !is_due
-    })
+    let is_fit = |name: &str| {
+        let mut due = due.iter().map(|pod| pod.metadata.name.as_deref());
+        let pod = observed.pod(name).filter(|pod| !is_leaving(pod));
+        pod.filter(|_| due.all(|due| due != Some(name)))
+    };
+    elected::successor(state, |name| is_fit(name).is_some_and(is_ready))
+        .or_else(|| elected::successor(state, |name| is_fit(name).is_some()))
 }
 
 /// Pods of a StatefulSet that do not run its present template. Empty until Kubernetes has looked at the template.
@@ -128,31 +159,47 @@ fn due<'a>(set: &str, observed: &'a Observed) -> Vec<&'a Pod> {
         .collect()
 }
 
-/// Those of them that serve nothing. One that is only to be restarted is left in peace while its group counts on it: it may be
-/// starting right now.
+/// Those of them that are not ready.
 fn idle<'a>(set: &str, observed: &'a Observed) -> Vec<&'a Pod> {
-    let outdated = outdated(set, observed);
-    let is_outdated = |pod: &Pod| outdated.iter().any(|of| std::ptr::eq(*of, pod));
     let mut pods = due(set, observed);
-    pods.retain(|pod| {
-        let is_idle = !is_ready(pod) && !is_leaving(pod);
-        is_idle && (is_outdated(pod) || !is_counted_on(pod, observed))
-    });
+    pods.retain(|pod| !is_ready(pod) && !is_leaving(pod));
     pods
 }
 
-/// Whether a group that elects has this pod's replica in S.
-fn is_counted_on(pod: &Pod, observed: &Observed) -> bool {
-    let states = observed
-        .groups
-        .values()
-        .filter_map(|group| group.status.as_ref());
-    let mut electing = states.filter(|state| state.rule == GroupRule::Elected);
-    electing.any(|state| {
-        let replica = |member: &Member| state.replicas.get(&member.replica_id.to_string());
-        let mut replicas = state.in_sync.iter().filter_map(replica);
-        replicas.any(|replica| Some(&replica.name) == pod.metadata.name.as_ref())
+/// Whether a group that elects has this pod's replica in S, ready or not, or may have it there: nobody knows while its record is lost.
+fn is_counted_on(cluster: &ValidatedCluster, index: i32, pod: &Pod, observed: &Observed) -> bool {
+    if cluster.rule == GroupRule::Static {
+        return false;
+    }
+    let names = &cluster.names;
+    let group = names.group(index);
+    let state = observed.state(&group);
+    let Some(state) = state.filter(|_| elected::is_usable(&group, observed)) else {
+        return true;
+    };
+    let ordinal = names.ordinal(index, &pod.name_any());
+    ordinal.is_some_and(|ordinal| elected::in_sync(state, index, names).contains(&ordinal))
+}
+
+/// Whether the recorded master has opened, and its broker runs.
+fn has_master(group: &str, observed: &Observed) -> bool {
+    observed.state(group).is_some_and(|state| {
+        let pod = state.master_pod().and_then(|pod| observed.pod(pod));
+        elected::is_open(state) && pod.is_some_and(|pod| !is_leaving(pod) && runs(pod))
     })
+}
+
+/// Whether all pods that a group shall have are there to stay, and their brokers run.
+fn all_run(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> bool {
+    (0..cluster.spec.groups.replicas).all(|ordinal| {
+        let pod = observed.pod(&cluster.names.pod(index, ordinal));
+        pod.is_some_and(|pod| !is_leaving(pod) && runs(pod))
+    })
+}
+
+/// Whether the broker of a pod runs, as far as Kubernetes knows.
+fn runs(pod: &Pod) -> bool {
+    is_ready(pod) || elected::life(pod) == Life::Runs
 }
 
 fn members<'a>(set: &StatefulSet, observed: &'a Observed) -> impl Iterator<Item = &'a Pod> {
@@ -192,9 +239,9 @@ pub fn is_leaving(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-fn restart(pod: &Pod) -> Restart {
-    Restart {
+fn restart(pod: &Pod) -> Step {
+    Step::Restart(Restart {
         pod: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
-    }
+    })
 }

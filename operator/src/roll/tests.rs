@@ -25,7 +25,7 @@ fn group(in_sync: &[u32], old: &[i32]) -> (ValidatedCluster, Observed) {
 
 fn observed(state: &State, old: &BTreeSet<i32>) -> (ValidatedCluster, Observed) {
     let mut seen = Observed::default();
-    let record = json!({"metadata": {"name": "orders-0"}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(state).unwrap()});
+    let record = json!({"metadata": {"name": "orders-0", "uid": "00000000-0000-0000-0000-000000000009"}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(state).unwrap()});
     let record: RocketBrokerGroup = serde_json::from_value(record).unwrap();
     seen.groups.insert("orders-0".into(), record);
     for (set, uid) in [("orders-0", "set"), ("orders-namesrv", "names")] {
@@ -50,6 +50,14 @@ fn observed(state: &State, old: &BTreeSet<i32>) -> (ValidatedCluster, Observed) 
     let cluster = serde_json::from_value(cluster).unwrap();
     let checked = validate(&cluster, &seen, &Settings::default()).unwrap();
     (checked, seen)
+}
+
+/// Their brokers run and are not ready, as those whose disks are full.
+fn not_ready(seen: &mut Observed, ordinals: &[usize]) {
+    let status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]});
+    for ordinal in ordinals {
+        seen.pods[*ordinal].status = serde_json::from_value(status.clone()).unwrap();
+    }
 }
 
 fn restarted((cluster, observed): (ValidatedCluster, Observed)) -> Vec<String> {
@@ -99,4 +107,64 @@ fn master_hands_over_before_its_pod_goes() {
     state.last_complete = [1, 2, 3].map(ReplicaId).into();
     // It has not opened yet: nothing may be missing beside it.
     assert_eq!(restarted(observed(&state, &[0].into())), [""; 0]);
+}
+
+#[test]
+fn pods_that_are_not_ready_have_their_turn_while_their_group_counts_on_them() {
+    let told = |in_sync: &[u32], old: &[i32], ill: &[usize]| {
+        let (cluster, mut seen) = group(in_sync, old);
+        not_ready(&mut seen, ill);
+        restarted((cluster, seen))
+    };
+    let (all, every) = ([1, 2, 3], [0, 1, 2]);
+    let old = [0, 1, 2];
+    assert_eq!(told(&all, &old, &every), ["orders-0-1"]);
+    assert_eq!(told(&all, &[0, 2], &every), ["orders-0-2"]);
+    assert_eq!(told(&all, &[0], &every), ["group 0 to replica 2"]);
+    // The one before is not back yet, or copies what it lacks.
+    assert_eq!(told(&[1, 3], &[0, 2], &every), [""; 0]);
+    assert_eq!(told(&[1, 3], &[0, 2], &[1, 2]), [""; 0]);
+    // Nobody counts on the second, which its former specification may keep from coming back.
+    assert_eq!(told(&[1, 3], &old, &every), ["orders-0-1"]);
+    // Pods that are ready wait for those that are up to date.
+    assert_eq!(told(&all, &[0, 2], &[1]), [""; 0]);
+}
+
+#[test]
+fn group_without_a_master_gets_the_present_specification_all_the_same() {
+    let now =
+        |cluster: &ValidatedCluster, seen: &Observed| restarted((cluster.clone(), seen.clone()));
+    // No broker runs, as with a key that none starts with, and the record still names a master.
+    let (cluster, mut seen) = group(&[1, 2, 3], &[0, 1, 2]);
+    for pod in &mut seen.pods {
+        pod.status = None;
+    }
+    assert_eq!(now(&cluster, &seen), ["orders-0-0"]);
+    let leaving = json!("2026-01-01T00:00:00Z");
+    seen.pods[0].metadata.deletion_timestamp = serde_json::from_value(leaving).unwrap();
+    assert_eq!(now(&cluster, &seen), [""; 0]);
+    let (_, next) = group(&[1, 2, 3], &[1, 2]);
+    seen.pods[0] = next.pods[0].clone();
+    seen.pods[0].status = None;
+    assert_eq!(now(&cluster, &seen), ["orders-0-1"]);
+
+    // All run, and nobody is elected.
+    let mut state = memory::group(3);
+    state.in_sync = [1, 2, 3].map(memory::member).into();
+    state.master = None;
+    let (cluster, mut seen) = observed(&state, &[0, 1].into());
+    not_ready(&mut seen, &[0, 1, 2]);
+    assert_eq!(now(&cluster, &seen), ["orders-0-0"]);
+    seen.pods[2].status = None;
+    assert_eq!(
+        now(&cluster, &seen),
+        [""; 0],
+        "the one before does not run yet"
+    );
+    // Nobody knows who is master while the record is lost: who runs may be.
+    not_ready(&mut seen, &[2]);
+    seen.groups.clear();
+    assert_eq!(now(&cluster, &seen), [""; 0]);
+    seen.pods[1].status = None;
+    assert_eq!(now(&cluster, &seen), ["orders-0-1"]);
 }
