@@ -136,6 +136,12 @@ pub fn is_whole(index: i32, replicas: i32, names: &Names, observed: &Observed) -
     is_open(state) && (0..replicas).all(|ordinal| complete.contains(&ordinal))
 }
 
+/// Whether a group of so many replicas would refuse writes while one of them is replaced (docs/replication.md §8.17). One that has a single
+/// replica cannot be spared that.
+pub fn spares_none(replicas: i32, min_in_sync: i32) -> bool {
+    replicas > 1 && replicas - 1 < min_in_sync
+}
+
 /// Whether the recorded master has opened for writes in its epoch.
 pub fn is_open(state: &GroupState) -> bool {
     let opened = state.activated.as_ref().map(|activated| activated.epoch);

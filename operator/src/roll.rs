@@ -82,7 +82,7 @@ fn stuck<'a>(cluster: &ValidatedCluster, index: i32, observed: &'a Observed) -> 
 }
 
 /// The next step about pods that serve, or that their groups count on: one in the whole cluster, only when every replica of every group
-/// has everything.
+/// has everything, and none where writes would stop meanwhile.
 fn turn(cluster: &ValidatedCluster, observed: &Observed) -> Option<Step> {
     let names = &cluster.names;
     let (count, replicas) = (cluster.spec.groups.count, cluster.spec.groups.replicas);
@@ -107,7 +107,7 @@ fn turn(cluster: &ValidatedCluster, observed: &Observed) -> Option<Step> {
         pods.retain(|pod| !is_leaving(pod));
         // What keeps them from being ready, such as a full disk, must not keep its own cure from them.
         let are_ill = elects && pods.iter().any(|pod| !is_ready(pod));
-        if !are_ready && !are_ill {
+        if !are_ready && !are_ill || spares_none(cluster, index, observed) {
             return None;
         }
         pods.sort_by_key(|pod| (is_master(pod), is_ready(pod), pod.name_any()));
@@ -118,6 +118,16 @@ fn turn(cluster: &ValidatedCluster, observed: &Observed) -> Option<Step> {
         let to = heir(observed.state(&names.group(index))?, &pods, observed)?;
         Some(Step::HandOver { index, to })
     })
+}
+
+/// Whether a group would refuse writes while one of its replicas is replaced, by the present `minInSync` or the one that is asked for.
+fn spares_none(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> bool {
+    let state = observed.state(&cluster.names.group(index));
+    let recorded = state.map_or(0, |state| state.min_in_sync);
+    elected::spares_none(
+        cluster.spec.groups.replicas,
+        cluster.min_in_sync.max(recorded),
+    )
 }
 
 /// Who takes over from a master whose pod is due, if anybody can: one that is ready if there is any.

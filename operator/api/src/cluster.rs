@@ -305,7 +305,7 @@ pub struct Replication {
     /// `Sync` (default): a producer is answered when every in-sync replica has the message. `Async`: when the master has it, so the last answered messages can be lost with it, and the condition FailoverReady says so. With one replica both mean the same. It changes as `flush` does.
     #[serde(default)]
     pub mode: ReplicationMode,
-    /// Copies without which a group refuses writes: at least 1, at most `groups.replicas`. Without it the operator chooses 2 for groups of 3 or more replicas, else 1, and `status.effective.minInSync` tells which. With 1 a master that has lost all other replicas goes on alone; with 2 and `mode: Sync` nothing is acknowledged that has fewer than two copies. Where masters are fixed only 1 can be met: a larger number makes the cluster `Blocked`, and it says why. It changes as `flush` does.
+    /// Copies without which a group refuses writes: at least 1, at most `groups.replicas`. Without it the operator chooses 2 for groups of 3 or more replicas, else 1, and `status.effective.minInSync` tells which. With 1 a master that has lost all other replicas goes on alone; with 2 and `mode: Sync` nothing is acknowledged that has fewer than two copies. Where masters are fixed only 1 can be met: a larger number makes the cluster `Blocked`, and it says why. With as many as `groups.replicas` (more than 1) no rolling update replaces a broker, since writes would stop meanwhile, and the condition ConfigApplied says so. It changes as `flush` does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub min_in_sync: Option<i32>,

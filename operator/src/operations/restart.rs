@@ -71,7 +71,7 @@ enum Left {
 fn short(index: i32, cluster: &RocketCluster, seen: &Seen<'_>) -> Option<String> {
     let state = seen.observed.state(&seen.names.group(index))?;
     let (replicas, needed) = (cluster.spec.groups.replicas, state.min_in_sync);
-    let is_short = state.rule == GroupRule::Elected && replicas > 1 && replicas - 1 < needed;
+    let is_short = state.rule == GroupRule::Elected && elected::spares_none(replicas, needed);
     is_short.then(|| {
         format!(
             "group {index} needs {needed} of its {replicas} replicas in sync, so it would refuse writes while one restarts: lower replication.minInSync to {} first, or raise groups.replicas, and make another request",

@@ -168,3 +168,19 @@ fn group_without_a_master_gets_the_present_specification_all_the_same() {
     seen.pods[1].status = None;
     assert_eq!(now(&cluster, &seen), ["orders-0-1"]);
 }
+
+#[test]
+fn nothing_that_serves_is_replaced_where_writes_would_stop_meanwhile() {
+    let (cluster, mut seen) = group(&[1, 2, 3], &[0, 1, 2]);
+    let all = ValidatedCluster {
+        min_in_sync: 3,
+        ..cluster.clone()
+    };
+    assert_eq!(restarted((all.clone(), seen.clone())), [""; 0]);
+    not_ready(&mut seen, &[0, 1, 2]);
+    assert_eq!(restarted((all, seen.clone())), [""; 0]);
+    // What the record says holds until another number is written.
+    let record = seen.groups.get_mut("orders-0").unwrap();
+    record.status.as_mut().unwrap().min_in_sync = 3;
+    assert_eq!(restarted((cluster, seen)), [""; 0]);
+}

@@ -1,6 +1,6 @@
 //! What people read, for each state that a cluster can be in.
 
-use rocket_api::{GroupSummary, Reason};
+use rocket_api::{Effective, GroupSummary, Reason};
 
 use super::facts::{Copies, Count, Group};
 use super::*;
@@ -228,6 +228,27 @@ fn each_hindrance_has_its_phase_and_its_reason() {
         Reason::PodMonitorMissing
     );
     assert_eq!(missing.phase, Phase::Healthy);
+}
+
+#[test]
+fn rolling_update_that_would_stop_writes_says_what_to_write() {
+    let words = |min_in_sync| {
+        let mut facts = healthy(1, 3);
+        facts.outdated = 3;
+        facts.effective = Some(Effective {
+            image: "x".into(),
+            min_in_sync,
+        });
+        say(&fresh(&facts), ConditionType::ConfigApplied).2
+    };
+    assert_eq!(words(2), "3 pods with an older specification");
+    let held = words(3);
+    for part in [
+        "minInSync is 3 of 3 replicas",
+        "raise groups.replicas, or lower replication.minInSync to 2",
+    ] {
+        assert!(held.contains(part), "{held}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use rocket_api::{ConditionType, Reason, Truth, label};
 
 use super::facts::{Facts, Group};
 use super::troubles;
+use crate::elected;
 
 /// Why masters do not move although there are several replicas.
 const FIXED: &str = "the masters of this cluster are fixed, since it was begun with one replica in each group or by an earlier version";
@@ -287,8 +288,9 @@ impl Verdicts<'_> {
             return no(
                 Reason::RollingOut,
                 format!(
-                    "{} with an older specification",
-                    plural(facts.outdated, "pod")
+                    "{} with an older specification{}",
+                    plural(facts.outdated, "pod"),
+                    held(facts)
                 ),
             );
         }
@@ -358,6 +360,19 @@ impl Verdicts<'_> {
             facts.name_servers.wanted
         )
     }
+}
+
+/// Why no broker that serves is replaced, and what to do about it.
+fn held(facts: &Facts) -> String {
+    let copies = facts.effective.as_ref().map_or(0, |it| it.min_in_sync);
+    if !elected::spares_none(facts.replicas, copies) {
+        return String::new();
+    }
+    format!(
+        "; no broker that is in sync is replaced, because minInSync is {copies} of {} replicas and writes would stop meanwhile: raise groups.replicas, or lower replication.minInSync to {}",
+        facts.replicas,
+        facts.replicas - 1
+    )
 }
 
 /// Why an elected group that has a master refuses writes all the same, and what to do about it.
