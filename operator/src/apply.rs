@@ -3,8 +3,8 @@
 //! Every write is guarded: an object of somebody else is never taken over, a deletion names the UID that it means, and
 //! nothing is written that is already so.
 
-mod following;
 mod claims;
+mod following;
 mod pods;
 mod records;
 
@@ -16,6 +16,7 @@ use rocket_api::{GroupRule, Reason};
 use serde_json::Value;
 
 use crate::build::Desired;
+use crate::config_files;
 use crate::context::{Context, Decision};
 use crate::drift;
 use crate::kind::{Key, Kind};
@@ -239,12 +240,14 @@ impl<'a> Apply<'a> {
         Ok(taken)
     }
 
-    /// Deletes what is ours and no longer wanted. The record of a group stays as long as a volume of it.
+    /// Deletes what is ours and no longer wanted. The record of a group stays as long as a volume of it, a file as long as a pod mounts it.
     async fn prune(&mut self, desired: &[Desired]) -> Result<(), Error> {
         for (key, live) in self.observed.children.iter().rev() {
             let is_wanted = desired.iter().any(|object| &object.key == key);
             let leaving = live.pointer("/metadata/deletionTimestamp").is_some();
-            if is_wanted || leaving || self.keeps_record(key, live) {
+            let is_mounted =
+                key.0 == Kind::ConfigMap && config_files::is_mounted(&key.1, self.observed);
+            if is_wanted || leaving || is_mounted || self.keeps_record(key, live) {
                 continue;
             }
             let text = |pointer| live.pointer(pointer).and_then(Value::as_str);

@@ -2,7 +2,7 @@
 //!
 //! A reconcile runs once through five rooms: [`observe`] reads everything that it needs, [`validate`] makes a checked
 //! specification, [`build`] makes the objects that should exist, [`apply`] writes those that differ, [`status`] says
-//! what is true. What decides is pure (`validate`, `build`, `address`, `master`, `elected`, `members`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
+//! what is true. What decides is pure (`validate`, `build`, `config_files`, `address`, `master`, `elected`, `members`, `roll`, `volumes`, `drift`, `status`, `lease::decide`);
 //! what acts reads the present, never the event that woke it, so that running it twice changes nothing.
 //!
 //! Beside the reconciles [`elections`] looks after the groups that elect their masters. A reconcile tells it what was observed
@@ -14,6 +14,7 @@ pub mod apply;
 pub mod build;
 pub mod check;
 pub mod cli;
+pub mod config_files;
 pub mod context;
 pub mod controller;
 pub mod crd;

@@ -62,9 +62,13 @@ impl Names {
     pub fn group_master(&self, index: i32) -> String {
         format!("{}-{index}-master", self.cluster)
     }
-    /// ConfigMap of a group.
+    /// ConfigMap of a group as earlier versions named it, whatever was in its file.
     pub fn group_config(&self, index: i32) -> String {
         format!("{}-{index}-config", self.cluster)
+    }
+    /// ConfigMap with one file of a group, by the hash of what in it restarts brokers.
+    pub fn group_file(&self, index: i32, hash: &str) -> String {
+        format!("{}-{hash}", self.group_config(index))
     }
     /// Pod of a group.
     pub fn pod(&self, index: i32, ordinal: i32) -> String {

@@ -69,12 +69,13 @@ impl Observed {
 
     /// Whether the brokers of a group are told to agree about their master, whatever its record says.
     pub fn elects(&self, names: &Names, index: i32) -> bool {
-        let config = self
-            .children
-            .get(&(Kind::ConfigMap, names.group_config(index)));
-        let files = config.and_then(|config| config.get("data")?.as_object());
+        let name = names.group_config(index);
+        let hashed = names.group_file(index, "");
+        let configs = self.children.iter().filter(|((kind, of), _)| {
+            *kind == Kind::ConfigMap && (*of == name || of.starts_with(&hashed))
+        });
+        let files = configs.filter_map(|(_, config)| config.get("data")?.as_object());
         let mut lines = files
-            .into_iter()
             .flat_map(|files| files.values().filter_map(Value::as_str))
             .flat_map(str::lines);
         lines.any(|line| line.starts_with("coordinator="))

@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::address;
 use crate::apply::{self, Apply, Outcome};
 use crate::build::{self, Present};
+use crate::config_files;
 use crate::context::{Context, spread};
 use crate::elected;
 use crate::names::{FIELD_MANAGER, FINALIZER};
@@ -163,6 +164,12 @@ fn shape(cluster: &ValidatedCluster, observed: &Observed) -> Present {
             .filter_map(|index| Some((index, size(index)?)))
             .collect(),
         pod_monitors: observed.pod_monitors,
+        unhashed: groups()
+            .filter_map(|index| {
+                let hash = config_files::unhashed(&cluster.names, index, observed)?;
+                Some((index, hash))
+            })
+            .collect(),
         claims: electing()
             .map(|index| (index, volumes::owners(&cluster.names, index, observed)))
             .collect(),

@@ -84,7 +84,7 @@ pub struct RocketClusterSpec {
     /// How long messages are kept and what happens when a volume fills up.
     #[serde(default)]
     pub retention: Retention,
-    /// Further keys of `broker.conf` by their RocketMQ names, such as `maxMessageSize: "4194304"`. A key that has a field of its own is refused with the name of that field. A key that the broker does not know keeps the new pods from starting, and the condition Degraded says so. Changing it restarts the brokers.
+    /// Further keys of `broker.conf` by their RocketMQ names, such as `maxMessageSize: "4194304"`. A key that has a field of its own is refused with the name of that field. A key that the broker does not know keeps the new pods from starting, and the condition Degraded says so; brokers that run keep the file that they began with. Changing it restarts the brokers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::config")]
     pub config: BTreeMap<String, String>,

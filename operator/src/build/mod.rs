@@ -31,6 +31,7 @@ use crate::drift::stable_hash;
 use crate::kind::{Key, Kind};
 use crate::names::{APPLIED_HASH, Names};
 use crate::validate::ValidatedCluster;
+use config_map::File;
 
 pub use secret::replication_secret;
 
@@ -41,6 +42,8 @@ pub struct Present {
     pub template_sizes: BTreeMap<i32, String>,
     /// Whether the PodMonitor resource is installed.
     pub pod_monitors: bool,
+    /// Groups whose pods mount their file from the ConfigMap that earlier versions made, with its hash; see [`crate::config_files`].
+    pub unhashed: BTreeMap<i32, String>,
     /// Volume claims of each elected group, by name and UID. They own its record too, so that it stays as long as they do.
     pub claims: BTreeMap<i32, Vec<(String, String)>>,
     /// Elected groups that could not spare a replica now.
@@ -88,9 +91,10 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
             Kind::RoleBinding,
             &access::role_binding(cluster, index),
         ));
+        let file = File::of(cluster, index, *master, present.unhashed.get(&index));
         objects.push(seal(
             Kind::ConfigMap,
-            &config_map::group(cluster, index, *master),
+            &config_map::group(cluster, index, &file),
         ));
         if let Some(address) = present.addresses.as_ref().and_then(|all| all.get(&index)) {
             objects.push(master_address(&cluster.names, &cluster.uid, index, address));
@@ -107,7 +111,7 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
         ));
         objects.push(seal(
             Kind::StatefulSet,
-            &stateful_set::group(cluster, index, *master, size),
+            &stateful_set::group(cluster, index, &file, size),
         ));
     }
     if cluster.spec.network_policy.enabled {

@@ -62,10 +62,7 @@ pub(super) fn template(cluster: &ValidatedCluster, shape: Shape<'_>) -> PodTempl
         ("prometheus.io/path".to_owned(), "/metrics".to_owned()),
     ]);
     annotations.extend(spec.pod_template.metadata.annotations.clone());
-    annotations.insert(
-        CONFIG_HASH.to_owned(),
-        format!("{:016x}", stable_hash(shape.config.as_bytes())),
-    );
+    annotations.insert(CONFIG_HASH.to_owned(), config_hash(shape.config));
     let container = container(cluster, &shape);
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -100,6 +97,11 @@ pub(super) fn template(cluster: &ValidatedCluster, shape: Shape<'_>) -> PodTempl
             ..PodSpec::default()
         }),
     }
+}
+
+/// What tells one configuration file from another.
+pub(super) fn config_hash(config: &str) -> String {
+    format!("{:016x}", stable_hash(config.as_bytes()))
 }
 
 fn container(cluster: &ValidatedCluster, shape: &Shape<'_>) -> Container {

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rocket_api::GroupRule;
 
-use super::config_map::{BROKER_CONF, NAMESRV_CONF};
+use super::config_map::{BROKER_CONF, File, NAMESRV_CONF};
 use super::pod::{self, CONFIG_DIR, DATA_DIR, SECRET_VOLUME, Shape};
 use super::{broker_conf, metadata, selector};
 use crate::names::{CLAIM, PORT_BROKER, PORT_HA, PORT_NAMESRV};
@@ -69,25 +69,23 @@ pub(super) fn name_servers(cluster: &ValidatedCluster) -> StatefulSet {
 pub(super) fn group(
     cluster: &ValidatedCluster,
     index: i32,
-    master: Option<i32>,
+    file: &File,
     size: &str,
 ) -> StatefulSet {
     let names = &cluster.names;
-    let config =
-        broker_conf::restarting(&broker_conf::broker(cluster, index, master), cluster.rule);
-    let file = format!("{CONFIG_DIR}/{BROKER_CONF}");
+    let path = format!("{CONFIG_DIR}/{BROKER_CONF}");
     let elects = cluster.rule == GroupRule::Elected;
     let mut args = words(&[
         "broker",
         "--config",
-        &file,
+        &path,
         "--data",
         DATA_DIR,
         "--replica",
         "$(POD_NAME)",
     ]);
     args.extend(pod::grace(cluster));
-    let mut volumes = vec![config_volume(names.group_config(index))];
+    let mut volumes = vec![config_volume(file.name.clone())];
     if elects {
         // The file is the same for all replicas of the group, this is not.
         let host = names.host(&names.group_replicas(index));
@@ -104,7 +102,7 @@ pub(super) fn group(
             resources: &cluster.spec.groups.resources,
             labels: names.group_labels(index),
             spread: names.group_selector(index),
-            config: &config,
+            config: &file.restarting,
             volumes,
             account: Some(names.group(index)),
             elects,

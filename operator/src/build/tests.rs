@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::address::Home;
+use crate::names::CONFIG_HASH;
 use crate::observe::Observed;
 use crate::validate::{Settings, validate};
 
@@ -196,6 +197,41 @@ fn another_number_of_replicas_or_copies_or_other_modes_restart_no_broker_that_el
         before,
         template(&|cluster| cluster.spec.retention.hours = 1)
     );
+}
+
+/// An operator of this version restarts no pod that one of an earlier version made.
+#[test]
+fn file_keeps_the_name_that_an_earlier_version_gave_it_until_it_changes() {
+    let mounted = |unhashed: Option<&str>, hours: i32| {
+        let mut cluster = cluster(QUICKSTART);
+        cluster.spec.retention.hours = hours;
+        let present = Present {
+            unhashed: unhashed
+                .map(|hash| (0, hash.to_owned()))
+                .into_iter()
+                .collect(),
+            ..Present::default()
+        };
+        let objects = build(&cluster, &present);
+        let find = |kind, name: &str| {
+            let mut found = objects.iter().filter(|object| object.key.0 == kind);
+            found.find(|object| object.key.1.starts_with(name)).unwrap()
+        };
+        let set = &find(Kind::StatefulSet, "quickstart-0").object;
+        let template = &set["spec"]["template"];
+        let hash = template["metadata"]["annotations"][CONFIG_HASH].clone();
+        let map = find(Kind::ConfigMap, "quickstart-0").key.1.clone();
+        let volumes = template["spec"]["volumes"].as_array().unwrap();
+        let config = volumes.iter().find(|volume| volume["name"] == "config");
+        assert_eq!(config.unwrap()["configMap"]["name"], map);
+        (map, hash.as_str().unwrap().to_owned())
+    };
+    let (map, hash) = mounted(None, 72);
+    assert_eq!(map, format!("quickstart-0-config-{hash}"));
+    assert_eq!(mounted(Some(&hash), 72).0, "quickstart-0-config");
+    let (next, other) = mounted(Some(&hash), 1);
+    assert_eq!(next, format!("quickstart-0-config-{other}"));
+    assert_ne!(other, hash);
 }
 
 #[test]

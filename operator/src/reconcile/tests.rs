@@ -376,3 +376,28 @@ fn labels_and_addresses_follow_the_record_of_a_paused_or_refused_cluster() {
         assert_eq!(again, None);
     }
 }
+
+/// A broker that runs reads its file again when its container begins anew.
+#[test]
+fn file_that_a_pod_mounts_stays_as_it_is_and_others_go() {
+    const MAPS: &str = "/api/v1/namespaces/mq/configmaps/orders-0-config";
+    const POD: &str = "/api/v1/namespaces/mq/pods/orders-0-0";
+    let owner = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "u", "controller": true}]);
+    let map = |hash: &str| {
+        let map = json!({"metadata": {"name": format!("orders-0-config-{hash}"), "namespace": "mq", "uid": hash, "ownerReferences": owner}, "data": {"broker.conf": hash}});
+        (format!("{MAPS}-{hash}"), map)
+    };
+    let volumes = json!([{"name": "config", "configMap": {"name": "orders-0-config-former"}}]);
+    let pod = json!({"metadata": {"name": "orders-0-0", "namespace": "mq", "uid": "p", "labels": {"rocketcluster.io/group": "0"}}, "spec": {"containers": [], "volumes": volumes}});
+    let others = [map("former"), map("older"), (POD.to_owned(), pod)];
+    let reconciling = reconcile_beside(others.into(), Settings::default(), 1, json!({}));
+    let (writes, objects) = block_on(reconciling);
+    let of_maps: Vec<&String> = writes[0].iter().filter(|it| it.contains(MAPS)).collect();
+    let [written, deleted] = of_maps[..] else {
+        panic!("{of_maps:?}")
+    };
+    assert!(written.starts_with("PATCH"), "{written}");
+    assert_eq!(*deleted, format!("DELETE {MAPS}-older"));
+    let (kept, as_it_was) = map("former");
+    assert_eq!(objects[&kept], as_it_was);
+}

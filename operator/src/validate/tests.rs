@@ -171,7 +171,7 @@ fn nobody_is_scaled_away_while_the_record_is_lost() {
         ..Observed::default()
     };
     lost.children.insert(
-        (crate::kind::Kind::ConfigMap, "orders-0-config".into()),
+        (crate::kind::Kind::ConfigMap, "orders-0-config-0123".into()),
         config,
     );
     lost.stateful_sets

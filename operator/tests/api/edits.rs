@@ -13,7 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use rocket_api::{ConditionType, RocketBrokerGroup, Truth, label};
 use serde_json::{Value, json};
 
-use super::{Lab, in_lab, is};
+use super::{Lab, in_lab, is, mounted};
 
 #[test]
 fn a_cluster_comes_up_and_then_nothing_is_written() {
@@ -64,13 +64,7 @@ async fn template(lab: &Lab, set: &str) -> Value {
 }
 
 async fn conf(lab: &Lab) -> String {
-    lab.api::<ConfigMap>()
-        .get("edits-0-config")
-        .await
-        .unwrap()
-        .data
-        .unwrap()["broker.conf"]
-        .clone()
+    lab.config("edits-0").await.data.unwrap()["broker.conf"].clone()
 }
 
 #[test]
@@ -125,6 +119,35 @@ fn each_field_of_the_configuration_reaches_the_brokers() {
                 "{spec}: the broker runs with the former file"
             );
         }
+    });
+}
+
+#[test]
+fn file_of_a_broker_that_runs_does_not_change_under_it() {
+    in_lab(|lab| async move {
+        lab.play_kubelet();
+        lab.create("edits", &json!({})).await;
+        lab.until_ready("edits").await;
+        // Its pod takes its time to end, and starts its container once more.
+        let finalizers = |list: Value| Patch::Merge(json!({"metadata": {"finalizers": list}}));
+        let (pods, params) = (lab.api::<Pod>(), PatchParams::default());
+        let staying = finalizers(json!(["rocketcluster.test/stays"]));
+        pods.patch("edits-0-0", &params, &staying).await.unwrap();
+        let former = lab.config("edits-0").await;
+        lab.edit("edits", &json!({"config": {"maxMesageSize": "1"}}))
+            .await;
+        lab.until("edits-0", "asking for another file", |set: &StatefulSet| {
+            mounted(set) != former.name_any()
+        })
+        .await;
+        lab.wake("edits").await;
+        let kept = lab.api::<ConfigMap>().get(&former.name_any()).await;
+        assert_eq!(kept.unwrap().data, former.data);
+        let next = conf(&lab).await;
+        assert!(next.contains("maxMesageSize=1"), "{next}");
+        let leaving = finalizers(Value::Null);
+        pods.patch("edits-0-0", &params, &leaving).await.unwrap();
+        lab.until_gone::<ConfigMap>(&former.name_any()).await;
     });
 }
 
@@ -335,15 +358,16 @@ fn what_somebody_else_changed_is_put_right() {
             |set: &StatefulSet| set.spec.as_ref().unwrap().replicas == Some(2),
         )
         .await;
+        let file = lab.config("edits-0").await.name_any();
         lab.api::<ConfigMap>()
             .patch(
-                "edits-0-config",
+                &file,
                 &params,
                 &merge(json!({"data": {"broker.conf": "brokerRole=SLAVE"}})),
             )
             .await
             .unwrap();
-        lab.until("edits-0-config", "as it was", |map: &ConfigMap| {
+        lab.until(&file, "as it was", |map: &ConfigMap| {
             map.data.as_ref().unwrap()["broker.conf"].contains("brokerName=edits-0")
         })
         .await;

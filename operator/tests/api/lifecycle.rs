@@ -27,20 +27,13 @@ fn a_paused_cluster_is_left_alone_until_it_goes_on() {
         })
         .await;
         lab.wake("rest").await;
-        let text = lab
-            .api::<ConfigMap>()
-            .get("rest-0-config")
-            .await
-            .unwrap()
-            .data
-            .unwrap()["broker.conf"]
-            .clone();
-        assert!(text.contains("fileReservedTime=72"), "{text}");
+        let text = |map: ConfigMap| map.data.unwrap()["broker.conf"].clone();
+        let before = text(lab.config("rest-0").await);
+        assert!(before.contains("fileReservedTime=72"), "{before}");
         lab.edit("rest", &json!({"paused": false})).await;
-        lab.until("rest-0-config", "edited", |map: &ConfigMap| {
-            map.data.as_ref().unwrap()["broker.conf"].contains("fileReservedTime=9")
-        })
-        .await;
+        lab.until_ready("rest").await;
+        let after = text(lab.config("rest-0").await);
+        assert!(after.contains("fileReservedTime=9"), "{after}");
     });
 }
 

@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::client::ClientBuilder;
@@ -287,6 +288,12 @@ impl Lab {
             .unwrap();
     }
 
+    /// The ConfigMap with the file that the pods of a group are to mount.
+    pub(crate) async fn config(&self, group: &str) -> ConfigMap {
+        let name = mounted(&self.api::<StatefulSet>().get(group).await.unwrap());
+        self.api().get(&name).await.unwrap()
+    }
+
     /// How many writes the operator has sent.
     pub(crate) fn writes(&self) -> u64 {
         let mut sum = 0;
@@ -337,6 +344,14 @@ impl Lab {
             })
             .sum()
     }
+}
+
+/// Name of the ConfigMap with the file that the pods of a StatefulSet are to mount.
+pub(crate) fn mounted(set: &StatefulSet) -> String {
+    let template = &set.spec.as_ref().unwrap().template;
+    let volumes = template.spec.as_ref().unwrap().volumes.iter().flatten();
+    let mut maps = volumes.filter_map(|volume| volume.config_map.as_ref());
+    maps.next().unwrap().name.clone()
 }
 
 /// The scheduler finds no node and says so again from time to time.

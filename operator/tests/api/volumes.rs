@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use rocket_api::{ConditionType, Reason, RocketBrokerGroup, RocketCluster, Truth};
 use serde_json::json;
 
-use super::{Lab, from, in_lab, is, message};
+use super::{Lab, from, in_lab, is, message, mounted};
 
 impl Lab {
     /// A storage class whose volumes the test makes by hand.
@@ -147,7 +147,8 @@ fn a_class_that_refuses_to_grow_is_named_and_the_cluster_goes_on() {
         .await;
         lab.until_ready("tight").await;
         lab.bind("data-tight-0-0", &class).await;
-        let set = lab.api::<StatefulSet>().get("tight-0").await.unwrap().uid();
+        let set = lab.api::<StatefulSet>().get("tight-0").await.unwrap();
+        let (set, former) = (set.uid(), mounted(&set));
         lab.edit(
             "tight",
             &json!({"groups": {"storage": {"size": "2Gi"}}, "retention": {"hours": 3}}),
@@ -176,14 +177,12 @@ fn a_class_that_refuses_to_grow_is_named_and_the_cluster_goes_on() {
             lab.api::<StatefulSet>().get("tight-0").await.unwrap().uid(),
             set
         );
-        lab.until(
-            "tight-0-config",
-            "carrying the other edit",
-            |map: &k8s_openapi::api::core::v1::ConfigMap| {
-                map.data.as_ref().unwrap()["broker.conf"].contains("fileReservedTime=3")
-            },
-        )
+        lab.until("tight-0", "mounting another file", |set: &StatefulSet| {
+            mounted(set) != former
+        })
         .await;
+        let text = lab.config("tight-0").await.data.unwrap()["broker.conf"].clone();
+        assert!(text.contains("fileReservedTime=3"), "{text}");
         lab.sweep(&class).await;
     });
 }

@@ -257,8 +257,8 @@ fn an_operator_that_dies_in_the_middle_is_no_matter() {
     assert_eq!(cluster["status"]["groupsReady"], "2/2");
     assert!(says(&cluster, "ConfigApplied", "True"), "{cluster}");
     assert_ne!(uid(&space.get("pod", "demo-0-0")), before);
-    for map in ["demo-0-config", "demo-1-config"] {
-        let conf = space.get("cm", map);
+    for group in ["demo-0", "demo-1"] {
+        let conf = space.get("cm", &space.config(group));
         assert!(
             text(&conf, "/data/broker.conf").contains("flushDiskType=ASYNC_FLUSH"),
             "{conf}"

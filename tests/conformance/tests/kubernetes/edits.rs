@@ -15,9 +15,9 @@ fn pods(space: &Space) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Whether `broker.conf` has this line.
-fn has_line(space: &Space, config_map: &str, line: &str) -> bool {
-    text(&space.get("cm", config_map), "/data/broker.conf")
+/// Whether the `broker.conf` of a group has this line.
+fn has_line(space: &Space, group: &str, line: &str) -> bool {
+    text(&space.get("cm", &space.config(group)), "/data/broker.conf")
         .lines()
         .any(|present| present == line)
 }
@@ -28,11 +28,7 @@ fn another_flush_mode_reaches_the_running_broker() {
         return;
     };
     space.make(&small("demo"));
-    assert!(has_line(
-        &space,
-        "demo-0-config",
-        "flushDiskType=SYNC_FLUSH"
-    ));
+    assert!(has_line(&space, "demo-0", "flushDiskType=SYNC_FLUSH"));
     let before = pods(&space);
     space.edit(
         "demo",
@@ -40,12 +36,8 @@ fn another_flush_mode_reaches_the_running_broker() {
     );
     let cluster = space.ready("demo");
     assert!(says(&cluster, "ConfigApplied", "True"), "{cluster}");
-    assert!(has_line(
-        &space,
-        "demo-0-config",
-        "flushDiskType=ASYNC_FLUSH"
-    ));
-    assert!(has_line(&space, "demo-0-config", "replicationMode=ASYNC"));
+    assert!(has_line(&space, "demo-0", "flushDiskType=ASYNC_FLUSH"));
+    assert!(has_line(&space, "demo-0", "replicationMode=ASYNC"));
     let after = pods(&space);
     assert_ne!(
         after["demo-0-0"], before["demo-0-0"],
@@ -146,7 +138,7 @@ fn a_wrong_key_is_told_and_its_correction_is_not_held_up() {
         &json!({"config": {"maxMesageSize": null, "maxMessageSize": "4096"}}),
     );
     space.ready("demo");
-    assert!(has_line(&space, "demo-0-config", "maxMessageSize=4096"));
+    assert!(has_line(&space, "demo-0", "maxMessageSize=4096"));
 }
 
 #[test]
@@ -173,22 +165,14 @@ fn a_paused_cluster_serves_and_waits() {
     space.until_one("pods", "demo-0-0", "back by its StatefulSet", |pod| {
         pod_is_ready(pod) && uid(pod) != before["demo-0-0"]
     });
-    assert!(has_line(
-        &space,
-        "demo-0-config",
-        "flushDiskType=SYNC_FLUSH"
-    ));
+    assert!(has_line(&space, "demo-0", "flushDiskType=SYNC_FLUSH"));
     assert_eq!(space.get("sts", "demo-1"), Value::Null);
     assert_eq!(space.get("pdb", "demo-0"), Value::Null);
     space.edit("demo", &json!({"paused": false}));
     let cluster = space.ready("demo");
     assert!(says(&cluster, "Paused", "False"), "{cluster}");
     assert_eq!(cluster["status"]["groupsReady"], "2/2");
-    assert!(has_line(
-        &space,
-        "demo-0-config",
-        "flushDiskType=ASYNC_FLUSH"
-    ));
+    assert!(has_line(&space, "demo-0", "flushDiskType=ASYNC_FLUSH"));
     assert!(space.get("pdb", "demo-0").is_object());
 }
 

@@ -45,7 +45,7 @@ fn low_latency_async_serves() {
     );
     let cluster = space.ready("clicks");
     assert_eq!(cluster["status"]["groupsReady"], "2/2");
-    let conf = space.get("cm", "clicks-1-config");
+    let conf = space.get("cm", &space.config("clicks-1"));
     for line in [
         "flushDiskType=ASYNC_FLUSH",
         "replicationMode=ASYNC",

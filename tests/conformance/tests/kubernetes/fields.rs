@@ -307,7 +307,7 @@ fn pods_run_as_written(space: &Space) {
 /// flush, replication, retention, defaults, config: in the file that the running brokers read.
 fn brokers_are_configured(space: &Space) {
     for group in 0..2 {
-        let conf = space.get("cm", &format!("demo-{group}-config"));
+        let conf = space.get("cm", &space.config(&format!("demo-{group}")));
         let file = text(&conf, "/data/broker.conf");
         for line in [
             "flushDiskType=ASYNC_FLUSH",

@@ -103,13 +103,14 @@ fn everything_that_somebody_deleted_comes_back() {
     };
     space.make(&small("demo"));
     let pod = uid(&space.get("pod", "demo-0-0"));
+    let file = space.config("demo-0");
     let objects = [
         ("services", "demo-namesrv"),
         ("services", "demo-namesrv-replicas"),
         ("services", "demo-0"),
         ("services", "demo-0-replicas"),
         ("configmaps", "demo-namesrv-config"),
-        ("configmaps", "demo-0-config"),
+        ("configmaps", &file),
         ("poddisruptionbudgets", "demo-namesrv"),
         ("poddisruptionbudgets", "demo-0"),
         ("serviceaccounts", "demo-0"),
@@ -172,10 +173,11 @@ fn what_somebody_bent_is_straightened_and_what_they_added_stays() {
             &patch.to_string(),
         ]);
     };
-    let conf = text(&space.get("cm", "demo-0-config"), "/data/broker.conf").to_owned();
+    let file = space.config("demo-0");
+    let conf = text(&space.get("cm", &file), "/data/broker.conf").to_owned();
     patch(
         "cm",
-        "demo-0-config",
+        &file,
         json!({"data": {"broker.conf": "brokerId=7\n", "mine": "stays"}}),
     );
     patch(
@@ -190,10 +192,10 @@ fn what_somebody_bent_is_straightened_and_what_they_added_stays() {
         "demo-namesrv-0",
         json!({"metadata": {"annotations": {"mine": "stays"}}}),
     );
-    space.until_one("cm", "demo-0-config", "its file again", |object| {
+    space.until_one("cm", &file, "its file again", |object| {
         text(object, "/data/broker.conf") == conf
     });
-    assert_eq!(space.get("cm", "demo-0-config")["data"]["mine"], "stays");
+    assert_eq!(space.get("cm", &file)["data"]["mine"], "stays");
     space.until_one("svc", "demo-0", "leads to the master again", |object| {
         object["spec"]["selector"]["rocketcluster.io/role"].is_null()
     });
@@ -225,7 +227,7 @@ fn an_object_of_somebody_else_is_not_taken_over() {
     let Some(space) = Space::new("taken", "names that are taken") else {
         return;
     };
-    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "demo-0-config", "labels": {"rocketcluster.io/cluster": "demo"}}, "data": {"theirs": "yes"}});
+    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "demo-namesrv-config", "labels": {"rocketcluster.io/cluster": "demo"}}, "data": {"theirs": "yes"}});
     space.apply(&theirs);
     space.apply(&small("demo"));
     let cluster = space.until_one("rkt", "demo", "says that a name is taken", |cluster| {
@@ -234,14 +236,14 @@ fn an_object_of_somebody_else_is_not_taken_over() {
     let message = text(condition(&cluster, "Degraded"), "/message").to_owned();
     assert!(
         message.contains(
-            "demo-0-config exists and does not belong to this RocketCluster: delete or rename it"
+            "demo-namesrv-config exists and does not belong to this RocketCluster: delete or rename it"
         ),
         "{message}"
     );
     assert_eq!(
-        space.get("cm", "demo-0-config")["data"],
+        space.get("cm", "demo-namesrv-config")["data"],
         json!({"theirs": "yes"})
     );
-    space.kubectl(&["delete", "cm", "demo-0-config"]);
+    space.kubectl(&["delete", "cm", "demo-namesrv-config"]);
     space.ready("demo");
 }

@@ -141,6 +141,18 @@ impl Space {
         }
     }
 
+    /// Name of the ConfigMap with the file that the pods of a group are to mount.
+    #[track_caller]
+    pub(crate) fn config(&self, group: &str) -> String {
+        let set = self.get("sts", group);
+        let volumes = set["spec"]["template"]["spec"]["volumes"].as_array();
+        let mut names = volumes
+            .into_iter()
+            .flatten()
+            .filter_map(|volume| volume["configMap"]["name"].as_str());
+        names.next().unwrap_or_default().to_owned()
+    }
+
     /// All objects of a kind.
     #[track_caller]
     pub(crate) fn list(&self, kind: &str) -> Vec<Value> {
