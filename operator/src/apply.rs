@@ -69,6 +69,8 @@ pub struct Apply<'a> {
     /// The Secret of the replication links is not ours. A pod that began with another one would never find to those that
     /// begin with ours.
     lacks_secret: bool,
+    /// Groups whose records could not be had.
+    lacking: BTreeSet<String>,
 }
 
 impl<'a> Apply<'a> {
@@ -85,6 +87,7 @@ impl<'a> Apply<'a> {
             outcome: Outcome::default(),
             recreating: BTreeSet::new(),
             lacks_secret: false,
+            lacking: BTreeSet::new(),
         }
     }
 
@@ -102,6 +105,9 @@ impl<'a> Apply<'a> {
         for object in desired {
             let live = self.object(object).await?;
             if object.key.0 == Kind::BrokerGroup {
+                if live.is_none() {
+                    self.lacking.insert(object.key.1.clone());
+                }
                 self.record(live).await?;
             }
         }
@@ -147,7 +153,9 @@ impl<'a> Apply<'a> {
     async fn object(&mut self, desired: &Desired) -> Result<Option<Value>, Error> {
         let (kind, name) = &desired.key;
         let live = self.observed.children.get(&desired.key);
-        let must_wait = self.recreating.contains(name) || (self.lacks_secret && live.is_none());
+        // What a group is begun with stands in its record.
+        let lacks = self.lacks_secret || self.lacking.contains(name);
+        let must_wait = self.recreating.contains(name) || (lacks && live.is_none());
         if *kind == Kind::StatefulSet && must_wait {
             return Ok(None);
         }

@@ -401,3 +401,18 @@ fn file_that_a_pod_mounts_stays_as_it_is_and_others_go() {
     let (kept, as_it_was) = map("former");
     assert_eq!(objects[&kept], as_it_was);
 }
+
+#[test]
+fn no_pod_of_a_group_is_made_beside_a_record_of_somebody_else() {
+    const GROUPS: &str = "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups";
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "theirs", "uid": "theirs", "controller": true}]);
+    let theirs = json!({"metadata": {"name": "orders-0", "namespace": "mq", "uid": "r", "ownerReferences": owner}, "spec": {"cluster": "others", "index": 0}});
+    let others = [(format!("{GROUPS}/orders-0"), theirs)].into();
+    let spec = json!({"groups": {"count": 2}});
+    let (writes, objects) = block_on(reconcile_beside(others, Settings::default(), 1, spec));
+    let is_made = |set: &str| writes[0].iter().any(|it| it.ends_with(set));
+    assert!(!is_made("statefulsets/orders-0") && is_made("statefulsets/orders-1"));
+    let conditions = objects[CLUSTER]["status"]["conditions"].to_string();
+    let told = "RocketBrokerGroup orders-0 exists and does not belong";
+    assert!(conditions.contains(told), "{conditions}");
+}
