@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DynamicObject, ListParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use rocket_api::{GroupState, RocketBrokerGroup, RocketCluster, RocketOperation, label};
 use serde_json::{Value, json};
 
@@ -30,6 +31,9 @@ pub struct Observed {
     pub pod_monitors: bool,
     /// Whether the operator may read EndpointSlices; where it may not, Kubernetes leads Services to masters by their label.
     pub endpoint_slices: bool,
+    /// Groups without pods whose records are still those of a former cluster of the name. Kubernetes is about to take it from their owners,
+    /// or to take them away with it.
+    pub unreleased: Vec<String>,
     /// UIDs of the pods that requests have begun to restart.
     pub restarting: BTreeSet<String>,
 }
@@ -134,13 +138,19 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
     for (kind, items) in try_join_all(lists).await? {
         observed.pod_monitors |= kind == Kind::PodMonitor && items.is_some();
         observed.endpoint_slices |= kind == Kind::EndpointSlice && items.is_some();
-        for item in items.into_iter().flatten().filter(|item| {
-            is_controlled_by(item.owner_references(), &uid)
-                || is_left(kind, item, &cluster.name_any())
-        }) {
-            observed.add(kind, item)?;
+        for item in items.into_iter().flatten() {
+            let owners = item.owner_references();
+            if is_controlled_by(owners, &uid) || is_left(kind, &item, &cluster.name_any()) {
+                observed.add(kind, item)?;
+            } else if kind == Kind::BrokerGroup && is_of_former(owners, &cluster.name_any()) {
+                observed.unreleased.push(item.name_any());
+            }
         }
     }
+    let made = &observed.stateful_sets;
+    observed
+        .unreleased
+        .retain(|group| !made.contains_key(group));
     let sets: BTreeSet<String> = observed
         .stateful_sets
         .values()
@@ -227,13 +237,16 @@ pub async fn requests(
 }
 
 /// Whether an object's controller has this UID.
-pub fn is_controlled_by(
-    owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference],
-    uid: &str,
-) -> bool {
+pub fn is_controlled_by(owners: &[OwnerReference], uid: &str) -> bool {
     owners
         .iter()
         .any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+/// Whether the controller of an object that is not the cluster's is one of its name: another one, which is gone.
+fn is_of_former(owners: &[OwnerReference], cluster: &str) -> bool {
+    let mut owners = owners.iter().filter(|owner| owner.controller == Some(true));
+    owners.any(|owner| owner.kind == RocketCluster::kind(&()) && owner.name == cluster)
 }
 
 /// Whether an object is the record of an elected group whose cluster is gone while its volumes stay: the next cluster of the

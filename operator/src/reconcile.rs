@@ -100,6 +100,15 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
         }
         return finalize(&context, &api, &cluster, &observed).await;
     }
+    if let Some(group) = observed.unreleased.first() {
+        // How its brokers begin stands there, and it is about to be this cluster's, or gone.
+        tracing::info!(
+            group,
+            namespace,
+            "waiting until Kubernetes has taken the former RocketCluster of the name from the owners of the group's record"
+        );
+        return Ok(Action::requeue(SOON));
+    }
     let names = validate::names(&cluster, &context.settings);
     // Also while paused, and whatever the specification says: a group that serves is to go on serving.
     context

@@ -416,3 +416,35 @@ fn no_pod_of_a_group_is_made_beside_a_record_of_somebody_else() {
     let told = "RocketBrokerGroup orders-0 exists and does not belong";
     assert!(conditions.contains(told), "{conditions}");
 }
+
+/// Kubernetes has not taken the deleted cluster from the owners yet. Without a record its volumes would make a group that elects one
+/// whose master is fixed.
+#[test]
+fn cluster_waits_for_the_record_that_a_former_one_of_its_name_leaves() {
+    const RECORD: &str =
+        "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0";
+    const CLAIM: &str = "/api/v1/namespaces/mq/persistentvolumeclaims/data-orders-0-0";
+    let former = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "former", "controller": true}]);
+    let record = json!({"metadata": {"name": "orders-0", "namespace": "mq", "uid": "00000000-0000-0000-0000-000000000009", "ownerReferences": former}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(&memory::group(3)).unwrap()});
+    let claim = json!({"metadata": {"name": "data-orders-0-0", "namespace": "mq", "uid": "c"}});
+    let mut released = record.clone();
+    released["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "data-orders-0-0", "uid": "c"}]);
+    let begun = |record: Value| {
+        let others = [
+            (RECORD.to_owned(), record),
+            (CLAIM.to_owned(), claim.clone()),
+        ];
+        let spec = json!({"groups": {"replicas": 3}});
+        block_on(reconcile_beside(
+            others.into(),
+            Settings::default(),
+            1,
+            spec,
+        ))
+    };
+    let (writes, _) = begun(record);
+    assert_eq!(writes, [Vec::<String>::new()]);
+    let (_, objects) = begun(released);
+    let set = objects["/apis/apps/v1/namespaces/mq/statefulsets/orders-0"].to_string();
+    assert!(set.contains("--replication-address"), "{set}");
+}
