@@ -25,6 +25,9 @@ pub struct Observed {
     pub groups: BTreeMap<String, RocketBrokerGroup>,
     /// Pods of those StatefulSets, and pods that lost their StatefulSet while it is made anew.
     pub pods: Vec<Pod>,
+    /// Pods of groups whose StatefulSets are gone, or were a former cluster's: they take their time to end, and their brokers write to
+    /// their volumes until then.
+    pub lingering: Vec<Pod>,
     /// Volume claims with the cluster's name on them, whoever made them.
     pub claims: Vec<PersistentVolumeClaim>,
     /// Whether the PodMonitor resource is installed.
@@ -164,13 +167,17 @@ pub async fn observe(client: &Client, cluster: &RocketCluster) -> Result<Observe
         .filter_map(|request| request.status)
         .flat_map(|status| status.restarting.into_values())
         .collect();
-    observed.pods = pods.items;
-    observed.pods.retain(|pod| {
+    let (ours, others): (Vec<Pod>, Vec<Pod>) = pods.items.into_iter().partition(|pod| {
         pod.owner_references()
             .iter()
             .filter(|owner| owner.controller == Some(true))
             .all(|owner| sets.contains(&owner.uid))
     });
+    observed.pods = ours;
+    observed.lingering = others;
+    observed
+        .lingering
+        .retain(|pod| is_of_group(pod, &cluster.name_any()));
     Ok(observed)
 }
 
@@ -234,6 +241,18 @@ pub async fn requests(
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a pod was made by a StatefulSet with the name of a group, and so has the volume that its name says.
+fn is_of_group(pod: &Pod, cluster: &str) -> bool {
+    let mut owners = pod.owner_references().iter();
+    owners.any(|owner| {
+        let index = owner.name.strip_prefix(cluster);
+        let index = index.and_then(|rest| rest.strip_prefix('-'));
+        owner.controller == Some(true)
+            && owner.kind == "StatefulSet"
+            && index.is_some_and(|index| index.parse::<u32>().is_ok())
+    })
 }
 
 /// Whether an object's controller has this UID.

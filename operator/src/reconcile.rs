@@ -325,7 +325,8 @@ async fn finalize(
             });
             ignore_gone(sets.delete(set, &params).await).map_err(failed)?;
         }
-        if !observed.pods.is_empty() || !observed.stateful_sets.is_empty() {
+        let mut pods = observed.pods.iter().chain(&observed.lingering);
+        if pods.next().is_some() || !observed.stateful_sets.is_empty() {
             return Ok(Action::requeue(Duration::from_secs(5)));
         }
         let claims: Api<PersistentVolumeClaim> =

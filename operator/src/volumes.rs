@@ -158,6 +158,12 @@ pub fn owners(names: &Names, index: i32, observed: &Observed) -> Vec<(String, St
     owners
 }
 
+/// Whether a pod of the name is there, also one that its StatefulSet has left behind.
+fn has_pod(pod: &str, observed: &Observed) -> bool {
+    let mut lingering = observed.lingering.iter();
+    observed.pod(pod).is_some() || lingering.any(|it| it.metadata.name.as_deref() == Some(pod))
+}
+
 /// Claims with the cluster's UID whose pod does not exist and that are not on their way out.
 fn ours<'a>(
     names: &'a Names,
@@ -174,10 +180,8 @@ fn ours<'a>(
     idle.filter_map(move |claim| {
         let name = claim.name_any();
         let (index, ordinal) = place(names, &name)?;
-        observed
-            .pod(&names.pod(index, ordinal))
-            .is_none()
-            .then_some((name, index, ordinal))
+        let is_idle = !has_pod(&names.pod(index, ordinal), observed);
+        is_idle.then_some((name, index, ordinal))
     })
 }
 
@@ -268,5 +272,13 @@ mod tests {
         assert_eq!(surplus(&cluster, &observed), both[1..]);
         observed.groups.clear();
         assert_eq!(surplus(&cluster, &observed), both[1..]);
+        // Its broker has not ended yet, although its StatefulSet is gone.
+        let pod = json!({"metadata": {"name": "orders-1-0"}});
+        observed
+            .lingering
+            .push(serde_json::from_value(pod).unwrap());
+        assert_eq!(surplus(&cluster, &observed), [""; 0]);
+        let all = of_deleted_cluster(&cluster.names, "u", &observed);
+        assert_eq!(all, ["data-orders-0-0", "data-orders-0-2"]);
     }
 }

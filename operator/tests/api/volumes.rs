@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use rocket_api::{ConditionType, Reason, RocketBrokerGroup, RocketCluster, Truth};
 use serde_json::json;
@@ -228,6 +228,55 @@ fn removed_groups_leave_their_volumes_and_their_record_unless_told_otherwise() {
                 .unwrap()
                 .is_some()
         );
+    });
+}
+
+/// What keeps a pod from ending at once, as a broker does that has much to flush.
+fn finalizers(list: &serde_json::Value) -> Patch<serde_json::Value> {
+    Patch::Merge(json!({"metadata": {"finalizers": list}}))
+}
+
+#[test]
+fn volumes_stay_until_their_brokers_have_ended() {
+    in_lab(|lab| async move {
+        lab.play_kubelet();
+        let both = json!({"onScaleIn": "Delete", "onDelete": "Delete"});
+        lab.create(
+            "slow",
+            &json!({"groups": {"count": 2, "storage": {"reclaim": both}}}),
+        )
+        .await;
+        lab.until_ready("slow").await;
+        let (pods, params) = (lab.api::<Pod>(), PatchParams::default());
+        let (staying, leaving) = (json!(["rocketcluster.test/stays"]), json!(null));
+        for pod in ["slow-0-0", "slow-1-0"] {
+            let staying = finalizers(&staying);
+            pods.patch(pod, &params, &staying).await.unwrap();
+        }
+        let is_kept = async |name: &str| {
+            let claims = lab.api::<PersistentVolumeClaim>();
+            let claim = claims.get(name).await.unwrap();
+            claim.metadata.deletion_timestamp.is_none()
+        };
+        lab.edit("slow", &json!({"groups": {"count": 1}})).await;
+        lab.until_gone::<StatefulSet>("slow-1").await;
+        lab.wake("slow").await;
+        assert!(is_kept("data-slow-1-0").await);
+        let patch = finalizers(&leaving);
+        pods.patch("slow-1-0", &params, &patch).await.unwrap();
+        lab.until_gone::<PersistentVolumeClaim>("data-slow-1-0")
+            .await;
+
+        let clusters = lab.api::<RocketCluster>();
+        let background = DeleteParams::background();
+        clusters.delete("slow", &background).await.unwrap();
+        lab.until_gone::<StatefulSet>("slow-0").await;
+        lab.wake("slow").await;
+        assert!(is_kept("data-slow-0-0").await);
+        pods.patch("slow-0-0", &params, &patch).await.unwrap();
+        lab.until_gone::<PersistentVolumeClaim>("data-slow-0-0")
+            .await;
+        lab.until_gone::<RocketCluster>("slow").await;
     });
 }
 
