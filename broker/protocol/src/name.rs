@@ -188,6 +188,12 @@ impl TopicName {
         self.0.starts_with(DLQ_PREFIX)
     }
 
+    /// What stands for the group in the name of a retry or dead-letter topic; it need not be a group's name.
+    pub fn derived_from(&self) -> Option<&str> {
+        let retry = self.0.strip_prefix(RETRY_PREFIX);
+        retry.or_else(|| self.0.strip_prefix(DLQ_PREFIX))
+    }
+
     /// The group of a retry topic.
     pub fn retry_group(&self) -> Option<GroupName> {
         self.0
@@ -266,6 +272,16 @@ mod tests {
         let topic = TopicName::retry_topic(&group);
         assert_eq!(TopicName::parse(topic.as_str()), Ok(topic.clone()));
         assert_eq!(topic.retry_group(), Some(group));
+    }
+
+    #[rstest]
+    #[case("%RETRY%g", Some("g"))]
+    #[case("%DLQ%g", Some("g"))]
+    #[case("%DLQ%%RETRY%g", Some("%RETRY%g"))]
+    #[case("%RETRY%", Some(""))]
+    #[case("g", None)]
+    fn what_a_topic_is_derived_from(#[case] topic: &str, #[case] expected: Option<&str>) {
+        assert_eq!(TopicName::parse(topic).unwrap().derived_from(), expected);
     }
 
     #[test]

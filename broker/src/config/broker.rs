@@ -153,7 +153,7 @@ settings! {
         auto_create_subscription_group: bool, "autoCreateSubscriptionGroup" = "true", ANY, "", Hot, RocketMQ;
         /// Topics, retry and dead-letter topics left aside, above which a send creates no more; administrators may.
         auto_create_topics_max: usize, "autoCreateTopicsMax" = "10000", ANY, "", Hot, Ours;
-        /// Consumer groups above which first use creates no more; administrators may.
+        /// Consumer groups above which first use creates no more; administrators may. A send makes no retry or dead-letter topic without its group.
         auto_create_groups_max: usize, "autoCreateGroupsMax" = "10000", ANY, "", Hot, Ours;
         /// Queues of a topic that is created by a send, at most.
         default_topic_queue_nums: u32, "defaultTopicQueueNums" = "8", between(1, 1_024), "", Hot, RocketMQ;

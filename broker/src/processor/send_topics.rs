@@ -215,6 +215,7 @@ impl BrokerProcessor {
         } else {
             let name = topic_name(view.topic)?;
             refuse_closed(&name)?;
+            self.find_group_behind(&name, config)?;
             let fresh = self.create_topic(&name, view, config, self.now())?;
             let context = Arc::clone(&self.send_context);
             find().unwrap_or_else(|| Arc::new(SendTopic::new(name, fresh, context)))
@@ -239,6 +240,16 @@ impl BrokerProcessor {
             ));
         }
         Ok(topic)
+    }
+
+    /// Retry and dead-letter topics are bounded by the groups alone, so none is made without one: as with any first use of a group it is
+    /// made here if that is allowed.
+    fn find_group_behind(&self, topic: &TopicName, config: &BrokerConfig) -> Result<(), Refusal> {
+        let Some(group) = topic.derived_from() else {
+            return Ok(());
+        };
+        let found = self.group_of(group, config)?;
+        found.map(drop).ok_or_else(|| Refusal::no_group(group))
     }
 
     fn create_topic(

@@ -68,6 +68,46 @@ async fn a_client_cannot_make_more_topics_groups_and_positions_than_it_may() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn a_client_makes_no_retry_or_dead_letter_topic_without_its_group() {
+    for auto_create in ["true", "false"] {
+        let world = World::with(&[("autoCreateTopicEnable", auto_create)]).await;
+        let metadata = &world.processor.deps.metadata;
+        let groups = metadata.groups.to_body().subscription_group_table.len();
+        let config = &world.processor.deps.config;
+        let allow = |more| {
+            let max = format!("autoCreateGroupsMax={}", groups + more);
+            config.update(&max).unwrap();
+        };
+        allow(0);
+        let client = world.client().await;
+        let missing = ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST;
+        let before = metadata.topics.names().len();
+        for number in 0..10 {
+            for kind in ["RETRY", "DLQ"] {
+                let topic = format!("%{kind}%n{number}");
+                let answer = client.send(&topic, 0, "x", "").await;
+                assert_eq!(answer.response_code(), missing, "{topic} {auto_create}");
+            }
+        }
+        // Nobody's.
+        let answer = client.send("%RETRY%", 0, "x", "").await;
+        assert_eq!(answer.response_code(), missing);
+        assert_eq!(metadata.topics.names().len(), before);
+        // With room for its group it is made, and the group.
+        allow(1);
+        client.send_ok("%RETRY%g", 0, "x", "").await;
+        assert!(metadata.groups.contains("g"));
+        assert_eq!(metadata.topics.names().len(), before + 1);
+        config.update("autoCreateSubscriptionGroup=false").unwrap();
+        allow(2);
+        let answer = client.send("%RETRY%h", 0, "x", "").await;
+        assert_eq!(answer.response_code(), missing);
+        assert_eq!(metadata.topics.names().len(), before + 1);
+        world.stop().await;
+    }
+}
+
 /// On a runtime with workers as in the program: who makes something gives its worker away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_make_topics_and_groups_at_once_are_all_served_and_all_is_on_disk() {
