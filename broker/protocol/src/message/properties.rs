@@ -14,6 +14,8 @@ pub const NAME_VALUE_SEPARATOR: u8 = 1;
 pub const PROPERTY_SEPARATOR: u8 = 2;
 /// Longest properties in bytes: the length field is a signed 16-bit number.
 pub const PROPERTIES_BYTES_MAX: usize = 32_767;
+/// So many names are compared one by one: the usual message has fewer, and needs no room for a sort.
+const COMPARED_MAX: usize = 32;
 
 /// Names of properties (`MessageConst.java`).
 #[allow(
@@ -132,17 +134,14 @@ impl Properties {
 
     /// Reads a properties string; names and values share its bytes.
     pub fn parse(source: &Bytes) -> Self {
-        let mut properties = Self::new();
-        for piece in source.split(|&byte| byte == PROPERTY_SEPARATOR) {
-            let Some((name, value)) = split_pair(piece) else {
-                continue;
-            };
-            let shared = |part: &[u8]| ByteStr::new(source.slice_ref(part)).ok();
-            if let (Some(name), Some(value)) = (shared(name), shared(value)) {
-                properties.put(name, value);
-            }
-        }
-        properties
+        let shared = |part: &[u8]| ByteStr::new(source.slice_ref(part)).ok();
+        let pairs = source
+            .split(|&byte| byte == PROPERTY_SEPARATOR)
+            .filter_map(|piece| {
+                let (name, value) = split_pair(piece)?;
+                Some((shared(name)?, shared(value)?))
+            });
+        Self(gather(pairs))
     }
 
     /// The value of `name`.
@@ -165,7 +164,7 @@ impl Properties {
         if value.is_empty() {
             self.remove(&name);
         } else {
-            self.put(name, value);
+            put(&mut self.0, name, value);
         }
     }
 
@@ -208,17 +207,52 @@ impl Properties {
         }
         out.freeze()
     }
+}
 
-    fn put(&mut self, name: ByteStr, value: ByteStr) {
-        match self.0.iter_mut().find(|(other, _)| *other == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
+/// Each name once: where it first was, with the value that it had last. However many there are, it takes a sort's time and no more:
+/// properties may have thousands of names, and whoever compares each with all before it is kept busy by one small message.
+fn gather<N: Ord, V>(pairs: impl Iterator<Item = (N, V)>) -> Vec<(N, V)> {
+    let mut gathered = Vec::new();
+    for (name, value) in pairs {
+        if gathered.len() < COMPARED_MAX {
+            put(&mut gathered, name, value);
+        } else {
+            gathered.push((name, value));
         }
+    }
+    if gathered.len() > COMPARED_MAX {
+        gathered = each_once(gathered);
+    }
+    gathered
+}
+
+fn each_once<N: Ord, V>(pairs: Vec<(N, V)>) -> Vec<(N, V)> {
+    let mut placed: Vec<(usize, (N, V))> = pairs.into_iter().enumerate().collect();
+    // Stable: of one name the first stays in front.
+    placed.sort_by(|(_, (name, _)), (_, (other, _))| name.cmp(other));
+    placed.dedup_by(|(_, (name, later)), (_, (first, value))| {
+        let is_again = name == first;
+        if is_again {
+            std::mem::swap(value, later);
+        }
+        is_again
+    });
+    placed.sort_unstable_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, pair)| pair).collect()
+}
+
+fn put<N: PartialEq, V>(pairs: &mut Vec<(N, V)>, name: N, value: V) {
+    match pairs.iter_mut().find(|(other, _)| *other == name) {
+        Some((_, old)) => *old = value,
+        None => pairs.push((name, value)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::cmp::Ordering;
+
     use proptest::prelude::*;
     use rstest::rstest;
 
@@ -264,7 +298,54 @@ mod tests {
         assert_eq!(properties.to_bytes(), "A\u{1}9\u{2}C\u{1}3\u{2}");
     }
 
+    /// A name that counts with how many others it was compared.
+    #[derive(Debug, Clone, Copy)]
+    struct Counted<'a>(usize, &'a Cell<usize>);
+
+    impl PartialEq for Counted<'_> {
+        fn eq(&self, other: &Self) -> bool {
+            self.cmp(other).is_eq()
+        }
+    }
+
+    impl Eq for Counted<'_> {}
+
+    impl PartialOrd for Counted<'_> {
+        fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl Ord for Counted<'_> {
+        fn cmp(&self, other: &Self) -> Ordering {
+            self.1.set(self.1.get() + 1);
+            self.0.cmp(&other.0)
+        }
+    }
+
+    #[test]
+    fn as_many_names_as_fit_are_not_each_compared_with_all_others() {
+        // The shortest pairs that differ: `ab`, its value, and two separators.
+        let many = PROPERTIES_BYTES_MAX / 5;
+        let compared = Cell::new(0);
+        // In an order that no sort finds easy.
+        let names = (0..many).map(|index| (Counted(index * 7_919 % many, &compared), index));
+        assert_eq!(gather(names).len(), many);
+        let of_a_sort = many * (many.ilog2() as usize + 2);
+        assert!(compared.get() < 2 * of_a_sort, "{compared:?} of {many}");
+    }
+
     proptest! {
+        #[test]
+        fn each_name_is_there_once_however_many_there_are(names in proptest::collection::vec(0..60_u8, 0..200)) {
+            let pairs: Vec<(u8, usize)> = names.into_iter().zip(0..).collect();
+            let mut expected = Vec::new();
+            for &(name, value) in &pairs {
+                put(&mut expected, name, value);
+            }
+            prop_assert_eq!(gather(pairs.into_iter()), expected);
+        }
+
         #[test]
         fn properties_come_back(map in proptest::collection::btree_map("[^\u{1}\u{2}]{1,9}", "[^\u{1}\u{2}]{1,20}", 0..9)) {
             let mut properties = Properties::new();
