@@ -59,6 +59,7 @@ impl BrokerProcessor {
                 .collect(),
         };
         topics.sort();
+        topics.dedup();
         let mut stats = ConsumeStats::default();
         for topic in topics {
             let one = self.consume_stats_of(&topic, group);

@@ -156,6 +156,32 @@ async fn positions_and_rates_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_asked_for_more_than_once_counts_once() {
+    let world = World::new().await;
+    let client = world.client().await;
+    for body in ["a", "b", "c"] {
+        client.send_ok("orders", 0, body, "").await;
+    }
+    assert_eq!(client.pull("orders", 0, 0).await.bodies.len(), 3);
+    world
+        .processor
+        .stats
+        .tick(UnixMillis(super::START + 10_000));
+    let stats = async |topics: &'static str| {
+        let request = Command::request(RequestCode::GET_CONSUME_STATS)
+            .with_ext("consumerGroup", "g")
+            .with_ext("topicList", topics);
+        let response = client.expect(request, ResponseCode::SUCCESS).await;
+        ConsumeStats::parse(&response.body.contiguous()).unwrap()
+    };
+    let once = stats("orders").await;
+    assert!(once.consume_tps > 0.0);
+    assert_eq!(once.offset_table.0.len(), 4);
+    assert_eq!(stats("orders;orders;none;orders").await, once);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_configuration_is_told_and_only_what_may_change_changes() {
     let world = World::new().await;
     let client = world.client().await;
