@@ -183,6 +183,7 @@ impl BrokerProcessor {
         let mut offsets = Vec::new();
         for queue_id in queues {
             let queue = queue_of(queue_id)?;
+            self.check_queue(&topic, &group, queue)?;
             let wanted = header
                 .offset
                 .filter(|offset| header.queue_id >= 0 && *offset != -1);

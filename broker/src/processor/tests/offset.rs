@@ -175,3 +175,37 @@ async fn a_reset_sends_the_next_pull_back_and_voids_commits_until_then() {
         .await;
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_not_there_is_not_reset() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("orders", 0, "x", "").await;
+    client.heartbeat("c", "g", "orders", "*").await;
+    let reset = |queue_id, offset| {
+        let header = ResetOffsetHeader {
+            topic: "orders".into(),
+            group: "g".into(),
+            queue_id,
+            offset,
+            timestamp: 0,
+            is_force: true,
+        };
+        Command::request(RequestCode::INVOKE_BROKER_TO_RESET_OFFSET).with_header(&header)
+    };
+    for queue_id in [4, 70_000] {
+        for offset in [None, Some(0)] {
+            client
+                .expect(reset(queue_id, offset), ResponseCode::INVALID_PARAMETER)
+                .await;
+        }
+    }
+    let positions = &world.processor.deps.metadata.offsets;
+    assert!(positions.topics_of("g").is_empty());
+    for queue_id in [3, -1] {
+        client
+            .expect(reset(queue_id, None), ResponseCode::SUCCESS)
+            .await;
+    }
+    world.stop().await;
+}
