@@ -74,6 +74,7 @@ impl Port {
         let remoting = ServerConfig {
             limits,
             connections_max: config.connections_max,
+            half_frame_bytes_max: config.half_frame_bytes_max.as_usize(),
             ..ServerConfig::default()
         };
         let server = Server::bind(

@@ -53,6 +53,9 @@ pub struct ServerConfig {
     pub limits: ConnectionLimits,
     /// Connections open at one time; those beyond are closed at once. Default 10,000.
     pub connections_max: usize,
+    /// Bytes of frames that are not whole yet, of all connections together. A frame of up to 32 KiB always goes on; a larger one
+    /// is read on when there is room for all of it, and given up after `frame_timeout`. Default 256 MiB.
+    pub half_frame_bytes_max: usize,
     /// Connections that the kernel holds ready. Default 1024, as RocketMQ's `serverSocketBacklog`.
     pub backlog: u32,
 }
@@ -62,6 +65,7 @@ impl Default for ServerConfig {
         Self {
             limits: ConnectionLimits::default(),
             connections_max: 10_000,
+            half_frame_bytes_max: 256 << 20,
             backlog: 1024,
         }
     }

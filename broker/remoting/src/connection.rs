@@ -21,6 +21,7 @@ use crate::bell::{Bell, Sleep, announce};
 use crate::config::ConnectionLimits;
 use crate::outbox::{Batch, Outbox, Refused};
 use crate::rate_limit::RateLimit;
+use crate::room::Room;
 use crate::stats::{Stats, count};
 
 /// Tells connections of one process apart; never used twice.
@@ -165,9 +166,11 @@ fn scopeguard<F: FnMut()>(action: F) -> impl Drop {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) stats: Arc<Stats>,
+    pub(crate) room: Room,
     pub(crate) bad_frame_log: RateLimit,
     pub(crate) slow_reader_log: RateLimit,
     pub(crate) timeout_log: RateLimit,
+    pub(crate) no_room_log: RateLimit,
     pub(crate) refused_log: RateLimit,
 }
 

@@ -50,7 +50,8 @@ pub(crate) async fn run(
     let mut incoming = Incoming::new(read_half, &connection, &*processor, Instant::now());
     let mut outgoing = Outgoing::new(SharedSocket(inner), inner);
     let why = serve(inner, &mut incoming, &mut outgoing, &draining).await;
-    ending::end(inner, &mut incoming.socket, &mut outgoing, why).await;
+    let mut socket = incoming.into_socket();
+    ending::end(inner, &mut socket, &mut outgoing, why).await;
 }
 
 /// Runs also when the processor panics.
@@ -193,6 +194,9 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Driver<'_, '_, '_, R, W> {
     fn deadline(&self) -> (Instant, Why) {
         let limits = &self.inner.limits;
         let read = match self.incoming.frame_since {
+            Some(since) if self.incoming.waits_for_room() => {
+                (since + limits.frame_timeout, Why::NoRoom)
+            }
             Some(since) => (since + limits.frame_timeout, Why::HalfFrame),
             // It is this side that does not read.
             None if self.incoming.is_held() => (Instant::now() + limits.idle_timeout, Why::Idle),
@@ -237,3 +241,43 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
 
 /// How long a listener rests after it could not accept, so that a full table of files does not become a busy loop.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use bytes::BytesMut;
+    use rocket_protocol::{Command, RequestCode, frame};
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::NoRequests;
+    use crate::config::ConnectionLimits;
+    use crate::connection::Shared;
+    use crate::room::Room;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_finds_no_room_in_time_is_given_up() {
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let shared = Arc::new(Shared {
+            room: Room::new(1 << 20),
+            ..Shared::default()
+        });
+        let _all = shared.room.take_all().unwrap();
+        let limits = ConnectionLimits::default();
+        let inner = Inner::new(nowhere, nowhere, limits, Arc::clone(&shared));
+        let connection = Connection(Arc::new(inner));
+        let mut frame = BytesMut::new();
+        let large = Command::request(RequestCode(1)).with_body(vec![1; 64 << 10]);
+        frame::encode(&large, &mut frame);
+        let (mut peer, socket) = tokio::io::duplex(1 << 20);
+        peer.write_all(&frame).await.unwrap();
+        let (reading, writing) = tokio::io::split(socket);
+        let mut incoming = Incoming::new(reading, &connection, &NoRequests, Instant::now());
+        let mut outgoing = Outgoing::new(writing, &connection.0);
+        let never = CancellationToken::new();
+        let why = serve(&connection.0, &mut incoming, &mut outgoing, &never).await;
+        assert!(matches!(why, Why::NoRoom), "{why:?}");
+        assert_eq!(shared.stats.snapshot().frames_delayed, 1);
+    }
+}

@@ -30,6 +30,8 @@ pub(crate) enum Why {
     Idle,
     /// A frame that began and did not end.
     HalfFrame,
+    /// A large frame that began while there was no room for it, and got none in time.
+    NoRoom,
     /// Not a frame.
     BadFrame(FrameError),
     /// Nothing can be said any more, so nothing needs to be heard.
@@ -61,6 +63,12 @@ pub(crate) async fn end<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         Why::HalfFrame => {
             if let Some(suppressed) = shared.timeout_log.admit() {
                 tracing::warn!(peer = %inner.peer, suppressed, "closed a connection that did not end its frame in time");
+            }
+            return;
+        }
+        Why::NoRoom => {
+            if let Some(suppressed) = shared.no_room_log.admit() {
+                tracing::warn!(peer = %inner.peer, suppressed, "closed a connection whose large frame found no room beside those of others in time");
             }
             return;
         }

@@ -1,7 +1,7 @@
 //! The reading half of a connection: reads what is there, and serves all whole frames of it where they lie.
 //!
 //! All connections that a thread drives read into one buffer of that thread, so a connection that is silent keeps none.
-//! What it keeps between two reads is half a frame, or frames that a bound holds back.
+//! What it keeps between two reads is half a frame, for which it needs room ([`crate::room`]), or frames that a bound holds back.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::connection::Connection;
 use crate::processor::{Processor, RawRequest};
 use crate::reply::Reply;
+use crate::room::{Place, SMALL_BYTES};
 use crate::stats::count;
 
 /// Bytes that a read asks for at most.
@@ -41,13 +42,15 @@ pub(crate) enum End {
 }
 
 pub(crate) struct Incoming<'a, R> {
-    pub(crate) socket: R,
+    socket: R,
     connection: &'a Connection,
     processor: &'a dyn Processor,
     /// Received and not served.
     kept: Vec<u8>,
     /// Whether a bound holds back what is kept.
     is_held: bool,
+    /// Room for the half frame that is kept.
+    place: Place,
     /// Frames served so far.
     pub(crate) frames: u64,
     pub(crate) last_read: Instant,
@@ -68,6 +71,7 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
             processor,
             kept: Vec::new(),
             is_held: false,
+            place: Place::of(&connection.0.shared.room),
             frames: 0,
             last_read: now,
             frame_since: None,
@@ -79,13 +83,23 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
         self.is_held
     }
 
+    /// Whether a half frame waits for room, so that nothing is read.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        self.place.is_waiting()
+    }
+
+    /// The socket alone: nothing is kept any more, and no room.
+    pub(crate) fn into_socket(self) -> R {
+        self.socket
+    }
+
     /// Whether what was held back may be served now.
     pub(crate) fn could_go_on(&self) -> bool {
         self.is_held && self.has_room()
     }
 
     /// One read, and all that it completes is served; `false`: there is nothing to be read, and the socket will wake the task,
-    /// or what was read is held back, and an ended request will.
+    /// or what was read is held back, and an ended request will, or it waits for room, and who leaves some will.
     pub(crate) fn poll_serve(
         &mut self,
         context: &mut Context<'_>,
@@ -101,12 +115,18 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
         }
         let limits = &self.connection.0.limits.frame;
         let missing = frame::missing_bytes(&self.kept, limits).unwrap_or(0);
-        if self.kept.len() + missing > READ_BYTES_MAX {
-            return self.read_large(context, now);
+        let whole = self.kept.len() + missing;
+        if !self.has_place(context, whole) {
+            return Ok(false);
+        }
+        let asked = self.asked_bytes(missing);
+        if whole > READ_BYTES_MAX {
+            return self.read_large(context, asked, now);
         }
         BUFFER.with_borrow_mut(|buffer| {
             let begun = self.kept.len();
-            let Some(room) = buffer.get_mut(begun..) else {
+            let end = buffer.len().min(begun + asked);
+            let Some(room) = buffer.get_mut(begun..end) else {
                 return Ok(false);
             };
             let Some(len) = self.poll_read(context, room)? else {
@@ -124,16 +144,38 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
         })
     }
 
+    /// Whether there is room for the half frame that is kept, of which there will be `whole` bytes.
+    fn has_place(&mut self, context: &mut Context<'_>, whole: usize) -> bool {
+        let was_waiting = self.place.is_waiting();
+        let has_place = self.place.poll_take(context, whole);
+        if !has_place && !was_waiting {
+            count(&self.connection.0.shared.stats.frames_delayed, 1);
+        }
+        has_place
+    }
+
+    /// How much to read when the frame that is kept misses so many bytes. Where room is scarce nothing is read beyond it that
+    /// might need some.
+    fn asked_bytes(&self, missing: usize) -> usize {
+        if !self.place.is_scarce() {
+            return READ_BYTES_MAX;
+        }
+        let small = SMALL_BYTES.saturating_sub(self.kept.len());
+        // Nothing asked for looks like the end of the stream.
+        missing.max(small).clamp(1, READ_BYTES_MAX)
+    }
+
     /// Goes on with a frame that is larger than the thread's buffer: it gathers where it is kept, which grows only with what
     /// the peer has sent.
     fn read_large(
         &mut self,
         context: &mut Context<'_>,
+        asked: usize,
         mut now: impl FnMut() -> Instant,
     ) -> Result<bool, End> {
         let mut kept = std::mem::take(&mut self.kept);
         let begun = kept.len();
-        kept.resize(begun + READ_BYTES_MAX, 0);
+        kept.resize(begun + asked, 0);
         let read = self.poll_read(context, kept.get_mut(begun..).unwrap_or_default());
         kept.truncate(begun + read.as_ref().ok().copied().flatten().unwrap_or(0));
         self.kept = kept;
@@ -211,6 +253,7 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
         };
         if frames > 0 {
             self.frames += frames as u64;
+            self.place.give_back();
             self.processor.served(self.connection);
             self.frame_since = None;
         }
@@ -264,3 +307,7 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "incoming_tests.rs"]
+mod tests;

@@ -9,6 +9,8 @@
 //! |--------------------------------------------------|--------------------------------------------------------|
 //! | sends what is no frame                           | an answer if its opaque was readable; closed           |
 //! | begins a frame and does not end it               | closed after `frame_timeout`                           |
+//! | begins a frame beyond 32 KiB while others have   | read no further until there is room; closed after      |
+//! | taken all of `half_frame_bytes_max`              | `frame_timeout`                                        |
 //! | does not read its answers                        | closed at `outbound_bytes_max` or after `write_timeout`|
 //! | is silent, and nothing is sent to it             | closed after `idle_timeout`                            |
 //! | has more than `inflight_max` open requests       | SYSTEM_BUSY for those beyond                           |
@@ -29,6 +31,7 @@ mod outgoing;
 mod processor;
 mod rate_limit;
 mod reply;
+mod room;
 mod server;
 mod stats;
 mod sync;

@@ -13,6 +13,7 @@ use crate::config::ServerConfig;
 use crate::connection::{Inner, Shared};
 use crate::driver;
 use crate::processor::Processor;
+use crate::room::Room;
 use crate::stats::{Stats, count};
 
 /// A listening server. Its tasks belong to the tracker that it was given; cancelling the token stops accepting and
@@ -43,7 +44,10 @@ impl Server {
         socket.bind(address)?;
         let listener = socket.listen(config.backlog)?;
         let local = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            room: Room::new(config.half_frame_bytes_max),
+            ..Shared::default()
+        });
         let acceptor = Acceptor {
             listener,
             config,

@@ -11,6 +11,7 @@ pub struct Stats {
     pub(crate) requests_refused: AtomicU64,
     pub(crate) bad_frames: AtomicU64,
     pub(crate) slow_readers: AtomicU64,
+    pub(crate) frames_delayed: AtomicU64,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     pub(crate) frames_in: AtomicU64,
@@ -34,6 +35,8 @@ pub struct StatsSnapshot {
     pub bad_frames: u64,
     /// Connections closed as the peer did not read.
     pub slow_readers: u64,
+    /// Frames that were not read on at once as there was no room for them.
+    pub frames_delayed: u64,
     /// Bytes read.
     pub bytes_in: u64,
     /// Bytes written.
@@ -58,6 +61,7 @@ impl Stats {
             requests_refused: self.requests_refused.load(Relaxed),
             bad_frames: self.bad_frames.load(Relaxed),
             slow_readers: self.slow_readers.load(Relaxed),
+            frames_delayed: self.frames_delayed.load(Relaxed),
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             frames_in: self.frames_in.load(Relaxed),

@@ -213,6 +213,8 @@ settings! {
         parked_max: usize, "parkedMax" = "65536", between(1, 10_000_000), "", Restart, Ours;
         /// Bytes of unanswered requests of one connection; beyond it nothing more is read from it until some are answered.
         inflight_bytes_max: ByteSize, "inflightBytesMax" = "67108864", between(16 * MIB, 1024 * MIB), "bytes", Restart, Ours;
+        /// Bytes of frames beyond 32 KiB that are not whole yet, of all connections together; such a frame is read on when there is room for all of it, and given up after frameTimeoutMillis.
+        half_frame_bytes_max: ByteSize, "halfFrameBytesMax" = "268435456", between(16 * MIB, 65_536 * MIB), "bytes", Restart, Ours;
     }
 }
 

@@ -135,6 +135,47 @@ async fn a_frame_in_many_pieces_is_one_frame() {
     assert_eq!(peer.answer().await.body.len(), 3_000_000);
 }
 
+#[rstest]
+#[case::when_it_is_whole(true)]
+#[case::when_its_connection_ends(false)]
+#[tokio::test]
+async fn a_large_frame_waits_for_room_until_another_gives_it_back(#[case] ends_its_frame: bool) {
+    let running = Running::start(|config| config.half_frame_bytes_max = 3 << 20);
+    let large = encoded(&request(ECHO, 1).with_body(body(2 << 20)));
+    let (front, back) = large.split_at(1 << 20);
+    let mut first = running.connect().await;
+    first.send_bytes(front).await;
+    // More than a read brings: it has its room.
+    running.until(|stats| stats.bytes_in >= 1 << 20).await;
+    let mut second = running.connect().await;
+    let sending = running.tasks.spawn(async move {
+        second
+            .send(&request(ECHO, 2).with_body(body(2 << 20)))
+            .await;
+        second
+    });
+    running.until(|stats| stats.frames_delayed == 1).await;
+    running.assert_serves().await;
+    assert_eq!(running.stats().frames_in, 1, "the small one alone");
+    if ends_its_frame {
+        first.send_bytes(back).await;
+        assert_eq!(first.answer().await.opaque, 1);
+    } else {
+        drop(first);
+    }
+    let mut second = sending.await.unwrap();
+    assert_eq!(second.answer().await.opaque, 2);
+}
+
+#[tokio::test]
+async fn a_frame_beyond_all_room_is_served_alone() {
+    let running = Running::start(|config| config.half_frame_bytes_max = 1 << 20);
+    let mut peer = running.connect().await;
+    peer.send(&request(ECHO, 1).with_body(body(3_000_000)))
+        .await;
+    assert_eq!(peer.answer().await.body.len(), 3_000_000);
+}
+
 #[tokio::test]
 async fn connections_beyond_the_bound_are_closed_and_room_comes_back() {
     let running = Running::start(|config| config.connections_max = 1);

@@ -151,6 +151,16 @@ impl Running {
         }
     }
 
+    /// Waits until the server's counters are as wanted.
+    pub(crate) async fn until(&self, is_so: impl Fn(StatsSnapshot) -> bool) {
+        let waited = async {
+            while !is_so(self.stats()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(PATIENCE, waited).await.expect("it comes to that");
+    }
+
     pub(crate) fn try_event(&self) -> Option<Event> {
         self.events.lock().try_recv().ok()
     }
