@@ -16,7 +16,7 @@ use rocket_protocol::header::ConsumerGroupHeader;
 use rocket_protocol::{Command, RequestCode, UnixMillis};
 use rocket_remoting::Connection;
 
-pub use consumers::{ConsumerGroup, Consumers, Member, Notice, Subscription};
+pub use consumers::{ConsumerGroup, Consumers, Full, Member, Notice, Subscription};
 pub use locks::QueueLocks;
 pub use producers::Producers;
 

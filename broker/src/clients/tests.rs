@@ -1,7 +1,7 @@
 use rocket_protocol::body::{ConsumerData, SubscriptionData};
 use rocket_protocol::{GroupName, Language, TopicName, UnixMillis};
 
-use super::consumers::{Consumers, Member, Notice};
+use super::consumers::{Consumers, Full, Member, Notice};
 use super::producers::Producers;
 
 fn group() -> GroupName {
@@ -149,4 +149,88 @@ fn producer_groups_beyond_the_bound_are_passed_over() {
     let known = GroupName::parse("g0").unwrap();
     producers.heartbeat(&known, 2, member(2, 0));
     assert_eq!(producers.members("g0").count(), 2);
+}
+
+/// What a heartbeat of `channel` brings `group`, taken if there is room.
+fn bring(
+    consumers: &mut Consumers<u64>,
+    group: &str,
+    channel: u64,
+    topics: &[(&str, &str, i64)],
+) -> Result<(), Full> {
+    let group = GroupName::parse(group).unwrap();
+    let (member, data) = (member(channel, 0), wants(topics));
+    consumers.check_room(&group, channel, &member, &data)?;
+    consumers.heartbeat(UnixMillis(0), &group, channel, member, &data);
+    Ok(())
+}
+
+#[test]
+fn what_all_consumer_groups_take_is_bounded_and_given_back() {
+    const MAX: usize = 101_000;
+    let mut consumers = Consumers::bounded(MAX);
+    let text = "t".repeat(16 << 10);
+    let (long, newer, short) = ([("t", &*text, 1)], [("t", &*text, 3)], [("u", "*", 2)]);
+    let mut groups = 0;
+    while groups < 100 && bring(&mut consumers, &format!("g{groups}"), groups, &long).is_ok() {
+        groups += 1;
+    }
+    // Each takes twice its text and a little.
+    assert_eq!(groups, 3);
+    let mut members = groups;
+    while members < 100 && bring(&mut consumers, "g0", members, &long).is_ok() {
+        members += 1;
+    }
+    assert!((groups + 1..100).contains(&members), "{members}");
+    assert!(consumers.bytes() <= MAX);
+    // Who takes no more than before needs no room, and leaves some who takes less.
+    for group in ["g1", "g2"] {
+        let channel = if group == "g1" { 1 } else { 2 };
+        assert_eq!(bring(&mut consumers, group, channel, &long), Ok(()));
+        assert_eq!(bring(&mut consumers, group, channel, &short), Ok(()));
+    }
+    assert_eq!(bring(&mut consumers, "g9", 1, &long), Ok(()));
+    assert_eq!(bring(&mut consumers, "g1", 1, &newer), Err(Full(MAX)));
+    consumers.unregister(&GroupName::parse("g9").unwrap(), 1);
+    assert_eq!(bring(&mut consumers, "g1", 1, &newer), Ok(()));
+    for channel in (0..members).step_by(2) {
+        consumers.closed(channel);
+    }
+    consumers.expire(UnixMillis(2), 1);
+    assert_eq!((consumers.groups().count(), consumers.bytes()), (0, 0));
+}
+
+#[test]
+fn an_older_subscription_counts_as_what_is_kept_for_it() {
+    let mut consumers = Consumers::bounded(10_000);
+    let long = "t".repeat(4_000);
+    assert_eq!(bring(&mut consumers, "g", 1, &[("t", &*long, 5)]), Ok(()));
+    // The newer one is kept, however short the other one is.
+    let older = [("t", "a", 4), ("u", "u", 4)];
+    assert_eq!(bring(&mut consumers, "g", 1, &older), Ok(()));
+    assert!(consumers.bytes() > 8_000, "{}", consumers.bytes());
+    let too_much = [("t", "a", 4), ("u", &*long, 6)];
+    assert!(bring(&mut consumers, "g", 1, &too_much).is_err());
+}
+
+#[test]
+fn what_all_producers_take_is_bounded_and_given_back() {
+    let mut producers = Producers::bounded(1_000);
+    for channel in 0..100 {
+        producers.heartbeat(&group(), channel, member(channel, 0));
+    }
+    let count = producers.members("g").count();
+    assert!((2..10).contains(&count), "{count}");
+    assert!(producers.bytes() <= 1_000);
+    // Who is there may go on, and one more comes when one has left.
+    producers.heartbeat(&group(), 0, member(0, 9));
+    producers.unregister(&group(), 1);
+    producers.heartbeat(&group(), 100, member(1, 9));
+    assert_eq!(producers.members("g").count(), count);
+    producers.closed(2);
+    assert_eq!(producers.expire(UnixMillis(9), 1).len(), count - 3);
+    assert_eq!(producers.members("g").count(), 2);
+    producers.closed(0);
+    producers.closed(100);
+    assert_eq!((producers.groups().count(), producers.bytes()), (0, 0));
 }

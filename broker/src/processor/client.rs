@@ -124,13 +124,15 @@ impl BrokerProcessor {
             sys_flag,
             is_ordered,
         )?;
-        let notice = self.deps.clients.consumers.write().heartbeat(
-            self.now(),
-            &group,
-            member.channel.id().0,
-            member.clone(),
-            data,
-        );
+        let channel_id = member.channel.id().0;
+        let notice = {
+            let mut consumers = self.deps.clients.consumers.write();
+            let has_room = consumers.check_room(&group, channel_id, member, data);
+            has_room.map_err(|full| {
+                Refusal::new(ResponseCode::SYSTEM_BUSY, format!("[REJECTREQUEST]{full}"))
+            })?;
+            consumers.heartbeat(self.now(), &group, channel_id, member.clone(), data)
+        };
         if let Some(notice) = notice {
             tracing::info!(%group, client = &*member.client_id, peer = %member.channel.peer(), "consumer group changed");
             self.notify(&notice);

@@ -11,6 +11,7 @@ use rocket_protocol::header::{
 use rocket_protocol::{Command, RequestCode, ResponseCode};
 
 use super::{Listener, Peer, World, next};
+use crate::clients::Consumers;
 
 async fn members(client: &Peer) -> Vec<String> {
     let header = ConsumerGroupHeader {
@@ -215,6 +216,22 @@ async fn what_a_heartbeat_makes_the_broker_keep_is_bounded() {
             .collect()
     };
     assert!(Arc::ptr_eq(&ids[0], &ids[1]), "one text for all groups");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_beyond_what_may_be_kept_of_all_groups_is_refused_as_busy() {
+    let world = World::new().await;
+    let client = world.client().await;
+    *world.processor.deps.clients.consumers.write() = Consumers::bounded(10_000);
+    client
+        .expect(heartbeat("c", 1, 100), ResponseCode::SYSTEM_BUSY)
+        .await;
+    assert!(members(&client).await.is_empty());
+    client
+        .expect(heartbeat("c", 1, 10), ResponseCode::SUCCESS)
+        .await;
+    assert_eq!(members(&client).await, ["c"]);
     world.stop().await;
 }
 
