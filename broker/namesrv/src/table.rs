@@ -7,6 +7,9 @@
 //!   take its successor out of the routes.
 //! - A registration with a *smaller state version* than a living one of the same id is ignored even when both name the same address, as long as
 //!   they come over different connections. RocketMQ ignores it for different addresses only.
+//!
+//! Everything has a bound, as anybody may register: brokers of a connection and in all, topics of a group, and what all routes take. So that the bound
+//! holds, an address leaves its group with the registration that brought it there, whatever it was registered as since.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -14,13 +17,22 @@ use std::time::Duration;
 use rocket_protocol::ids::UnixMillis;
 
 mod answers;
+mod leaving;
+mod routes;
 #[cfg(test)]
 mod tests;
+
+use routes::Routes;
 
 /// The id of a group's master.
 pub const MASTER_ID: u64 = 0;
 /// Silence after which a broker is forgotten when it does not say otherwise (`DEFAULT_BROKER_CHANNEL_EXPIRED_TIME`).
 pub const EXPIRY_DEFAULT: Duration = Duration::from_mins(2);
+
+/// Brokers that may be registered at a time.
+const BROKERS_MAX: usize = 10_000;
+/// Brokers that may be registered over one connection: a container of brokers has one for all of them.
+const BROKERS_PER_CHANNEL_MAX: usize = 256;
 
 const PERM_WRITE: u32 = 2;
 const PERM_READ: u32 = 4;
@@ -84,12 +96,25 @@ pub struct Registered {
     pub ha_addr: Option<String>,
     /// The master's address for clients.
     pub master_addr: Option<String>,
+    /// Topics that got no route, as there is no room for more.
+    pub left_out: usize,
 }
 
 /// The registration was refused; the broker sees code 1 and tries again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a first registration must carry more than one topic")]
-pub struct Refused;
+pub enum Refused {
+    /// A 5.x broker that sends one changed topic must not become a group with that topic only.
+    #[error("a first registration must carry more than one topic")]
+    OneTopic,
+    /// There is no room for another broker.
+    #[error("this name server takes {in_all} brokers, and {of_a_channel} over one connection")]
+    TooManyBrokers {
+        /// In all.
+        in_all: usize,
+        /// Over one connection.
+        of_a_channel: usize,
+    },
+}
 
 /// A broker group in a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +140,8 @@ pub struct Route {
 
 #[derive(Debug, Clone)]
 struct Live {
+    /// Its group.
+    name: String,
     heard: UnixMillis,
     expiry: Duration,
     version: Version,
@@ -131,11 +158,27 @@ pub struct Rules {
     pub delete_missing_topics: bool,
 }
 
+#[derive(Debug)]
+struct Bounds {
+    brokers: usize,
+    brokers_per_channel: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            brokers: BROKERS_MAX,
+            brokers_per_channel: BROKERS_PER_CHANNEL_MAX,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     rules: Rules,
-    topics: HashMap<String, BTreeMap<String, Queues>>,
+    bounds: Bounds,
+    routes: Routes,
     groups: BTreeMap<String, Group>,
     /// By cluster and address.
     live: HashMap<(String, String), Live>,
@@ -153,8 +196,7 @@ impl RouteTable {
     /// Takes a broker's registration that came over `channel`.
     ///
     /// # Errors
-    /// When the id is not known yet and the table has exactly one topic: a 5.x broker that sends one changed topic must not become a group
-    /// with that topic only.
+    /// When the id is not known yet and the table has exactly one topic, or when there is no room for another broker.
     pub fn register(
         &mut self,
         registration: Registration,
@@ -175,10 +217,11 @@ impl RouteTable {
         } = registration;
         if self.is_superseded(&cluster, &name, &addr, id, version, channel) {
             if self.live_channel(&cluster, &addr) == Some(channel) {
-                self.live.remove(&(cluster, addr));
+                self.forget(&cluster, &addr);
             }
             return Ok(Registered::default());
         }
+        self.check_room(&cluster, &addr, channel)?;
         let known = self
             .groups
             .get(&name)
@@ -192,10 +235,11 @@ impl RouteTable {
         });
         if !known && topics.as_ref().is_some_and(|topics| topics.len() == 1) {
             if holds_other_id {
-                self.drop_address(&name, &addr);
+                self.leave_one(&name, &addr);
             }
-            return Err(Refused);
+            return Err(Refused::OneTopic);
         }
+        self.leave_other_group(&cluster, &name, &addr);
         let group = self.groups.entry(name.clone()).or_insert_with(|| Group {
             cluster: cluster.clone(),
             addrs: BTreeMap::new(),
@@ -221,15 +265,17 @@ impl RouteTable {
             .live
             .get(&key)
             .is_none_or(|live| live.version != version);
-        if let Some(topics) = topics
-            && (id == MASTER_ID || stands_in)
-        {
-            self.write_queues(&name, topics, first || changed, read_only);
-        }
+        let left_out = match topics {
+            Some(topics) if id == MASTER_ID || stands_in => {
+                self.write_queues(&name, topics, first || changed, read_only)
+            }
+            _ => 0,
+        };
         let expiry = expiry.unwrap_or(EXPIRY_DEFAULT);
         self.live.insert(
             key,
             Live {
+                name,
                 heard: now,
                 expiry,
                 version,
@@ -243,12 +289,41 @@ impl RouteTable {
                 .get(&(cluster, addr.clone()))
                 .map(|live| (addr, live.ha_addr.clone()))
         });
-        Ok(
-            master.map_or_else(Registered::default, |(addr, ha)| Registered {
-                ha_addr: Some(ha),
-                master_addr: Some(addr),
-            }),
-        )
+        let (master_addr, ha_addr) = master.unzip();
+        Ok(Registered {
+            ha_addr,
+            master_addr,
+            left_out,
+        })
+    }
+
+    /// Whether a broker may register that is not known.
+    fn check_room(&self, cluster: &str, addr: &str, channel: Channel) -> Result<(), Refused> {
+        if self.live_channel(cluster, addr).is_some() {
+            return Ok(());
+        }
+        let Bounds {
+            brokers: in_all,
+            brokers_per_channel: of_a_channel,
+        } = self.bounds;
+        let live = self.live.values();
+        let of_this = live.filter(|live| live.channel == channel).count();
+        if self.live.len() >= in_all || of_this >= of_a_channel {
+            return Err(Refused::TooManyBrokers {
+                in_all,
+                of_a_channel,
+            });
+        }
+        Ok(())
+    }
+
+    /// An address is in one group: a broker that comes under another name has left the group that it was in.
+    fn leave_other_group(&mut self, cluster: &str, name: &str, addr: &str) {
+        let live = self.live.get(&(cluster.to_owned(), addr.to_owned()));
+        let other = live.map(|live| &live.name).filter(|other| *other != name);
+        if let Some(other) = other.cloned() {
+            self.leave_one(&other, addr);
+        }
     }
 
     /// Whether a living registration of the same id, from someone else, has a larger state version.
@@ -270,114 +345,28 @@ impl RouteTable {
         live.version.state > version.state && (held != addr || live.channel != channel)
     }
 
+    /// Returns how many topics there was no room for.
     fn write_queues(
         &mut self,
         name: &str,
         topics: BTreeMap<String, Queues>,
         all: bool,
         read_only: bool,
-    ) {
+    ) -> usize {
         if self.rules.delete_missing_topics {
-            self.topics.retain(|topic, queues| {
-                if !topics.contains_key(topic) {
-                    queues.remove(name);
-                }
-                !queues.is_empty()
-            });
+            self.routes
+                .retain(|topic, group, _| group != name || topics.contains_key(topic));
         }
+        let mut left_out = 0;
         for (topic, mut queues) in topics {
-            let known = self
-                .topics
-                .get(&topic)
-                .is_some_and(|brokers| brokers.contains_key(name));
-            if all || !known {
+            if all || !self.routes.has(&topic, name) {
                 if read_only {
                     queues.perm &= !PERM_WRITE;
                 }
-                self.topics
-                    .entry(topic)
-                    .or_default()
-                    .insert(name.to_owned(), queues);
+                left_out += usize::from(!self.routes.put(topic, name, queues));
             }
         }
-    }
-
-    /// Takes a broker's farewell that came over `channel`. Ignored when the address was registered over another connection since.
-    pub fn unregister(&mut self, cluster: &str, name: &str, addr: &str, channel: Channel) {
-        if self
-            .live_channel(cluster, addr)
-            .is_some_and(|last| last != channel)
-        {
-            return;
-        }
-        self.live.remove(&(cluster.to_owned(), addr.to_owned()));
-        self.drop_address(name, addr);
-    }
-
-    /// A connection is gone, and with it every broker that registered over it. Returns their addresses.
-    pub fn channel_closed(&mut self, channel: Channel) -> Vec<String> {
-        self.drop_live(|live| live.channel == channel)
-            .into_iter()
-            .map(|(addr, _)| addr)
-            .collect()
-    }
-
-    /// Forgets brokers that were silent for too long. Returns their addresses and the connections that should be closed.
-    pub fn expire(&mut self, now: UnixMillis) -> Vec<(String, Channel)> {
-        let silent = |live: &Live| {
-            i128::from(now.0) - i128::from(live.heard.0)
-                > i128::try_from(live.expiry.as_millis()).unwrap_or(i128::MAX)
-        };
-        self.drop_live(silent)
-    }
-
-    fn drop_live(&mut self, gone: impl Fn(&Live) -> bool) -> Vec<(String, Channel)> {
-        let mut dropped = Vec::new();
-        self.live.retain(|(cluster, addr), live| {
-            let gone = gone(live);
-            if gone {
-                dropped.push((cluster.clone(), addr.clone(), live.channel));
-            }
-            !gone
-        });
-        for (cluster, addr, _) in &dropped {
-            let holders = self.groups.iter().filter(|(_, group)| {
-                group.cluster == *cluster && group.addrs.values().any(|held| held == addr)
-            });
-            for name in holders.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-                self.drop_address(&name, addr);
-            }
-        }
-        dropped
-            .into_iter()
-            .map(|(_, addr, channel)| (addr, channel))
-            .collect()
-    }
-
-    /// Takes an address out of a group, and the group with its queues out of all routes when it was the last.
-    fn drop_address(&mut self, name: &str, addr: &str) {
-        let Some(group) = self.groups.get_mut(name) else {
-            return;
-        };
-        group.addrs.retain(|_, held| held != addr);
-        if group.addrs.is_empty() {
-            self.groups.remove(name);
-            self.topics.retain(|_, brokers| {
-                brokers.remove(name);
-                !brokers.is_empty()
-            });
-        } else if group.acting_master && !group.addrs.contains_key(&MASTER_ID) {
-            // A slave stands in from now on; it takes no writes.
-            self.each_queues_of(name, |queues| queues.perm &= !PERM_WRITE);
-        }
-    }
-
-    fn each_queues_of(&mut self, name: &str, mut change: impl FnMut(&mut Queues)) -> usize {
-        let queues = self
-            .topics
-            .values_mut()
-            .filter_map(|brokers| brokers.get_mut(name));
-        queues.map(&mut change).count()
+        left_out
     }
 
     fn live_channel(&self, cluster: &str, addr: &str) -> Option<Channel> {
@@ -402,7 +391,7 @@ impl RouteTable {
 
     /// Takes the write bit from (or gives read and write to) all queues of a broker. Returns how many topics that concerned.
     pub fn set_write(&mut self, name: &str, write: Write) -> usize {
-        self.each_queues_of(name, |queues| match write {
+        self.routes.change(name, |queues| match write {
             Write::Wipe => queues.perm &= !PERM_WRITE,
             Write::Add => queues.perm = PERM_READ | PERM_WRITE,
         })
@@ -411,21 +400,10 @@ impl RouteTable {
     /// Takes a topic out of the routes, of one cluster's brokers only when one is named. The next registration of a broker that still has it
     /// brings it back.
     pub fn delete_topic(&mut self, topic: &str, cluster: Option<&str>) {
-        let Some(queues) = self.topics.get_mut(topic) else {
-            return;
-        };
-        if let Some(cluster) = cluster {
-            queues.retain(|name, _| {
-                self.groups
-                    .get(name)
-                    .is_none_or(|group| group.cluster != cluster)
-            });
-        } else {
-            queues.clear();
-        }
-        if queues.is_empty() {
-            self.topics.remove(topic);
-        }
+        self.routes.retain_of(topic, |name| {
+            let group = self.groups.get(name);
+            cluster.is_some_and(|cluster| group.is_none_or(|group| group.cluster != cluster))
+        });
     }
 }
 

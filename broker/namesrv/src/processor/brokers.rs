@@ -13,7 +13,7 @@ use rocket_protocol::{Command, ResponseCode};
 use super::wire::{crc32, read_topics, registration, version};
 use super::{Answered, Namesrv, Refusal, success};
 use crate::kv::ORDER_TOPIC_CONFIG;
-use crate::table::{Channel, Write};
+use crate::table::{Channel, Refused, Write};
 
 impl Namesrv {
     pub(super) fn register(&self, channel: Channel, request: &Command) -> Answered {
@@ -44,8 +44,20 @@ impl Namesrv {
         };
         let registered = registered.map_err(|error| {
             tracing::warn!(broker = name, addr, %error, "a registration was refused");
-            Refusal::new(ResponseCode::SYSTEM_ERROR, "register broker failed")
+            let remark = match error {
+                Refused::OneTopic => "register broker failed".to_owned(),
+                Refused::TooManyBrokers { .. } => format!("register broker failed: {error}"),
+            };
+            Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
         })?;
+        if registered.left_out > 0 {
+            tracing::warn!(
+                broker = name,
+                addr,
+                topics = registered.left_out,
+                "topics of a broker got no route, as there is no room for more"
+            );
+        }
         if new {
             tracing::info!(
                 broker = name,

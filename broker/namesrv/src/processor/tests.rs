@@ -200,6 +200,7 @@ fn a_registration_before_3_0_11_has_a_bare_topic_table() {
 #[test]
 fn broken_registrations_change_nothing() {
     let server = server(settings());
+    let long = "x".repeat(1025);
     for (fields, body) in [
         (vec![], b"{".to_vec()),
         (vec![("compressed", "true")], b"no zlib".to_vec()),
@@ -209,6 +210,18 @@ fn broken_registrations_change_nothing() {
         ),
         (
             vec![("brokerId", "-1")],
+            body(&["T", "U"]).to_json().to_vec(),
+        ),
+        (
+            vec![("brokerName", &*long)],
+            body(&["T", "U"]).to_json().to_vec(),
+        ),
+        (
+            vec![("haServerAddr", &*long)],
+            body(&["T", "U"]).to_json().to_vec(),
+        ),
+        (
+            vec![("__ZONE_NAME", &*long)],
             body(&["T", "U"]).to_json().to_vec(),
         ),
     ] {

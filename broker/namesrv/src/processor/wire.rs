@@ -16,6 +16,8 @@ use crate::table::{Group, Queues, Registration, Version};
 const VERSION_WITH_BODY: i32 = 37;
 /// From this version on a compressed registration carries queue mappings (`MQVersion.V5_0_0`).
 const VERSION_WITH_MAPPINGS: i32 = 413;
+/// Bytes of a name or an address; routes carry them to every client.
+const TEXT_BYTES_MAX: usize = 1_024;
 
 /// Java's `UtilAll.crc32`: without the sign bit.
 pub(super) fn crc32(body: &[u8]) -> i32 {
@@ -50,8 +52,10 @@ pub(super) fn registration(
     zone: Option<&str>,
 ) -> Result<Registration, Refusal> {
     // Clients split routes at these without a parser; one bad registration must not break everybody's route.
+    let long = |text: &str| text.len() > TEXT_BYTES_MAX;
     let bad = |text: &str| {
         text.is_empty()
+            || long(text)
             || text.contains(|c: char| matches!(c, ',' | '"' | '{' | '}') || c.is_control())
     };
     if [
@@ -65,6 +69,12 @@ pub(super) fn registration(
         return Err(Refusal::new(
             ResponseCode::SYSTEM_ERROR,
             "register broker failed: bad cluster, broker name or address",
+        ));
+    }
+    if long(&header.ha_server_addr) || zone.is_some_and(long) {
+        return Err(Refusal::new(
+            ResponseCode::SYSTEM_ERROR,
+            format!("register broker failed: an address or a zone beyond {TEXT_BYTES_MAX} bytes"),
         ));
     }
     let id = u64::try_from(header.broker_id).map_err(|_| {

@@ -7,7 +7,7 @@ use super::{Group, MASTER_ID, PERM_WRITE, Queues, Route, RouteTable};
 impl RouteTable {
     /// Who serves `topic`; `None` when nobody does.
     pub fn route(&self, topic: &str) -> Option<Route> {
-        let queues = self.topics.get(topic)?;
+        let queues = self.routes.get(topic)?;
         let mut groups: BTreeMap<String, Group> = queues
             .keys()
             .filter_map(|name| Some((name.clone(), self.groups.get(name)?.clone())))
@@ -57,7 +57,7 @@ impl RouteTable {
     /// All topics, sorted, that pass `keep`, which is given the topic's queues by broker name.
     pub fn topics(&self, keep: impl Fn(&BTreeMap<String, Queues>) -> bool) -> Vec<&str> {
         let mut topics: Vec<&str> = self
-            .topics
+            .routes
             .iter()
             .filter(|(_, queues)| keep(queues))
             .map(|(topic, _)| topic.as_str())
@@ -84,6 +84,6 @@ impl RouteTable {
 
     /// How many topics have a route.
     pub fn topic_count(&self) -> usize {
-        self.topics.len()
+        self.routes.len()
     }
 }

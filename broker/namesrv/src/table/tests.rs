@@ -181,7 +181,7 @@ fn a_first_registration_with_one_topic_is_refused() {
     let mut table = table();
     assert_eq!(
         table.register(broker("a", 0, "a:1", &["T"]), 1, T0),
-        Err(Refused)
+        Err(Refused::OneTopic)
     );
     assert!(table.route("T").is_none() && table.groups().is_empty());
     table
@@ -211,7 +211,8 @@ fn only_the_master_writes_queues() {
         table.register(broker("a", 1, "s:1", &["T", "U"]), 1, T0),
         Ok(Registered {
             ha_addr: Some("m:1-ha".into()),
-            master_addr: Some("m:1".into())
+            master_addr: Some("m:1".into()),
+            ..Registered::default()
         })
     );
 }
@@ -318,4 +319,129 @@ fn clusters_are_told_apart() {
         })
     );
     assert_eq!(table.version("C", "b:1"), None);
+}
+
+/// What must hold when nobody is registered any more.
+fn assert_empty(table: &RouteTable) {
+    assert!(table.groups().is_empty(), "{:?}", table.groups());
+    assert_eq!((table.live_count(), table.topic_count()), (0, 0));
+    assert_eq!(table.routes.bytes(), 0);
+}
+
+#[test]
+fn brokers_of_a_connection_and_in_all_are_bounded() {
+    let mut table = table();
+    table.bounds.brokers_per_channel = 2;
+    table.bounds.brokers = 3;
+    let mut register = |name: &str, channel| {
+        let addr = format!("{name}:1");
+        table.register(broker(name, 0, &addr, &["T", name]), channel, T0)
+    };
+    let refused = Err(Refused::TooManyBrokers {
+        in_all: 3,
+        of_a_channel: 2,
+    });
+    assert!(register("a", 1).is_ok() && register("b", 1).is_ok());
+    assert_eq!(register("c", 1), refused);
+    assert!(register("c", 2).is_ok());
+    assert_eq!(register("d", 2), refused);
+    // Who is known may come again.
+    assert!(register("a", 1).is_ok() && register("c", 2).is_ok());
+    assert_eq!(table.channel_closed(1).len(), 2);
+    assert_eq!(table.topics(|_| true), ["T", "c"]);
+    table.channel_closed(2);
+    assert_empty(&table);
+}
+
+#[test]
+fn a_connection_with_many_brokers_leaves_in_one_pass_over_the_routes() {
+    let mut table = table();
+    for number in 0..100 {
+        let name = format!("b{number}");
+        let addr = format!("{name}:1");
+        table
+            .register(broker(&name, 0, &addr, &["T", &name]), number % 2, T0)
+            .unwrap();
+    }
+    assert_eq!(table.channel_closed(0).len(), 50);
+    assert_eq!(table.routes.passes, 1);
+    assert_eq!(table.route("T").unwrap().queues.len(), 50);
+    // Those that never registered cost none.
+    assert!(table.channel_closed(2).is_empty());
+    assert_eq!(table.routes.passes, 1);
+    assert_eq!(table.expire(at(1000)).len(), 50);
+    assert_eq!(table.routes.passes, 2);
+    assert_empty(&table);
+}
+
+#[test]
+fn topics_that_there_is_no_room_for_get_no_route_and_their_broker_stays() {
+    let mut table = table();
+    table.routes = Routes::bounded(2_000);
+    let topics = ["T", "U", "V", "W", "X"];
+    let mut register = || table.register(broker("a", 0, "a:1", &topics), 1, T0);
+    let left_out = |registered: Result<Registered, Refused>| registered.unwrap().left_out;
+    assert_eq!(left_out(register()), 2);
+    assert_eq!(left_out(register()), 2);
+    assert_eq!((table.live_count(), table.topic_count()), (1, 3));
+    table.channel_closed(1);
+    assert_empty(&table);
+}
+
+/// Each of these once left an address in its group for good, and with it the group and its topics.
+#[test]
+fn no_address_outlives_its_registration() {
+    // As another cluster's.
+    let mut table = table();
+    let topics = ["T", "U"];
+    table
+        .register(broker("a", 1, "a:1", &topics), 1, T0)
+        .unwrap();
+    let mut other = broker("a", 0, "a:0", &topics);
+    other.cluster = "D".into();
+    table.register(other, 2, T0).unwrap();
+    table.channel_closed(1);
+    assert_eq!(addrs(&table, "T", "a"), [(0, "a:0".to_owned())]);
+    table.channel_closed(2);
+    assert_empty(&table);
+    // Under another name.
+    table
+        .register(broker("a", 0, "a:1", &topics), 1, T0)
+        .unwrap();
+    table
+        .register(broker("b", 0, "a:1", &topics), 1, T0)
+        .unwrap();
+    let names: Vec<_> = table.groups().keys().collect();
+    assert_eq!(names, ["b"]);
+    table.unregister("C", "a", "a:1", 1);
+    assert_empty(&table);
+    // As a master that is superseded.
+    let mut master = broker("a", 0, "a:0", &topics);
+    master.version.state = 5;
+    table.register(master, 1, T0).unwrap();
+    table
+        .register(broker("a", 1, "a:1", &topics), 2, T0)
+        .unwrap();
+    table
+        .register(broker("a", 0, "a:1", &topics), 2, T0)
+        .unwrap();
+    assert_eq!(addrs(&table, "T", "a"), [(0, "a:0".to_owned())]);
+    table.channel_closed(1);
+    assert_empty(&table);
+}
+
+#[test]
+fn an_address_stays_while_another_cluster_has_it_in_the_same_group() {
+    let mut table = table();
+    let topics = ["T", "U"];
+    table
+        .register(broker("a", 0, "a:1", &topics), 1, T0)
+        .unwrap();
+    let mut other = broker("a", 0, "a:1", &topics);
+    other.cluster = "D".into();
+    table.register(other, 2, T0).unwrap();
+    table.channel_closed(1);
+    assert_eq!(addrs(&table, "T", "a"), [(0, "a:1".to_owned())]);
+    table.channel_closed(2);
+    assert_empty(&table);
 }

@@ -23,8 +23,10 @@ use thiserror::Error;
 use super::topic::{DataVersion, TopicConfig, TopicConfigTable, TopicFilterType};
 use crate::json::{self, JsonError};
 
-/// Most bytes that a compressed body may become. 500,000 topics are about half of it.
-pub const INFLATED_BYTES_MAX: u64 = 64 << 20;
+/// Topics that a broker may register.
+pub const REGISTERED_TOPICS_MAX: usize = 500_000;
+/// Most bytes that a compressed body may become: as many topics as there may be, with 60 bytes each.
+pub const INFLATED_BYTES_MAX: u64 = 32 << 20;
 
 /// What a broker tells a name server of itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,9 @@ pub enum RegisterError {
     /// Larger than [`INFLATED_BYTES_MAX`].
     #[error("the body inflates to more than {INFLATED_BYTES_MAX} bytes")]
     TooLarge,
+    /// More topics than [`REGISTERED_TOPICS_MAX`].
+    #[error("the body has {0} topics, and {REGISTERED_TOPICS_MAX} are taken")]
+    TooManyTopics(usize),
     /// Ends too early, or a length or count is impossible.
     #[error("the body is cut off in {0}")]
     Torn(&'static str),
@@ -70,7 +75,11 @@ impl RegisterBrokerBody {
         let mut rest = inflated.as_slice();
         let data_version: DataVersion = json::parse_as(block(&mut rest, "dataVersion")?)?;
         let mut topics = BTreeMap::new();
-        for _ in 0..count(&mut rest, "topics")? {
+        let count_of_topics = count(&mut rest, "topics")?;
+        if count_of_topics > REGISTERED_TOPICS_MAX {
+            return Err(RegisterError::TooManyTopics(count_of_topics));
+        }
+        for _ in 0..count_of_topics {
             let line = std::str::from_utf8(block(&mut rest, "topics")?)
                 .map_err(|_| RegisterError::TopicLine)?;
             let topic = parse_line(line).ok_or(RegisterError::TopicLine)?;

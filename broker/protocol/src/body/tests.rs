@@ -212,6 +212,25 @@ fn a_compressed_bomb_is_refused() {
     ));
 }
 
+#[test]
+fn a_compressed_body_has_so_many_topics_and_no_more() {
+    use std::io::Write as _;
+    let parse = |topics: usize| {
+        let mut plain = Vec::new();
+        plain.extend_from_slice(&2_u32.to_be_bytes());
+        plain.extend_from_slice(b"{}");
+        plain.extend_from_slice(&u32::try_from(topics).unwrap().to_be_bytes());
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&plain).unwrap();
+        RegisterBrokerBody::parse_compressed(&encoder.finish().unwrap(), true)
+    };
+    // The first has none of the topics that it counts.
+    let torn = parse(REGISTERED_TOPICS_MAX);
+    assert!(matches!(torn, Err(RegisterError::Torn(_))));
+    let many = parse(REGISTERED_TOPICS_MAX + 1);
+    assert!(matches!(many, Err(RegisterError::TooManyTopics(_))));
+}
+
 proptest! {
     #[test]
     fn damaged_compressed_registrations_are_survived(at in 0..200_usize, value: u8, inside: bool) {
