@@ -13,6 +13,7 @@ use rocket_remoting::{Connection, Processor, RawRequest, Reply};
 use rocket_replication::replica::Writes;
 use tokio_util::sync::CancellationToken;
 
+use crate::refuser::refuse;
 use crate::waiting_room::{Waiting, WaitingRoom, is_send};
 
 /// Refuses until it is opened, then passes everything on.
@@ -92,7 +93,9 @@ impl Gate {
     fn pass(&self, connection: &Connection, request: Command, reply: Reply) {
         match &*self.behind.load() {
             Some(processor) => processor.process(connection, request, reply),
-            None => reply.send(
+            None => refuse(
+                &request,
+                reply,
                 Command::response(ResponseCode::SERVICE_NOT_AVAILABLE)
                     .with_remark("the broker is starting"),
             ),

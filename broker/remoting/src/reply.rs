@@ -66,6 +66,11 @@ impl Reply {
         }
     }
 
+    /// Ends the request without an answer: for a peer that would take any for something else. It waits for its own time.
+    pub fn withhold(mut self) {
+        self.is_answered = true;
+    }
+
     /// Says that the answer waits for something to happen, for seconds perhaps, and that nothing of the request's frame is
     /// kept: from now on it counts against [`crate::ConnectionLimits::parked_max`] and no longer among the open requests,
     /// so that it keeps nothing else of its connection waiting. A second call changes nothing.

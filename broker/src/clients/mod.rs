@@ -3,6 +3,7 @@
 //! The tables are pure; [`Clients`] shares them. Whoever changes membership tells the members ([`notify`]), outside the lock.
 
 pub mod consumers;
+pub mod grace;
 pub mod locks;
 pub mod producers;
 
@@ -17,6 +18,7 @@ use rocket_protocol::{Command, RequestCode, UnixMillis};
 use rocket_remoting::Connection;
 
 pub use consumers::{ConsumerGroup, Consumers, Full, Member, Notice, Subscription};
+pub use grace::Grace;
 pub use locks::QueueLocks;
 pub use producers::Producers;
 

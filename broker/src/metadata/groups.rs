@@ -141,6 +141,11 @@ impl Groups {
         self.shared.load().groups.get(group).map(Arc::clone)
     }
 
+    /// All names.
+    pub fn names(&self) -> Vec<GroupName> {
+        self.shared.load().groups.keys().cloned().collect()
+    }
+
     /// Whether the group exists.
     pub fn contains(&self, group: &str) -> bool {
         self.shared.load().groups.contains_key(group)

@@ -16,6 +16,7 @@ use rocket_remoting::Connection;
 use super::BrokerProcessor;
 use super::refusal::{Answer, Refusal, group_name, no_filter, success};
 use crate::clients::Member;
+use crate::clients::grace::GRACE_MS;
 
 /// Bytes of the name that a client gives itself. Clients make it of address, process and a number.
 const CLIENT_ID_BYTES_MAX: usize = 1024;
@@ -180,6 +181,11 @@ impl BrokerProcessor {
     pub(super) fn consumer_list(&self, request: &Command) -> Answer {
         let header: ConsumerGroupHeader = request.header()?;
         let group = &*header.consumer_group;
+        if self.grace.covers(self.now(), group) {
+            return Err(Refusal::system_error(format!(
+                "the members of {group} are not all known: this broker has served for less than {GRACE_MS} ms. Keep your queues until then"
+            )));
+        }
         let consumers = self.deps.clients.consumers.read();
         let members = consumers
             .group(group)

@@ -40,13 +40,14 @@ use rocket_store::{Clock, Store};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::clients::{self, Clients};
+use crate::clients::{self, Clients, Grace};
 use crate::config::LiveConfig;
 use crate::crew::Alarm;
 use crate::identity::Identity;
 use crate::long_polling::LongPolling;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, is_system_group};
 use crate::metrics::Metrics;
+use crate::refuser::refuse;
 use crate::retention::GroupReaders;
 use crate::round;
 
@@ -99,6 +100,8 @@ pub struct BrokerProcessor {
     send_context: Arc<SendContext>,
     send_topics: SendTopics,
     schedule_topic: TopicName,
+    /// For members of groups that were here before this processor.
+    grace: Grace,
     tasks: TaskTracker,
     catch_ups: CatchUps,
     /// The time up to which delayed messages have been looked for.
@@ -111,8 +114,22 @@ pub struct BrokerProcessor {
     forwards: Arc<Semaphore>,
 }
 
+/// The members of all groups that clients have made have it.
+fn grace(metadata: &Metadata, now: UnixMillis) -> Grace {
+    let groups = metadata.groups.names().into_iter();
+    let grace = Grace::new(now, groups.filter(|group| !is_system_group(group.as_str())));
+    if grace.groups() > 0 {
+        tracing::info!(
+            groups = grace.groups(),
+            grace_ms = clients::grace::GRACE_MS,
+            "the members of the consumer groups have this time to come back; until then nobody is told of them"
+        );
+    }
+    grace
+}
+
 impl BrokerProcessor {
-    /// A processor on `deps`.
+    /// A processor on `deps`, which serves from now on.
     ///
     /// # Panics
     /// Never: RocketMQ's name of the schedule topic is a topic name.
@@ -121,11 +138,13 @@ impl BrokerProcessor {
         reason = "the name is a constant and a unit test parses it"
     )]
     pub fn new(deps: Deps) -> Arc<Self> {
-        let stats = Arc::new(BrokerStats::new(deps.clock.now()));
+        let now = deps.clock.now();
+        let stats = Arc::new(BrokerStats::new(now));
         let unique_keys = UniqueKeys::new(deps.identity.store_host.ip());
         let send_context = Arc::new(SendContext::new(&deps, &stats));
         let schedule_topic =
             TopicName::parse(system_topic::SCHEDULE).expect("a constant topic name");
+        let grace = grace(&deps.metadata, now);
         Arc::new(Self {
             deps,
             stats,
@@ -133,6 +152,7 @@ impl BrokerProcessor {
             send_context,
             send_topics: SendTopics::default(),
             schedule_topic,
+            grace,
             tasks: TaskTracker::new(),
             catch_ups: CatchUps::default(),
             delays_seen: AtomicI64::new(i64::MIN),
@@ -246,11 +266,18 @@ impl Processor for BrokerProcessor {
                 self.forward(request, reply);
             }
             code => {
-                let response = self
-                    .answer(connection, &request)
-                    .unwrap_or_else(Refusal::into_command);
-                let result = response.response_code().name();
-                reply.send(response);
+                let result = match self.answer(connection, &request) {
+                    Ok(response) => {
+                        let result = response.response_code().name();
+                        reply.send(response);
+                        result
+                    }
+                    Err(refusal) => {
+                        let result = refusal.code.name();
+                        refuse(&request, reply, refusal.into_command());
+                        result
+                    }
+                };
                 self.deps
                     .metrics
                     .answered(code.name(), result, false, begun.elapsed());
@@ -274,8 +301,12 @@ impl Processor for BrokerProcessor {
 }
 
 impl BrokerProcessor {
-    /// Tells a group's members of a change, unless the group or the broker does not want that.
+    /// Tells a group's members of a change, unless the group or the broker does not want that, or not all of them can have come yet: they
+    /// look by themselves every 20 s.
     fn notify(&self, notice: &clients::Notice<Connection>) {
+        if self.grace.covers(self.now(), notice.group.as_str()) {
+            return;
+        }
         let is_wanted = self
             .deps
             .metadata

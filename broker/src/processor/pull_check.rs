@@ -7,7 +7,7 @@ use rocket_filter::{Filter, FilterError, is_tag_type};
 use rocket_protocol::body::SubscriptionGroupConfig;
 use rocket_protocol::body::route::perm;
 use rocket_protocol::header::PullMessageHeader;
-use rocket_protocol::{Command, QueueId, ResponseCode};
+use rocket_protocol::{Command, Language, QueueId, ResponseCode};
 use rocket_remoting::Connection;
 
 use super::BrokerProcessor;
@@ -113,7 +113,7 @@ impl BrokerProcessor {
                     ),
                 )
             })?;
-        let wanted = self.wanted_by_pull(&header, &group_config)?;
+        let wanted = self.wanted_by_pull(&header, request.language, &group_config)?;
         let pull = Pull {
             topic,
             group: group_name(&header.consumer_group)?,
@@ -159,6 +159,7 @@ impl BrokerProcessor {
     fn wanted_by_pull(
         &self,
         header: &PullMessageHeader,
+        language: Language,
         group_config: &SubscriptionGroupConfig,
     ) -> Result<Wanted, Refused> {
         if header.sys_flag & FLAG_SUBSCRIPTION != 0 {
@@ -170,12 +171,37 @@ impl BrokerProcessor {
                 .map(Wanted::Own)
                 .map_err(|error| not_parsed(header, &error));
         }
-        let subscription = self.subscription_by_heartbeat(header, group_config)?;
+        let subscription = match self.subscription_by_heartbeat(header, group_config) {
+            Ok(subscription) => subscription,
+            Err(refused) if self.is_yet_to_come(header, language, &refused) => {
+                return Ok(Wanted::Own(Filter::All));
+            }
+            Err(refused) => return Err(refused),
+        };
         check_kind(Some(&subscription.data.expression_type))?;
         match &subscription.filter {
             Ok(_) => Ok(Wanted::OfGroup(subscription)),
             Err(error) => Err(not_parsed(header, error)),
         }
+    }
+
+    /// Whether the heartbeat that says what a pull wants may not have come yet, because this broker has not served for long. Its client is
+    /// given everything then and keeps what it wants; refused, it would rest for 3 s at a time until its heartbeat.
+    fn is_yet_to_come(
+        &self,
+        header: &PullMessageHeader,
+        language: Language,
+        refused: &Refused,
+    ) -> bool {
+        let (group, topic) = (&*header.consumer_group, &*header.topic);
+        let code = refused.refusal.code;
+        let is_unknown = code == ResponseCode::SUBSCRIPTION_NOT_EXIST
+            || code == ResponseCode::SUBSCRIPTION_NOT_LATEST;
+        is_unknown
+            && filters_again(language)
+            && is_tag_type(header.expression_type.as_deref())
+            && self.grace.covers(self.now(), group)
+            && !self.deps.metadata.groups.is_read_forbidden(group, topic)
     }
 
     fn subscription_by_heartbeat(
@@ -217,6 +243,12 @@ impl BrokerProcessor {
         }
         Ok(Arc::clone(subscription))
     }
+}
+
+/// Whether the official client of a language compares the tags of what it was given with those that it wants (`processPullResult` of the three),
+/// as the hashes of tags that a broker compares demand.
+fn filters_again(language: Language) -> bool {
+    language == Language::JAVA || language == Language::GO || language == Language::CPP
 }
 
 fn check_kind(kind: Option<&str>) -> Result<(), Refused> {

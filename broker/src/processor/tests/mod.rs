@@ -2,6 +2,7 @@
 
 mod admin;
 mod delay;
+mod grace;
 mod group;
 mod making;
 mod offset;
