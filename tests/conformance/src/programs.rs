@@ -104,17 +104,26 @@ pub fn official_client() -> Result<String> {
 /// # Panics
 /// With `CI=true`, where a miss is a failure.
 pub fn loads_or_skip(not_shown: &str) -> Option<[(&'static str, String); 2]> {
-    or_skip(loads(), not_shown)
+    or_skip(with_both("load"), not_shown)
 }
 
-fn loads() -> Result<[(&'static str, String); 2]> {
+/// As [`loads_or_skip`] with our `Orderly`.
+///
+/// # Panics
+/// With `CI=true`, where a miss is a failure.
+pub fn orderlies_or_skip(not_shown: &str) -> Option<[(&'static str, String); 2]> {
+    or_skip(with_both("orderly"), not_shown)
+}
+
+/// The program whose source is in this folder, with either client.
+fn with_both(folder: &str) -> Result<[(&'static str, String); 2]> {
     install_missing()?;
     let java = Path::new(env!("CARGO_MANIFEST_DIR")).join("java");
-    let load = java.join("load");
+    let source = java.join(folder);
     let old = jars(&java.join("client-4.9.8.xml"), "client-4.9.8")?;
     let new = jars(&java.join("apache-5.4.0.xml"), "apache-5.4.0")?;
-    let with_old = classes(&load, &old, "load-4.9.8")?;
-    let with_new = classes(&load, &new, "load-5.4.0")?;
+    let with_old = classes(&source, &old, &format!("{folder}-4.9.8"))?;
+    let with_new = classes(&source, &new, &format!("{folder}-5.4.0"))?;
     Ok([
         ("4.9.8", class_path(&old, &with_old)),
         ("5.4.0", class_path(&new, &with_new)),

@@ -2,15 +2,17 @@
 //! try twice more. What carries them over a failover is the address of the group, which leads to the next master.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use conformance::process::scratch;
-use conformance::programs::{java, loads_or_skip};
+use conformance::programs::{java, loads_or_skip, orderlies_or_skip};
 use serde_json::json;
 
 use super::column::{Column, Fault};
 use super::faults::node_of;
 use super::load::{Load, acknowledged_at, longest_pause, seconds};
-use super::stage::{CLUSTER, Lead, Mastership, Stage, rounds, tell};
+use super::requests::another_than;
+use super::stage::{CLUSTER, Lead, Mastership, Stage, round_name, rounds, tell};
 use crate::kubernetes::bench::namesrv;
 
 const SENDERS: &str = "4";
@@ -25,19 +27,34 @@ impl Stage {
         nodes.find(|node| *node != master.node).unwrap()
     }
 
-    /// A Java producer in the network of a node, of whose run topic and history have the name.
-    fn java_load(&self, class_path: &str, run: &str, node: &str) -> Load {
+    /// One of our Java programs in the network of a node.
+    fn java(&self, class_path: &str, name: &str, node: &str) -> Command {
         let folder = scratch("java").unwrap();
         let program = java(class_path, 128, &folder, &BTreeMap::new());
         let mut command = self.bench.inside(Some(node));
         command
             .arg(program.get_program())
             .args(program.get_args())
-            .args(["Load", &namesrv(&self.space, CLUSTER), run, run])
-            .arg(self.bench.history(run))
-            .arg(SENDERS)
+            .args([name, &namesrv(&self.space, CLUSTER)])
             .current_dir(folder);
+        command
+    }
+
+    /// A Java producer in the network of a node, of whose run topic and history have the name.
+    fn java_load(&self, class_path: &str, run: &str, node: &str) -> Load {
+        let mut command = self.java(class_path, "Load", node);
+        command
+            .args([run, run])
+            .arg(self.bench.history(run))
+            .arg(SENDERS);
         Load::of(command, run)
+    }
+
+    /// Two orderly Java consumers of a group in the network of a node.
+    fn orderly(&self, class_path: &str, topic: &str, group: &str, node: &str) -> Load {
+        let mut command = self.java(class_path, "Orderly", node);
+        command.args([topic, group]);
+        Load::of(command, group)
     }
 }
 
@@ -108,4 +125,46 @@ fn java_clients_outlive_a_master_whose_node_loses_power() {
             off.mend();
         },
     );
+}
+
+/// The next master knows none of them and none of their locks: they keep their queues until it knows all of them.
+#[test]
+fn orderly_java_consumers_keep_their_queues_over_a_switchover() {
+    let shows = "orderly Java consumers with their defaults, a Switchover";
+    let Some(clients) = orderlies_or_skip(shows) else {
+        return;
+    };
+    let Some(mut stage) = Stage::with("orderly", shows, Column::D, &json!({})) else {
+        return;
+    };
+    for round in rounds() {
+        let mut seen = Vec::new();
+        stage.round(round, Mastership::Moves, |stage, master, load| {
+            let (topic, node) = (round_name(round), stage.other_node(master));
+            let consumers = clients.each_ref().map(|(version, class_path)| {
+                let group = format!("orderly-{}-{round}", version.replace('.', "_"));
+                stage.orderly(class_path, &topic, &group, &node)
+            });
+            consumers.iter().for_each(Load::goes_on);
+            let to = another_than(master);
+            let name = format!("orderly-{round}");
+            let ended = stage.request("switchover.yaml", &name, &json!({"to": to}));
+            assert_eq!(ended["phase"], "Succeeded", "{ended}");
+            load.goes_on();
+            consumers.iter().for_each(Load::goes_on);
+            seen.extend(consumers.map(Load::stop));
+            Vec::new()
+        });
+        for ((version, _), seen) in clients.iter().zip(&seen) {
+            assert_eq!(
+                (&seen["overlaps"], &seen["backwards"]),
+                (&json!(0), &json!(0)),
+                "client {version}: {seen}"
+            );
+            tell(&format!(
+                "orderly Java consumers {version}, round {round}: {} messages, none twice and never two in a queue",
+                seen["consumed"]
+            ));
+        }
+    }
 }

@@ -5,13 +5,14 @@ use std::io::Write as _;
 
 use serde_json::{Value, json};
 
+use super::stage::Lead;
 use super::{CLUSTER, Column, GROUP, Load, Mastership, Stage, rounds};
 use crate::kubernetes::objects::{condition, merge, text};
 
 impl Stage {
     /// Applies an example as `name`, changed by `spec`, and waits for its end.
     #[track_caller]
-    fn request(&self, example: &str, name: &str, spec: &Value) -> Value {
+    pub(super) fn request(&self, example: &str, name: &str, spec: &Value) -> Value {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/");
         let path = format!("{path}{example}");
         let read = ["create", "--dry-run=client", "-o", "json", "-f", &path];
@@ -40,6 +41,12 @@ impl Stage {
     }
 }
 
+/// A replica that is not master.
+pub(super) fn another_than(master: &Lead) -> &'static str {
+    let heirs = ["demo-0-2", "demo-0-1"];
+    heirs.into_iter().find(|pod| *pod != master.pod).unwrap()
+}
+
 fn tell(what: &str, ended: &Value) {
     let pause = text(ended, "/writePause");
     let told = format!("\nSEEN: {what}: no replica took sends for at most {pause}\n");
@@ -53,8 +60,7 @@ fn switchover_moves_the_mastership_to_the_named_replica() {
     };
     for round in rounds() {
         stage.round(round, Mastership::Moves, |stage, master, _| {
-            let heirs = ["demo-0-2", "demo-0-1"];
-            let to = heirs.into_iter().find(|pod| *pod != master.pod).unwrap();
+            let to = another_than(master);
             let name = format!("switchover-{round}");
             let ended = stage.request("switchover.yaml", &name, &json!({"to": to}));
             assert_eq!(ended["phase"], "Succeeded", "{ended}");
