@@ -35,6 +35,7 @@ use crate::replica::Replica;
 use crate::retention::GroupReaders;
 use crate::serving::Stage;
 use crate::store_settings;
+use crate::take_over;
 
 /// Why a broker could not start.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,17 @@ pub enum Error {
     OfGroup {
         /// Its folder.
         dir: PathBuf,
+    },
+    /// Taken over as the folder is, this would never be delivered. Nothing was changed.
+    #[error(
+        "{} is a folder of Apache's broker, which has not finished, at most: {what}. This broker would never deliver them. Start Apache's again, stop what produces them, wait until they are delivered or done with (that of a transaction is noted up to a minute later), and stop it in order; or give them up with giveUpUnfinishedMessages=true. Nothing was changed",
+        dir.display()
+    )]
+    Unfinished {
+        /// The folder.
+        dir: PathBuf,
+        /// How many of what.
+        what: String,
     },
     /// It cannot be a replica of its group.
     #[error(transparent)]
@@ -313,6 +325,8 @@ impl Recovered {
         alarm: Alarm,
     ) -> Result<Self, Error> {
         let client_port = port.server.local_addr().port();
+        let looked = config.clone();
+        tokio::task::spawn_blocking(move || take_over::look(&looked)).await??;
         let joining = if let Some(at) = &config.coordinator {
             Some(Joining::prepare(config, at, client_port).await?)
         } else {

@@ -35,4 +35,5 @@ pub mod retention;
 mod round;
 mod serving;
 pub mod store_settings;
+mod take_over;
 mod waiting_room;

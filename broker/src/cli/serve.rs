@@ -146,7 +146,9 @@ async fn start_broker(config: BrokerConfig) -> Result<(Arc<Scrape>, Broker), Exi
 fn status_of(error: &broker::Error) -> u8 {
     match error {
         broker::Error::Store { .. } | broker::Error::Close(_) => EXIT_STORE,
-        broker::Error::OfGroup { .. } | broker::Error::Join(JoinError::Secret(_)) => EXIT_USAGE,
+        broker::Error::OfGroup { .. }
+        | broker::Error::Unfinished { .. }
+        | broker::Error::Join(JoinError::Secret(_)) => EXIT_USAGE,
         broker::Error::Join(JoinError::Replica(_)) => EXIT_HALTED,
         broker::Error::Bind { .. }
         | broker::Error::Join(_)

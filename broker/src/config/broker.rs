@@ -101,6 +101,8 @@ settings! {
     "Store" {
         /// Folder of all data; --data sets it.
         store_path_root_dir: PathBuf, "storePathRootDir" = "rocket-data", ANY, "", Restart, RocketMQ;
+        /// Whether a folder of Apache's broker is taken over although transactions, timer messages or messages given by POP are not finished in it: these are never delivered then. Without it such a start ends and says what there is.
+        give_up_unfinished_messages: bool, "giveUpUnfinishedMessages" = "false", ANY, "", Restart, Ours;
         /// Size of a commit log file.
         mapped_file_size_commit_log: ByteSize, "mappedFileSizeCommitLog" = "1073741824", between(MIB, 2_147_483_647), "bytes", Restart, RocketMQ;
         /// Size of a consume queue file; rounded down to whole entries of 20 bytes.

@@ -78,6 +78,7 @@ mod sound;
 mod store;
 mod sync;
 mod tail;
+mod unfinished;
 mod unit;
 mod upkeep;
 mod waiters;
@@ -106,6 +107,7 @@ pub use readers::{Reader, Readers};
 pub use repair::{RepairError, Span};
 pub use replica_log::{CopyError, Opening, Records, RecordsError};
 pub use store::Store;
+pub use unfinished::{Unfinished, unfinished};
 
 #[cfg(feature = "mutants")]
 pub use mutant::switch::choose as choose_mutant;

@@ -18,3 +18,4 @@ mod process;
 mod proofs;
 mod registration;
 mod repair;
+mod take_over;

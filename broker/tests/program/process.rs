@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_rocket-broker");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_rocket-broker");
 /// Generous: a machine under load must not fail a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 

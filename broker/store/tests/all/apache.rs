@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use rocket_protocol::message::hash::tags_code;
 use rocket_protocol::message::property;
 use rocket_protocol::{PhysicalOffset, QueueId, RecordView, UnixMillis};
-use rocket_store::{PutStatus, Store};
+use rocket_store::{PutStatus, Store, Unfinished, unfinished};
 use serde_json::Value;
 
 use crate::support::{Tell, message, open, read_all, send, small, topic};
@@ -162,4 +163,79 @@ fn a_folder_of_a_killed_apache_opens_with_another_size_of_its_queues_files() {
         let store = open(config);
         assert!(compare(&store, &manifest) > 600);
     }
+}
+
+/// The size of the files of consume queues in the fixtures.
+const QUEUE_FILE: u64 = 2_000;
+
+/// Writes the first units of a queue in Apache's form; each with a tag.
+fn write_queue(dir: &Path, topic: &str, tags: &[&str]) {
+    let folder = dir.join("consumequeue").join(topic).join("0");
+    std::fs::create_dir_all(&folder).unwrap();
+    let units = tags.iter().flat_map(|tag| {
+        let (at, size) = (0_u64.to_be_bytes(), 100_u32.to_be_bytes());
+        [&at[..], &size[..], &tags_code(tag).to_be_bytes()[..]].concat()
+    });
+    let mut file: Vec<u8> = units.collect();
+    file.resize(usize::try_from(QUEUE_FILE).unwrap(), 0);
+    std::fs::write(folder.join("00000000000000000000"), file).unwrap();
+}
+
+/// Three transactions in each: one committed, one rolled back, one of which its producer does not know yet. The broker that was closed has noted
+/// the first two, and asked for the third again.
+#[test]
+fn what_apache_has_not_finished_is_counted() {
+    for (name, noted, transactions) in [
+        ("apache-5.4.0-clean", Some(3), 1),
+        ("apache-5.4.0-killed", None, 3),
+    ] {
+        let (dir, _) = unpack(name);
+        let position = |topic: &str, group: &str, queue: QueueId| {
+            let is_theirs = topic == "RMQ_SYS_TRANS_HALF_TOPIC" && group == "CID_RMQ_SYS_TRANS";
+            noted.filter(|_| is_theirs && queue == QueueId(0))
+        };
+        let found = unfinished(dir.path(), QUEUE_FILE, &position).unwrap();
+        let expected = Unfinished {
+            transactions,
+            ..Unfinished::default()
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn timers_and_what_pop_gave_count_until_they_are_done_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let none = |_: &str, _: &str, _: QueueId| None::<u64>;
+    let count = |position: &dyn Fn(&str, &str, QueueId) -> Option<u64>| {
+        unfinished(dir.path(), QUEUE_FILE, position).unwrap()
+    };
+    assert!(count(&none).is_nothing());
+    write_queue(dir.path(), "rmq_sys_wheel_timer", &["", "", ""]);
+    // What was given, its acknowledgement, and another one of which nothing was heard, but for what the next one has.
+    let given = ["ck", "ack", "ck", "ack", "bAck"];
+    write_queue(dir.path(), "rmq_sys_REVIVE_LOG_c", &given);
+    let found = count(&none);
+    assert_eq!((found.timers, found.pops), (3, 2));
+    let revived = |at: u64| {
+        move |topic: &str, group: &str, _: QueueId| {
+            let is_revive = topic.starts_with("rmq_sys_REVIVE") && group.ends_with("REVIVE_GROUP");
+            is_revive.then_some(at)
+        }
+    };
+    assert_eq!(count(&revived(0)).pops, 1);
+    // Acknowledgements behind the last one that is done with are no work.
+    assert_eq!(count(&revived(2)).pops, 0);
+
+    // Two of the three timers are on the wheel; one of these is delivered.
+    let config = dir.path().join("config");
+    std::fs::create_dir_all(&config).unwrap();
+    let check = [5_000_i64, 0, 2, 2].map(i64::to_be_bytes).concat();
+    std::fs::write(config.join("timercheck"), check).unwrap();
+    let slot = |due_s: i64| [due_s, 0, 0, 1 << 32].map(i64::to_be_bytes).concat();
+    std::fs::write(dir.path().join("timerwheel"), [slot(4), slot(6)].concat()).unwrap();
+    assert_eq!(count(&none).timers, 2);
+    // Nobody can tell what a file of another size holds.
+    let other = unfinished(dir.path(), 4_000, &none).unwrap();
+    assert_eq!((other.timers, other.pops), (2, 1));
 }
