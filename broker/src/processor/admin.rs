@@ -235,9 +235,35 @@ impl BrokerProcessor {
             group.attributes = attributes;
             checked.push((name, group));
         }
+        self.raise_retry_topics(&checked)?;
         let groups = &self.deps.metadata.groups;
         self.waiting(|| groups.update(checked, self.now()))??;
         success()
+    }
+
+    /// Gives the retry topics that are there already the queues that the groups ask for now. None loses any: there may be messages in it.
+    fn raise_retry_topics(
+        &self,
+        groups: &[(GroupName, SubscriptionGroupConfig)],
+    ) -> Result<(), Refusal> {
+        let topics = &self.deps.metadata.topics;
+        let too_narrow = |(group, config): &(GroupName, SubscriptionGroupConfig)| {
+            let (name, known) = topics.entry(TopicName::retry_topic(group).as_str())?;
+            let queues = config.retry_queue_nums;
+            let is_too_narrow = known.read_queue_nums.min(known.write_queue_nums) < queues;
+            is_too_narrow.then(|| {
+                let mut wide = TopicConfig::clone(&known);
+                wide.read_queue_nums = wide.read_queue_nums.max(queues);
+                wide.write_queue_nums = wide.write_queue_nums.max(queues);
+                (name, wide)
+            })
+        };
+        let raised: Vec<_> = groups.iter().filter_map(too_narrow).collect();
+        if !raised.is_empty() {
+            self.waiting(|| topics.update(raised, self.now()))??;
+            (self.deps.topics_changed)();
+        }
+        Ok(())
     }
 
     pub(super) fn delete_group(&self, request: &Command) -> Answer {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use rocket_protocol::body::route::perm;
+use rocket_protocol::body::{SubscriptionGroupConfig, TopicConfig};
 use rocket_protocol::header::ConsumerSendMsgBackHeader;
 use rocket_protocol::message::{OffsetMessageId, Properties, property};
 use rocket_protocol::{
@@ -111,7 +112,8 @@ impl BrokerProcessor {
         let message = if is_dead {
             self.dead_letter(&record, &group)?
         } else {
-            let queue = rand::random_range(0..group_config.retry_queue_nums);
+            let queues = retry_queues(&retry_config, &group_config);
+            let queue = rand::random_range(0..queues);
             self.retry(&record, retry, queue, header.delay_level)
         };
         Ok(Back::Append(Box::new(message)))
@@ -192,6 +194,13 @@ impl BrokerProcessor {
             .with_label_values(&labels)
             .inc();
     }
+}
+
+/// Among how many queues retries are spread: those that the group asks for, and that consumers read. The topic may have been made when the group asked
+/// for fewer, or been changed by hand.
+fn retry_queues(topic: &TopicConfig, group: &SubscriptionGroupConfig) -> i32 {
+    let there = topic.read_queue_nums.min(topic.write_queue_nums);
+    there.min(group.retry_queue_nums).max(1)
 }
 
 /// RocketMQ's name of an append's outcome: the remark when a message could not be taken back.

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use rocket_protocol::header::{ConsumerSendMsgBackHeader, SendMessageV2Header};
 use rocket_protocol::message::{OffsetMessageId, property};
-use rocket_protocol::{Command, RecordView, RequestCode, ResponseCode};
+use rocket_protocol::{Command, QueueId, RecordView, RequestCode, ResponseCode, TopicName};
 
 use super::{Peer, START, World, pull_request, send_header, until};
 
@@ -117,5 +117,45 @@ async fn a_message_that_was_tried_too_often_becomes_a_dead_letter_that_can_be_re
         .with_body(b"too".to_vec());
     client.expect(request, ResponseCode::SUCCESS).await;
     assert_eq!(client.pull("%DLQ%g", 0, 0).await.bodies, ["dead", "too"]);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_lie_in_queues_that_the_retry_topic_has() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.heartbeat("c1", "g", "orders", "*").await;
+    let sent = client.send_ok("orders", 0, "hard", "").await;
+    let (topics, now) = (&world.processor.deps.metadata.topics, world.processor.now());
+    let retry = TopicName::parse("%RETRY%g").unwrap();
+    let queues = || {
+        let topic = topics.get(retry.as_str()).unwrap();
+        (topic.read_queue_nums, topic.write_queue_nums)
+    };
+    assert_eq!(queues(), (1, 1));
+    let more = Command::request(RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP)
+        .with_body(br#"{"groupName":"g","retryQueueNums":4}"#.to_vec());
+    client.expect(more, ResponseCode::SUCCESS).await;
+    assert_eq!(queues(), (4, 4));
+
+    let ends = || [0, 1, 2, 3, 4, 5].map(|id| world.processor.queue_end(&retry, QueueId(id)));
+    let all_come = async |sum: i64| {
+        for _ in 0..32 {
+            let back = send_back(&sent.msg_id, 0, None);
+            client.expect(back, ResponseCode::SUCCESS).await;
+        }
+        world.advance(Duration::from_secs(10));
+        until(|| ends().iter().sum::<i64>() == sum).await;
+        ends()
+    };
+    let [.., beyond, far_beyond] = all_come(32).await;
+    assert_eq!((beyond, far_beyond), (0, 0));
+    // A topic that was made smaller by hand, or never grew under an earlier version.
+    let mut narrow = (*topics.get(retry.as_str()).unwrap()).clone();
+    (narrow.read_queue_nums, narrow.write_queue_nums) = (2, 3);
+    topics.update([(retry.clone(), narrow)], now).unwrap();
+    let [_, _, before @ ..] = ends();
+    let [_, _, after @ ..] = all_come(64).await;
+    assert_eq!(before, after);
     world.stop().await;
 }
