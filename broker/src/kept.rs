@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rocket_protocol::{TopicName, UnixMillis};
 use rocket_store::{
     Arrival, Clock, CommitPolicy, FlushFailure, Health, RecoveryReport, Removed, Store, StoreEvents,
 };
@@ -12,7 +13,7 @@ use crate::broker::Error;
 use crate::config::BrokerConfig;
 use crate::ha::{Post, Witness};
 use crate::health::{BrokerHealth, Failure};
-use crate::metadata::{Metadata, Wake};
+use crate::metadata::{FileError, Metadata, Wake};
 use crate::metrics::Metrics;
 use crate::processor::{BrokerStore, PullPolling};
 use crate::{clock, recovered, retention, store_settings};
@@ -34,7 +35,7 @@ impl Clocks {
 }
 
 impl Clock for Clocks {
-    fn now(&self) -> rocket_protocol::UnixMillis {
+    fn now(&self) -> UnixMillis {
         clock::now()
     }
 
@@ -120,11 +121,36 @@ impl StoreEvents for Events {
 }
 
 /// Waits until all that a recovery found is in the queues: before that whoever asked for a queue's end would be told one in the
-/// middle. In vain when the store has failed; the process is about to end then.
-fn fill_queues(store: &BrokerStore) {
-    while !store.catch_up() && store.health() == Health::Writable {
+/// middle. In vain (`false`) when the store has failed; the process is about to end then.
+fn fill_queues(store: &BrokerStore) -> bool {
+    loop {
+        if store.catch_up() {
+            return true;
+        }
+        if store.health() != Health::Writable {
+            return false;
+        }
         std::thread::sleep(QUEUES_RETRY);
     }
+}
+
+/// What a broker that stands alone knows beside its messages. The files of positions are flushed on their own, and a log with ASYNC_FLUSH loses its
+/// end with the power: what is taken next must not lie before a position, where nobody would read it.
+fn open_alone(
+    config: &BrokerConfig,
+    now: UnixMillis,
+    store: &BrokerStore,
+    is_filled: bool,
+) -> Result<Metadata, FileError> {
+    let metadata = Metadata::open(&config.store_path_root_dir, config, now)?;
+    if is_filled {
+        let end = |topic: &TopicName, queue| {
+            let range = store.queue_range(topic, queue);
+            range.map_or(0, |range| range.max.to_wire())
+        };
+        metadata.lower(&end, now)?;
+    }
+    Ok(metadata)
 }
 
 /// See the module.
@@ -179,11 +205,11 @@ impl Kept {
             .series
             .store_recovered_from_failure
             .set(after_failure);
-        fill_queues(&store);
+        let is_filled = fill_queues(&store);
         let (store, now) = (Arc::new(store), clock::now());
         let metadata = match wake {
             Some(wake) => Metadata::open_replica(dir, config, now, &store, wake)?,
-            None => Metadata::open(dir, config, now)?,
+            None => open_alone(config, now, &store, is_filled)?,
         };
         Ok(Self {
             store,

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use parking_lot::Mutex;
-use rocket_protocol::UnixMillis;
 use rocket_protocol::body::DelayOffsetTable;
+use rocket_protocol::name::system_topic;
+use rocket_protocol::{QueueId, TopicName, UnixMillis};
 
 use super::file::{FileError, JsonFile};
 use super::next_version;
@@ -60,6 +61,22 @@ impl DelayOffsets {
             state.is_changed = true;
             state.moved.insert(level);
         }
+    }
+
+    /// Lowers positions that lie behind the end of their queue; returns how many did.
+    pub(super) fn lower(&self, end: &dyn Fn(&TopicName, QueueId) -> i64) -> usize {
+        let Ok(topic) = TopicName::parse(system_topic::SCHEDULE) else {
+            return 0;
+        };
+        let mut lowered = 0;
+        for (level, position) in self.positions() {
+            let end = QueueId::from_wire(level - 1).map_or(0, |queue| end(&topic, queue));
+            if position > end {
+                self.set(level, end);
+                lowered += 1;
+            }
+        }
+        lowered
     }
 
     /// The levels that moved since the last call, or since [`DelayOffsets::replace`].
@@ -144,5 +161,19 @@ mod tests {
         offsets.set(3, 17);
         offsets.flush(UnixMillis(1)).unwrap();
         assert_eq!(DelayOffsets::open(dir.path()).unwrap().get(3), 17);
+    }
+
+    #[test]
+    fn positions_behind_the_ends_of_their_queues_are_lowered_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let offsets = DelayOffsets::open(dir.path()).unwrap();
+        offsets.set(1, 4);
+        offsets.set(3, 17);
+        let end = |topic: &TopicName, queue| {
+            assert_eq!(topic.as_str(), "SCHEDULE_TOPIC_XXXX");
+            if queue == QueueId(2) { 5 } else { 9 }
+        };
+        assert_eq!(offsets.lower(&end), 1);
+        assert_eq!((offsets.get(1), offsets.get(3)), (4, 5));
     }
 }

@@ -38,8 +38,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rocket_protocol::UnixMillis;
 use rocket_protocol::body::DataVersion;
+use rocket_protocol::{QueueId, TopicName, UnixMillis};
 
 pub use delay_offsets::DelayOffsets;
 pub use file::{FileError, JsonFile};
@@ -126,6 +126,28 @@ impl Metadata {
     /// Whether this broker is a replica of a group: then a deleted topic's messages are hidden by the change that deletes it.
     pub fn is_replica(&self) -> bool {
         self.replica.is_some()
+    }
+
+    /// Lowers positions that lie behind the `end` of their queue to it, those of delay levels too, and writes them before anything is taken. For a
+    /// broker that stands alone, when its queues are whole.
+    ///
+    /// # Errors
+    /// They could not be written.
+    pub fn lower(
+        &self,
+        end: &dyn Fn(&TopicName, QueueId) -> i64,
+        now: UnixMillis,
+    ) -> Result<(), FileError> {
+        let (positions, levels) = (self.offsets.lower(end), self.delay.lower(end));
+        if positions + levels == 0 {
+            return Ok(());
+        }
+        tracing::warn!(
+            positions,
+            levels,
+            "positions lay behind the ends of their queues, as a crash has taken more of the log than of them, and were lowered"
+        );
+        self.flush(now)
     }
 
     /// Writes what is not on disk yet: the positions. In a group the master tells the log.

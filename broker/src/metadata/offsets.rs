@@ -88,6 +88,30 @@ impl Offsets {
         })
     }
 
+    /// Lowers positions that lie behind the end of their queue; returns how many did.
+    pub(super) fn lower(&self, end: &dyn Fn(&TopicName, QueueId) -> i64) -> usize {
+        let table = self.table.read();
+        let mut lowered = 0;
+        for (topic, groups) in table.iter() {
+            for (group, queues) in groups {
+                for (queue, cell) in queues {
+                    let (position, end) =
+                        (cell.committed.load(Ordering::Relaxed), end(topic, *queue));
+                    if position > end {
+                        tracing::info!(%topic, %group, %queue, position, end, "a position is lowered to the end of its queue");
+                        cell.committed.store(end, Ordering::Relaxed);
+                        cell.folded.store(end, Ordering::Relaxed);
+                        lowered += 1;
+                    }
+                }
+            }
+        }
+        if lowered > 0 {
+            self.is_changed.store(true, Ordering::Relaxed);
+        }
+        lowered
+    }
+
     /// Whether positions changed since the file was written.
     pub(super) fn has_changed(&self) -> bool {
         self.is_changed.load(Ordering::Relaxed)

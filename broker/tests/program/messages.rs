@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use rocket_protocol::body::RouteData;
 use rocket_protocol::header::{
-    GetRouteInfoHeader, PullMessageHeader, SendMessageHeader, SendMessageResponseHeader,
+    GetRouteInfoHeader, OffsetResponseHeader, PullMessageHeader, QueryConsumerOffsetHeader,
+    SendMessageHeader, SendMessageResponseHeader,
 };
 use rocket_protocol::{Command, HeaderFields, RecordView, RequestCode, ResponseCode};
 use rocket_remoting::{Client, ClientConfig, NoRequests};
@@ -130,6 +131,42 @@ async fn a_message_is_routed_stored_given_and_still_there_after_a_restart() {
     assert_eq!(process.exit_status(), Some(0));
     let again = Running::standalone(folder.path(), &[]);
     assert_eq!(pulled_body(again.address("broker"), 0).await, b"hello");
+}
+
+/// As after a loss of power with ASYNC_FLUSH: the end of the log is gone, and the file of positions is not.
+#[tokio::test]
+async fn position_that_outlived_its_messages_hides_no_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let sends = async |process: &Running, count: usize| {
+        for _ in 0..count {
+            let broker = process.address("broker");
+            let sent = ask(broker, RequestCode::SEND_MESSAGE, &send("T"), b"x").await;
+            assert_eq!(sent.response_code(), ResponseCode::SUCCESS);
+        }
+    };
+    let position = async |process: &Running| {
+        let header = QueryConsumerOffsetHeader {
+            consumer_group: "consumers".into(),
+            topic: "T".into(),
+            ..QueryConsumerOffsetHeader::default()
+        };
+        let broker = process.address("broker");
+        let answer = ask(broker, RequestCode::QUERY_CONSUMER_OFFSET, &header, b"").await;
+        answer.header::<OffsetResponseHeader>().unwrap().offset
+    };
+    let mut process = Running::standalone(folder.path(), &[]);
+    sends(&process, 5).await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.exit_status(), Some(0));
+    let file = folder.path().join("config/consumerOffset.json");
+    std::fs::write(file, r#"{"offsetTable":{"T@consumers":{0:10}}}"#).unwrap();
+    let process = Running::standalone(folder.path(), &[]);
+    sends(&process, 10).await;
+    assert_eq!(position(&process).await, 5);
+    // Nor does the next start after a kill believe the former file.
+    drop(process);
+    let process = Running::standalone(folder.path(), &[]);
+    assert_eq!(position(&process).await, 5);
 }
 
 #[tokio::test]

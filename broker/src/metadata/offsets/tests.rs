@@ -97,3 +97,20 @@ fn deleted_topics_and_groups_leave_no_position() {
     offsets.forget_topic("t");
     assert!(offsets.groups_of("t").is_empty());
 }
+
+#[test]
+fn positions_behind_the_ends_of_their_queues_are_lowered_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let offsets = Offsets::open(dir.path()).unwrap();
+    for (queue, position) in [(0, 4), (1, 5), (2, 6)] {
+        offsets.commit(&topic(), &group(), QueueId(queue), position);
+    }
+    offsets.pulled(&topic(), &group(), Q, 9);
+    offsets.flush(UnixMillis(1)).unwrap();
+    assert_eq!(offsets.lower(&|_, _| 5), 1);
+    assert_eq!(offsets.lower(&|_, _| 5), 0);
+    offsets.flush(UnixMillis(2)).unwrap();
+    let again = Offsets::open(dir.path()).unwrap();
+    let committed = [0, 1, 2, 3].map(|queue| again.committed("t", "g", QueueId(queue)));
+    assert_eq!(committed, [Some(4), Some(5), Some(5), None]);
+}
