@@ -74,6 +74,9 @@ fn is_kept(data: &SubscriptionData) -> bool {
 
 impl BrokerProcessor {
     /// Heartbeats of the second form are not offered: without IS_SUPPORT_HEART_BEAT_V2 clients always send in full.
+    ///
+    /// One group that cannot be made does not keep the client out of its others, and is told in the end. Nothing more is made then, though:
+    /// each try may wait for a disk or for other replicas.
     pub(super) fn heartbeat(&self, connection: &Connection, request: &Command) -> Answer {
         let data = HeartbeatData::parse(&request.body.contiguous())?;
         check_bounds(&data)?;
@@ -84,18 +87,39 @@ impl BrokerProcessor {
             version: request.version,
             last_seen: self.now(),
         };
+        let mut refused = None;
         for consumer in &data.consumer_data_set {
-            self.consumer_heartbeat(&member, consumer)?;
+            if refused.is_some() && !self.is_made(consumer) {
+                continue;
+            }
+            if let Err(refusal) = self.consumer_heartbeat(&member, consumer) {
+                refused.get_or_insert(refusal);
+            }
         }
         for producer in &data.producer_data_set {
-            let group = group_name(&producer.group_name)?;
-            self.deps.clients.producers.write().heartbeat(
-                &group,
-                connection.id().0,
-                member.clone(),
-            );
+            match group_name(&producer.group_name) {
+                Ok(group) => self.deps.clients.producers.write().heartbeat(
+                    &group,
+                    connection.id().0,
+                    member.clone(),
+                ),
+                Err(refusal) => {
+                    refused.get_or_insert(refusal);
+                }
+            }
         }
-        success()
+        refused.map_or_else(success, Err)
+    }
+
+    /// Whether a heartbeat makes nothing new for this group.
+    fn is_made(&self, data: &ConsumerData) -> bool {
+        let metadata = &self.deps.metadata;
+        let retry = |group| {
+            metadata
+                .topics
+                .contains(TopicName::retry_topic(&group).as_str())
+        };
+        metadata.groups.contains(&data.group_name) && group_name(&data.group_name).is_ok_and(retry)
     }
 
     fn consumer_heartbeat(

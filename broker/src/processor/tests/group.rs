@@ -10,6 +10,7 @@ use rocket_protocol::header::{
 };
 use rocket_protocol::{Command, RequestCode, ResponseCode};
 
+use super::super::making::WAITING_MAX;
 use super::{Listener, Peer, World, next};
 use crate::clients::Consumers;
 
@@ -276,6 +277,47 @@ async fn a_subscription_that_is_too_long_is_not_kept() {
         let body = serde_json::to_vec(&data).unwrap();
         let request = Command::request(RequestCode::HEART_BEAT).with_body(body);
         client.expect(request, code).await;
+    }
+    world.stop().await;
+}
+
+/// Nothing can be made here: all who may write do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn group_that_cannot_be_made_keeps_nobody_out_of_others() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.heartbeat("c1", "g", "orders", "*").await;
+    let writers = u32::try_from(WAITING_MAX).unwrap();
+    let busy = world.processor.writers.acquire_many(writers).await.unwrap();
+    let (other, groups) = (world.client().await, ["fresh", "g", "fresher"]);
+    let data = HeartbeatData {
+        client_id: "c2".to_owned(),
+        consumer_data_set: groups
+            .map(|group| ConsumerData {
+                group_name: group.to_owned(),
+                ..ConsumerData::default()
+            })
+            .into(),
+        producer_data_set: ["a b", "producers"]
+            .map(|group| ProducerData {
+                group_name: group.to_owned(),
+            })
+            .into(),
+        ..HeartbeatData::default()
+    };
+    let body = serde_json::to_vec(&data).unwrap();
+    let request = Command::request(RequestCode::HEART_BEAT).with_body(body.clone());
+    other.expect(request, ResponseCode::SYSTEM_BUSY).await;
+    assert_eq!(members(&client).await, ["c1", "c2"]);
+    let clients = &world.processor.deps.clients;
+    assert_eq!(clients.producers.read().members("producers").count(), 2);
+    drop(busy);
+    // What is wrong with a name does not pass.
+    let request = Command::request(RequestCode::HEART_BEAT).with_body(body);
+    let refused = other.call(request).await;
+    assert_ne!(refused.response_code(), ResponseCode::SUCCESS);
+    for group in groups {
+        assert!(clients.consumers.read().group(group).is_some(), "{group}");
     }
     world.stop().await;
 }
