@@ -179,8 +179,13 @@ pub struct Metrics {
     sent: [RwLock<HashMap<String, Arc<TopicSeries>>>; 4],
     given: RwLock<HashMap<String, HashMap<String, Arc<OutSeries>>>>,
     /// Topics and groups with a series of unconsumed messages.
-    lost: Mutex<HashMap<String, HashSet<String>>>,
+    lost: Mutex<Known>,
+    /// Those with a series of messages that were given up.
+    given_up: Mutex<Known>,
 }
+
+/// Groups by topic.
+type Known = HashMap<String, HashSet<String>>;
 
 impl Metrics {
     /// Registers all series.
@@ -193,6 +198,7 @@ impl Metrics {
             sent: Default::default(),
             given: RwLock::default(),
             lost: Mutex::default(),
+            given_up: Mutex::default(),
         })
     }
 
@@ -280,6 +286,19 @@ impl Metrics {
         series.with_label_values(&[topic, group]).inc_by(messages);
     }
 
+    /// Counts a message that was given up and went to a dead letter queue.
+    pub fn given_up(&self, topic: &str, group: &str, is_system: bool) {
+        let mut known = self.given_up.lock();
+        known
+            .entry(topic.to_owned())
+            .or_default()
+            .insert(group.to_owned());
+        let series = &self.series.send_to_dlq_messages;
+        series
+            .with_label_values(&[topic, group, flag(is_system)])
+            .inc();
+    }
+
     /// The histogram of answers of one kind, to be kept by whoever answers often. The time goes in as milliseconds.
     pub fn latency(
         &self,
@@ -336,26 +355,55 @@ impl Metrics {
                 .remove_label_values(&[topic, kind.as_str()]);
         }
         for group in self.lost.lock().remove(topic).unwrap_or_default() {
-            let series = &self.series.retention_unconsumed_messages;
-            let _ = series.remove_label_values(&[topic, group.as_str()]);
+            self.drop_lost(topic, &group);
         }
-        for group in self
-            .given
-            .write()
-            .remove(topic)
-            .unwrap_or_default()
-            .into_keys()
-        {
-            for system in ["true", "false"] {
-                let labels = [
-                    topic,
-                    group.as_str(),
-                    flag(topic.starts_with("%RETRY%")),
-                    system,
-                ];
-                let _ = self.series.messages_out.remove_label_values(&labels);
-                let _ = self.series.throughput_out.remove_label_values(&labels);
+        for group in self.given_up.lock().remove(topic).unwrap_or_default() {
+            self.drop_given_up(topic, &group);
+        }
+        let given = self.given.write().remove(topic).unwrap_or_default();
+        for group in given.into_keys() {
+            self.drop_given(topic, &group);
+        }
+    }
+
+    /// Drops the series of a deleted group.
+    pub fn forget_group(&self, group: &str) {
+        for (topic, groups) in self.lost.lock().iter_mut() {
+            if groups.remove(group) {
+                self.drop_lost(topic, group);
             }
+        }
+        for (topic, groups) in self.given_up.lock().iter_mut() {
+            if groups.remove(group) {
+                self.drop_given_up(topic, group);
+            }
+        }
+        for (topic, groups) in self.given.write().iter_mut() {
+            if groups.remove(group).is_some() {
+                self.drop_given(topic, group);
+            }
+        }
+    }
+
+    // One that is not there is no error: of two flags a series has one.
+
+    fn drop_lost(&self, topic: &str, group: &str) {
+        let series = &self.series.retention_unconsumed_messages;
+        let _ = series.remove_label_values(&[topic, group]);
+    }
+
+    fn drop_given_up(&self, topic: &str, group: &str) {
+        for system in ["true", "false"] {
+            let series = &self.series.send_to_dlq_messages;
+            let _ = series.remove_label_values(&[topic, group, system]);
+        }
+    }
+
+    fn drop_given(&self, topic: &str, group: &str) {
+        for system in ["true", "false"] {
+            let labels = [topic, group, flag(topic.starts_with("%RETRY%")), system];
+            let _ = self.series.messages_out.remove_label_values(&labels);
+            let _ = self.series.throughput_out.remove_label_values(&labels);
         }
     }
 }

@@ -72,9 +72,25 @@ fn a_deleted_topic_leaves_no_series() {
         let metrics = Metrics::new(registry).unwrap();
         metrics.sent("T", false, MessageType::Normal).count(100);
         metrics.given("T", "G", false, 3, 150);
+        metrics.given_up("T", "G", false);
         metrics.forget_topic("T");
     });
     assert!(!text.contains("topic=\"T\""), "{text}");
+}
+
+#[test]
+fn a_deleted_group_leaves_no_series_and_takes_no_others() {
+    let text = scrape(|registry| {
+        let metrics = Metrics::new(registry).unwrap();
+        for (topic, group) in [("T", "G"), ("%RETRY%G", "G"), ("T", "H")] {
+            metrics.given(topic, group, false, 3, 150);
+            metrics.unconsumed(topic, group, 1);
+            metrics.given_up(topic, group, false);
+        }
+        metrics.forget_group("G");
+    });
+    assert!(!text.contains("consumer_group=\"G\""), "{text}");
+    assert_eq!(text.matches("consumer_group=\"H\"").count(), 4, "{text}");
 }
 
 #[test]

@@ -277,6 +277,8 @@ impl BrokerProcessor {
         if header.clean_offset {
             self.deps.metadata.offsets.forget_group(group);
         }
+        self.stats.forget_group(group);
+        self.deps.metrics.forget_group(group);
         success()
     }
 

@@ -312,7 +312,7 @@ fn due(chunks: &[Bytes], waiting: &mut Waiting, now: UnixMillis, end: i64) -> Du
 }
 
 /// Apache's broker takes zero bytes in properties, and this store does not. Better without such a property than not at all.
-fn remove_zeros(properties: &mut Properties, record: &RecordView<'_>) {
+pub(super) fn remove_zeros(properties: &mut Properties, record: &RecordView<'_>) {
     if !record.properties().contains(&0) {
         return;
     }
@@ -323,7 +323,7 @@ fn remove_zeros(properties: &mut Properties, record: &RecordView<'_>) {
         .map(|(name, _)| name.to_owned())
         .collect();
     for name in bad {
-        tracing::error!(offset = %record.physical_offset(), property = ?name, "a property of a delayed message holds a zero byte and is dropped");
+        tracing::error!(offset = %record.physical_offset(), property = ?name, "a property of a stored message holds a zero byte and is dropped from its copy");
         properties.remove(&name);
     }
 }

@@ -17,6 +17,7 @@ use rocket_remoting::Reply;
 use rocket_store::{PutOutcome, PutStatus};
 
 use super::BrokerProcessor;
+use super::delay::remove_zeros;
 use super::pending::PendingSend;
 use super::refusal::{Answer, Refusal, group_name, success};
 
@@ -153,9 +154,10 @@ impl BrokerProcessor {
     }
 
     /// The message again under another topic, with where it came from.
-    fn copy_of(&self, record: &RecordView<'_>, topic: TopicName) -> Message {
+    pub(super) fn copy_of(&self, record: &RecordView<'_>, topic: TopicName) -> Message {
         let mut properties = Properties::parse(&Bytes::copy_from_slice(record.properties()));
         properties.remove(property::DELAY);
+        remove_zeros(&mut properties, record);
         if properties.get(property::RETRY_TOPIC).is_none() {
             properties.set(property::RETRY_TOPIC, record.topic().to_owned());
         }
@@ -186,13 +188,7 @@ impl BrokerProcessor {
     pub(super) fn count_dead_letter(&self, topic: &str, group: &str) {
         let is_system = rocket_protocol::name::is_system_topic(topic)
             || crate::metadata::is_system_group(group);
-        let labels = [topic, group, if is_system { "true" } else { "false" }];
-        self.deps
-            .metrics
-            .series
-            .send_to_dlq_messages
-            .with_label_values(&labels)
-            .inc();
+        self.deps.metrics.given_up(topic, group, is_system);
     }
 }
 

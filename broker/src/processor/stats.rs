@@ -256,6 +256,13 @@ impl BrokerStats {
         self.topics.write().remove(topic);
     }
 
+    /// Forgets a deleted group.
+    pub(super) fn forget_group(&self, group: &str) {
+        for items in self.topics.read().values() {
+            items.groups.write().remove(group);
+        }
+    }
+
     /// Messages a second that producers sent to the topic in the last minute.
     pub(super) fn topic_put_tps(&self, topic: &str) -> f64 {
         let topics = self.topics.read();
@@ -428,6 +435,20 @@ mod tests {
         assert!((stats.topic_put_tps("t") - 5.0).abs() < 0.01);
         assert_eq!(stats.view("TOPIC_PUT_NUMS", "u", "c"), None);
         assert_eq!(stats.view("NOTHING", "t", "c"), None);
+    }
+
+    #[test]
+    fn a_deleted_group_is_forgotten_in_all_topics_and_no_other_is() {
+        let stats = BrokerStats::new(UnixMillis(0));
+        for (topic, group) in [("t", "g"), ("u", "g"), ("t", "h")] {
+            stats.got(topic, group, 1, 10, true);
+            stats.sent_back(topic, group);
+        }
+        stats.forget_group("g");
+        for key in ["t@g", "u@g"] {
+            assert_eq!(stats.view("GROUP_GET_NUMS", key, "c"), None, "{key}");
+        }
+        assert!(stats.view("SNDBCK_PUT_NUMS", "t@h", "c").is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use prometheus::core::Collector as _;
 use rocket_namesrv::RouteTable;
 use rocket_namesrv::table::{Queues, Registration, Rules, Version};
 use rocket_protocol::body::{
@@ -95,11 +96,17 @@ async fn groups_are_made_told_and_deleted() {
     let table = groups().await;
     assert_eq!(table["made"].retry_max_times, 3);
     assert!(table.contains_key("TOOLS_CONSUMER"));
+    let (stats, metrics) = (&world.processor.stats, &world.processor.deps.metrics);
+    stats.got("t", "made", 1, 10, true);
+    metrics.given("t", "made", false, 1, 10);
+    let counted = || format!("{:?}", metrics.series.messages_out.collect()).contains("made");
+    assert!(counted());
     let delete = Command::request(RequestCode::DELETE_SUBSCRIPTIONGROUP)
         .with_ext("groupName", "made")
         .with_ext("cleanOffset", "true");
     client.expect(delete, ResponseCode::SUCCESS).await;
     assert!(!groups().await.contains_key("made"));
+    assert!(stats.view("GROUP_GET_NUMS", "t@made", "c").is_none() && !counted());
     world.stop().await;
 }
 

@@ -1,8 +1,12 @@
 use std::time::Duration;
 
 use rocket_protocol::header::{ConsumerSendMsgBackHeader, SendMessageV2Header};
+use rocket_protocol::message::record::body_crc;
 use rocket_protocol::message::{OffsetMessageId, property};
-use rocket_protocol::{Command, QueueId, RecordView, RequestCode, ResponseCode, TopicName};
+use rocket_protocol::{
+    Command, Message, PhysicalOffset, QueueId, QueueOffset, RecordView, RequestCode, ResponseCode,
+    SysFlag, TopicName, UnixMillis,
+};
 
 use super::{Peer, START, World, pull_request, send_header, until};
 
@@ -88,7 +92,7 @@ async fn a_message_that_is_sent_back_comes_again_under_the_groups_retry_topic() 
             send_back(
                 &OffsetMessageId {
                     store_host: ([127, 0, 0, 1], 1).into(),
-                    offset: rocket_protocol::PhysicalOffset(3),
+                    offset: PhysicalOffset(3),
                 }
                 .to_string(),
                 0,
@@ -157,5 +161,36 @@ async fn retries_lie_in_queues_that_the_retry_topic_has() {
     let [_, _, before @ ..] = ends();
     let [_, _, after @ ..] = all_come(64).await;
     assert_eq!(before, after);
+    world.stop().await;
+}
+
+/// Apache's broker takes what this store does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn message_with_a_zero_byte_in_a_property_is_taken_back_without_it() {
+    let world = World::new().await;
+    let body = "hard";
+    let message = Message {
+        topic: TopicName::parse("orders").unwrap(),
+        queue_id: QueueId(2),
+        flag: 0,
+        sys_flag: SysFlag(0),
+        born_timestamp: UnixMillis(1),
+        born_host: "127.0.0.1:1".parse().unwrap(),
+        store_host: "127.0.0.1:2".parse().unwrap(),
+        reconsume_times: 0,
+        prepared_transaction_offset: 0,
+        body_crc: body_crc(body.as_bytes()),
+        body: body.into(),
+        properties: "A\u{1}1\u{2}B\u{1}b\0b\u{2}".into(),
+    };
+    let mut bytes = Vec::new();
+    message.encode(QueueOffset(0), PhysicalOffset(0), UnixMillis(2), &mut bytes);
+    let (record, _) = RecordView::parse_trusting(&bytes).unwrap();
+    let retry = TopicName::parse("%RETRY%g").unwrap();
+    let copy = world.processor.copy_of(&record, retry);
+    let properties = String::from_utf8(copy.properties.to_vec()).unwrap();
+    assert!(properties.contains("A\u{1}1\u{2}"), "{properties:?}");
+    let is_left = |text: &str| properties.contains(text);
+    assert!(!is_left("\0") && !is_left("B\u{1}"), "{properties:?}");
     world.stop().await;
 }
