@@ -60,6 +60,9 @@ impl Stage {
         let epoch = i64::try_from(epoch).unwrap_or(i64::MAX);
         self.epoch.store(epoch, Ordering::Release);
         self.deps.long_polling.open();
+        // A heartbeat that was under way when the last mastership ended may have come behind its end: such a member would be one of this one's,
+        // on a connection of which nobody hears that it closed.
+        self.deps.clients.clear();
         let processor = BrokerProcessor::new(self.deps.clone());
         let (crew, registering) = (Crew::default(), Crew::default());
         crew.tasks

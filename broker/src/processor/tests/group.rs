@@ -14,7 +14,7 @@ use super::super::making::WAITING_MAX;
 use super::{Listener, Peer, World, next};
 use crate::clients::Consumers;
 
-async fn members(client: &Peer) -> Vec<String> {
+pub(super) async fn members(client: &Peer) -> Vec<String> {
     let header = ConsumerGroupHeader {
         consumer_group: "g".into(),
     };

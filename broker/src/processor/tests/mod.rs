@@ -10,6 +10,7 @@ mod pull;
 mod replica;
 mod retry;
 mod send;
+mod serving;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
