@@ -22,7 +22,7 @@ impl<C: Completion> Engine<C> {
     /// counts as stored with the next one that can be read.
     ///
     /// # Errors
-    /// The queue or the log cannot be read now: to be asked again.
+    /// The queue or the log cannot be read now: to be asked again. Of a queue that is damaged that is noted, and the store ends.
     pub fn offset_by_time(
         &self,
         topic: &TopicName,
@@ -58,7 +58,9 @@ impl<C: Completion> Engine<C> {
         let mut units = Vec::new();
         while index < max {
             units.clear();
-            queue.look_up(index, UNITS_AT_ONCE, &mut units)?;
+            queue
+                .look_up(index, UNITS_AT_ONCE, &mut units)
+                .inspect_err(|error| self.judge(queue, index, error))?;
             if units.is_empty() {
                 break;
             }
@@ -99,7 +101,9 @@ impl<C: Completion> Engine<C> {
         offset: QueueOffset,
     ) -> Option<UnixMillis> {
         let queue = self.queues.get(topic, queue_id)?;
-        let unit = queue.get(offset.0).ok()??;
+        let unit = queue.get(offset.0);
+        let unit = unit.inspect_err(|error| self.judge(&queue, offset.0, error));
+        let unit = unit.ok()??;
         self.store_time_of(unit).ok()?
     }
 

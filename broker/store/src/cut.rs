@@ -235,7 +235,8 @@ impl<C: Completion> Engine<C> {
         let first = if self.log.min() == 0 { 0 } else { min };
         let (mut next, mut stays, mut begin) = (max, first, self.log.min());
         for index in (min..max).rev() {
-            match queue.get(index)? {
+            let unit = queue.get(index);
+            match unit.inspect_err(|error| self.judge(queue, index, error))? {
                 Some(unit) if unit.is_at_least(from) => next = index,
                 Some(Unit::PADDING) => {}
                 Some(unit) => {

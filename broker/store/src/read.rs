@@ -349,10 +349,11 @@ impl<C: Completion> Engine<C> {
         offset: QueueOffset,
         bytes: u64,
     ) -> bool {
-        let unit = self
-            .queues
-            .get(topic, queue_id)
-            .and_then(|queue| queue.get(offset.0).ok().flatten());
+        let unit = self.queues.get(topic, queue_id).and_then(|queue| {
+            let unit = queue.get(offset.0);
+            unit.inspect_err(|error| self.judge(&queue, offset.0, error))
+                .ok()?
+        });
         unit.is_some_and(|unit| {
             self.positions()
                 .appended

@@ -202,10 +202,10 @@ impl<C: Completion> Engine<C> {
     /// Removes what queues and index say of removed records. Returns how many messages each queue lost.
     fn remove_derived(&self) -> Vec<(TopicName, QueueId, u64)> {
         let min = self.log.min();
-        let messages = self.queues.remove_before(min).unwrap_or_else(|error| {
+        let (messages, files) = self.queues.remove_before(min);
+        if let Err(error) = files {
             tracing::warn!(error = %error, "queue files could not be removed");
-            Vec::new()
-        });
+        }
         let index = self
             .index
             .as_ref()

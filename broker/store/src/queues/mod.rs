@@ -22,6 +22,7 @@ mod extent;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod journal;
+mod mark;
 mod nexts;
 mod open;
 mod queue;
@@ -36,7 +37,7 @@ mod tests;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rocket_mapped_file::{Directory, Segment};
@@ -47,6 +48,7 @@ pub(crate) use self::queue::Queue;
 pub(crate) use self::table::{TOGETHER, Wanted};
 
 use self::journal::Journal;
+use self::mark::Mark;
 use self::queue::{Home, Note};
 use self::recent::Recent;
 use self::table::Table;
@@ -56,8 +58,6 @@ use crate::unit::Unit;
 
 /// The folder of our files.
 pub(crate) const FOLDER: &str = "rocket/queues";
-/// Exists once something was found damaged: the next start builds the queues again.
-const MARK: &str = "rocket/queues/damaged";
 /// Units of new messages between two tables, for each queue: that many more queues share the cost of a table.
 const TABLE_UNITS_PER_QUEUE: u64 = 6;
 /// Bytes of the journal that are gathered before they are written.
@@ -75,7 +75,6 @@ struct Inner {
     home: Arc<Home>,
     table: Table,
     tables: Mutex<Tables>,
-    is_damaged: AtomicBool,
 }
 
 /// The tables on the disk.
@@ -105,6 +104,7 @@ impl Queues {
             log_min: AtomicU64::new(0),
             upper: AtomicU64::new(0),
             slot_next: AtomicU32::new(0),
+            mark: Mark::new(Arc::clone(&dir)),
         };
         Self(Arc::new(Inner {
             dir,
@@ -114,7 +114,6 @@ impl Queues {
                 number: 0,
                 written: None,
             }),
-            is_damaged: AtomicBool::new(false),
         }))
     }
 
@@ -133,6 +132,7 @@ impl Queues {
         self.0.dir.remove_folder(FOLDER)?;
         self.0.dir.sync(crate::checkpoint::FOLDER)?;
         self.0.dir.create_folder(FOLDER)?;
+        home.mark.clear();
         *home.units.write() = UnitLog::new(Arc::clone(&self.0.dir), home.config.file_bytes);
         let bytes = home.config.journal_bytes;
         *home.journal.lock() = Journal::new(Arc::clone(&self.0.dir), bytes, 0, position);
@@ -391,33 +391,42 @@ impl Queues {
         journal.remove(|number| number < head.journal)
     }
 
-    /// The log begins at `log_min` now: moves the first index of every queue there and removes files that nobody needs any
-    /// more. Returns how many messages each queue lost.
-    pub(crate) fn remove_before(&self, log_min: u64) -> io::Result<Vec<(TopicName, QueueId, u64)>> {
-        self.0.home.log_min.fetch_max(log_min, Ordering::AcqRel);
-        let mut removed = Vec::new();
+    /// The log begins at `log_min` now: removes files that nobody needs any more and moves the first index of every queue
+    /// there. Returns how many messages each queue lost, and whether the files went. A queue whose first message cannot be found
+    /// is none of them: its damage is noted, and keeps nothing of the other queues.
+    pub(crate) fn remove_before(
+        &self,
+        log_min: u64,
+    ) -> (Vec<(TopicName, QueueId, u64)>, io::Result<()>) {
+        let home = &self.0.home;
+        home.log_min.fetch_max(log_min, Ordering::AcqRel);
+        // First: nothing that goes is looked at any more, be it damaged or not.
+        let files = home.units.write().remove_before(log_min);
+        let (mut removed, mut unknown) = (Vec::new(), 0_u64);
         for queue in self.0.table.all() {
-            let count = queue.find_min()?;
-            if count > 0 {
-                removed.push((queue.topic().clone(), queue.queue_id(), count));
+            match queue.find_min() {
+                Ok(0) => {}
+                Ok(count) => removed.push((queue.topic().clone(), queue.queue_id(), count)),
+                Err(_) => unknown += 1,
             }
         }
-        self.0.home.units.write().remove_before(log_min)?;
-        Ok(removed)
+        if unknown > 0 {
+            tracing::error!(
+                queues = unknown,
+                "how many messages retention took of some queues is not known: their files are damaged"
+            );
+        }
+        (removed, files)
     }
 
     /// Notes that a read failed: the next start is to build the queues again.
     pub(crate) fn note_damage(&self, error: &io::Error) {
-        if !self.0.is_damaged.swap(true, Ordering::AcqRel)
-            && let Err(error) = self.0.dir.replace(MARK, error.to_string().as_bytes())
-        {
-            tracing::error!(error = %error, "damage of the queues could not be noted for the next start");
-        }
+        self.0.home.mark.set(error);
     }
 
-    /// Whether [`Queues::note_damage`] was called.
+    /// Whether something of the files was found damaged, by whomever.
     pub(crate) fn is_damaged(&self) -> bool {
-        self.0.is_damaged.load(Ordering::Acquire)
+        self.0.home.mark.is_set()
     }
 }
 

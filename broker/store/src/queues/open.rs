@@ -11,9 +11,10 @@ use rocket_protocol::TopicName;
 
 use super::extent::Chain;
 use super::journal::{Entry, Journal};
+use super::mark::Mark;
 use super::queue::{Note, Queue, Saved};
 use super::unit_log::UnitLog;
-use super::{FOLDER, MARK, QueueLogConfig, Queues, damaged, is_unneeded, snapshot};
+use super::{FOLDER, QueueLogConfig, Queues, damaged, is_unneeded, snapshot};
 use crate::checksums;
 use crate::deleted::Deleted;
 
@@ -49,7 +50,7 @@ impl Queues {
         let Some(secured) = secured else {
             return Ok((queues, None));
         };
-        let is_marked = queues.0.dir.read(MARK)?.is_some();
+        let is_marked = Mark::is_left(&*queues.0.dir)?;
         match queues.load(secured, deleted) {
             Ok(_) if is_marked => {
                 tracing::warn!("the files of the queues are damaged; they are built again");

@@ -11,6 +11,7 @@ use rocket_protocol::{QueueId, TopicName};
 use super::QueueLogConfig;
 use super::extent::{Chain, PackedUnit};
 use super::journal::Journal;
+use super::mark::Mark;
 use super::nexts::Nexts;
 use super::recent::Recent;
 use super::unit_log::UnitLog;
@@ -32,6 +33,7 @@ pub(super) struct Home {
     /// Behind all messages that have a unit.
     pub(super) upper: AtomicU64,
     pub(super) slot_next: AtomicU32,
+    pub(super) mark: Mark,
 }
 
 /// What all queues of a topic share.
@@ -187,12 +189,13 @@ impl Queue {
     }
 
     /// First index whose message is still in the log, and one behind the last index. Takes no lock, unless this is the
-    /// first look after retention took the queue's first messages.
+    /// first look after retention took the queue's first messages. Where that one is not found, which is noted as damage, the
+    /// first one from before.
     pub(crate) fn range(&self) -> (u64, u64) {
         if self.min_offset.load(Ordering::Acquire) < self.shown_from()
             && let Err(error) = self.find_min()
         {
-            tracing::error!(error = %error, topic = %self.topic(), queue = %self.id, "the first message of a queue is not found");
+            tracing::debug!(%error, "the first message of a queue is not found");
         }
         let max = self.max();
         (self.min.load(Ordering::Acquire).min(max), max)

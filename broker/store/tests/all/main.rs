@@ -23,6 +23,7 @@ mod reading;
 mod rebuilding;
 mod repairing;
 mod retention;
+mod rotten_queues;
 mod sectors;
 mod support;
 mod telling;

@@ -181,18 +181,8 @@ impl Queue {
         if self.min_offset.load(Ordering::Relaxed) >= log_min {
             return Ok(0);
         }
-        let (after, last) = self.walk_back(tail.chain, |_, head| head.key >= log_min)?;
-        let in_order = [last, after].into_iter().flatten();
-        let mut found = None;
-        for (position, head) in in_order {
-            let units = self.units_at(position, &head)?;
-            found = (head.first..)
-                .zip(units)
-                .find(|(_, unit)| unit.is_at_least(log_min));
-            if found.is_some() {
-                break;
-            }
-        }
+        let found = self.first_in_extents(tail, log_min);
+        let found = found.map_err(|error| self.note_damage(&error))?;
         let tail_first = self.max() - tail.units.len() as u64;
         let in_tail = || {
             let units = tail.units.iter().copied().map(Unit::unpack);
@@ -200,9 +190,6 @@ impl Queue {
                 .zip(units)
                 .find(|(_, unit)| unit.is_at_least(log_min))
         };
-        let found = found.map(|(index, unit)| (index, unit.physical_offset));
-        // Only fillers there: they are passed over when they are read.
-        let found = found.or_else(|| after.map(|(_, head)| (head.first, head.key)));
         let (min, offset) = found
             .or_else(|| in_tail().map(|(index, unit)| (index, unit.physical_offset)))
             .unwrap_or((self.max(), u64::MAX));
@@ -210,6 +197,34 @@ impl Queue {
         self.min.store(min, Ordering::Release);
         self.min_offset.store(offset, Ordering::Release);
         Ok(min - before)
+    }
+
+    /// Index and physical offset of the first message in an extent that lies at or behind `log_min`.
+    fn first_in_extents(&self, tail: &Tail, log_min: u64) -> io::Result<Option<(u64, u64)>> {
+        if tail.last < log_min {
+            // Of a queue that stands still nothing is read, and what rots of it is no matter any more.
+            return Ok(None);
+        }
+        let (after, last) = self.walk_back(tail.chain, |_, head| head.key >= log_min)?;
+        for (position, head) in [last, after].into_iter().flatten() {
+            let units = self.units_at(position, &head)?;
+            let mut units = (head.first..).zip(units);
+            if let Some((index, unit)) = units.find(|(_, unit)| unit.is_at_least(log_min)) {
+                return Ok(Some((index, unit.physical_offset)));
+            }
+        }
+        // Only fillers there: they are passed over when they are read.
+        Ok(after.map(|(_, head)| (head.first, head.key)))
+    }
+
+    /// Notes for the next start that the files do not hold what was written. Returns what is to be told of it: whatever the
+    /// device said, it is no failure of a write.
+    fn note_damage(&self, error: &io::Error) -> io::Error {
+        let (topic, id) = (self.topic(), self.queue_id());
+        let what = format!("queue {id} of {topic}: {error}");
+        let error = io::Error::new(io::ErrorKind::InvalidData, what);
+        self.home().mark.set(&error);
+        error
     }
 }
 
