@@ -399,16 +399,20 @@ impl Queues {
         log_min: u64,
     ) -> (Vec<(TopicName, QueueId, u64)>, io::Result<()>) {
         let home = &self.0.home;
+        // Noted before: from then on any reader may move the first index of a queue.
+        let queues = self.0.table.all().into_iter();
+        let queues: Vec<_> = queues.map(|queue| (queue.first(), queue)).collect();
         home.log_min.fetch_max(log_min, Ordering::AcqRel);
         // First: nothing that goes is looked at any more, be it damaged or not.
         let files = home.units.write().remove_before(log_min);
         let (mut removed, mut unknown) = (Vec::new(), 0_u64);
-        for queue in self.0.table.all() {
-            match queue.find_min() {
-                Ok(0) => {}
-                Ok(count) => removed.push((queue.topic().clone(), queue.queue_id(), count)),
-                Err(_) => unknown += 1,
+        for (before, queue) in queues {
+            let is_found = queue.find_min().is_ok();
+            let count = queue.first().saturating_sub(before);
+            if count > 0 {
+                removed.push((queue.topic().clone(), queue.queue_id(), count));
             }
+            unknown += u64::from(!is_found);
         }
         if unknown > 0 {
             tracing::error!(

@@ -201,6 +201,11 @@ impl Queue {
         (self.min.load(Ordering::Acquire).min(max), max)
     }
 
+    /// The first index, as of the last [`Queue::range`].
+    pub(super) fn first(&self) -> u64 {
+        self.min.load(Ordering::Acquire)
+    }
+
     /// Where the first message lies, as of the last [`Queue::range`]; the largest number while there is none.
     pub(crate) fn first_message(&self) -> u64 {
         self.min_offset.load(Ordering::Acquire)

@@ -170,16 +170,16 @@ impl Queue {
         }
     }
 
-    /// Moves the first index to the first message that is still in the log. Returns by how many messages.
-    pub(in crate::queues) fn find_min(&self) -> io::Result<u64> {
+    /// Moves the first index to the first message that is still in the log.
+    pub(in crate::queues) fn find_min(&self) -> io::Result<()> {
         self.find_min_in(&self.tail.lock())
     }
 
-    pub(super) fn find_min_in(&self, tail: &Tail) -> io::Result<u64> {
+    pub(super) fn find_min_in(&self, tail: &Tail) -> io::Result<()> {
         let log_min = self.shown_from();
         let before = self.min.load(Ordering::Relaxed);
         if self.min_offset.load(Ordering::Relaxed) >= log_min {
-            return Ok(0);
+            return Ok(());
         }
         let found = self.first_in_extents(tail, log_min);
         let found = found.map_err(|error| self.note_damage(&error))?;
@@ -193,10 +193,9 @@ impl Queue {
         let (min, offset) = found
             .or_else(|| in_tail().map(|(index, unit)| (index, unit.physical_offset)))
             .unwrap_or((self.max(), u64::MAX));
-        let min = min.max(before);
-        self.min.store(min, Ordering::Release);
+        self.min.store(min.max(before), Ordering::Release);
         self.min_offset.store(offset, Ordering::Release);
-        Ok(min - before)
+        Ok(())
     }
 
     /// Index and physical offset of the first message in an extent that lies at or behind `log_min`.

@@ -1,8 +1,9 @@
 //! Queues as the dispatcher fills them and the checkpoint secures them: what they cost ([`cost`]), what a crash or damage leaves
-//! of them ([`damage`]), and how they come, go on and go.
+//! of them ([`damage`]), and how they come, go on and go ([`removing`]: while others look).
 
 mod cost;
 mod damage;
+mod removing;
 
 use rocket_mapped_file::memory::MemoryDirectory;
 
