@@ -110,6 +110,26 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// What a listing shows of an entry: nothing of a file that is being made, nor of one that went since the folder was read.
+fn shown(entry: &fs::DirEntry) -> io::Result<Option<Entry>> {
+    let Ok(name) = entry.file_name().into_string() else {
+        return Ok(None);
+    };
+    if name.ends_with(MAKING) {
+        return Ok(None);
+    }
+    let meta = match entry.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        meta => meta?,
+    };
+    let is_folder = meta.is_dir();
+    Ok(Some(Entry {
+        name,
+        is_folder,
+        len: if is_folder { 0 } else { meta.len() },
+    }))
+}
+
 fn unless_missing(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -126,18 +146,7 @@ impl Directory for DiskDirectory {
         };
         let mut list = Vec::new();
         for entry in entries {
-            let entry = entry?;
-            let meta = entry.metadata()?;
-            if let Ok(name) = entry.file_name().into_string()
-                && !name.ends_with(MAKING)
-            {
-                let is_folder = meta.is_dir();
-                list.push(Entry {
-                    name,
-                    is_folder,
-                    len: if is_folder { 0 } else { meta.len() },
-                });
-            }
+            list.extend(shown(&entry?)?);
         }
         list.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(list)
@@ -305,3 +314,33 @@ struct FileLock {
 }
 
 impl Lock for FileLock {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_while_a_folder_is_listed_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let making = format!("b.0{MAKING}");
+        for name in ["a", &making, "c"] {
+            fs::write(folder.path().join(name), b"four").unwrap();
+        }
+        let entries = fs::read_dir(folder.path()).unwrap();
+        let entries: Vec<_> = entries.map(Result::unwrap).collect();
+        assert_eq!(entries.len(), 3);
+        fs::remove_file(folder.path().join("a")).unwrap();
+        // It has its name by now.
+        fs::rename(folder.path().join(&making), folder.path().join("b")).unwrap();
+        let listed: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| shown(entry).unwrap())
+            .collect();
+        let left = Entry {
+            name: "c".to_owned(),
+            is_folder: false,
+            len: 4,
+        };
+        assert_eq!(listed, [left]);
+    }
+}

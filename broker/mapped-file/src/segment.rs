@@ -87,7 +87,8 @@ pub trait Lock: Send + Sync {}
 /// disk, so that whatever ends the process or the machine leaves a whole file or none of that name. A change made by
 /// `remove`, `rename` or `create_folder` may be undone by a crash unless [`Directory::sync`] of its folder returned.
 pub trait Directory: Send + Sync {
-    /// The entries of `folder`, sorted by name; none if it does not exist.
+    /// The entries of `folder`, sorted by name; none if it does not exist. What others make or remove meanwhile is there or
+    /// not, and no error.
     fn list(&self, folder: &str) -> io::Result<Vec<Entry>>;
     /// Makes `folder` and those above it, if they are missing, and flushes that.
     fn create_folder(&self, folder: &str) -> io::Result<()>;

@@ -49,6 +49,32 @@ fn files_that_nobody_reads_cost_no_descriptor_and_no_map() {
     assert_eq!(held(&root), (1, 1));
 }
 
+/// The store lists a folder in one thread while another one makes files there.
+#[test]
+fn a_folder_is_listed_while_files_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = DiskDirectory::open(folder.path()).unwrap();
+    let options = SegmentOptions::default();
+    // The more there are, the longer lies between the names and the lengths.
+    for name in 0..200 {
+        drop(dir.create(&format!("stays-{name:03}"), 1, options).unwrap());
+    }
+    std::thread::scope(|scope| {
+        let making = scope.spawn(|| {
+            for name in 0..200 {
+                let name = format!("goes-{name}");
+                drop(dir.create(&name, 1, options).unwrap());
+                dir.remove(&name).unwrap();
+            }
+        });
+        while !making.is_finished() {
+            let names = dir.list("").unwrap().into_iter();
+            let stays = names.filter(|entry| entry.name.starts_with("stays-"));
+            assert_eq!(stays.count(), 200);
+        }
+    });
+}
+
 #[test]
 fn a_look_aside_leaves_the_page_cache_as_it_was() {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
