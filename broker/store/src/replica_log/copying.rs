@@ -16,6 +16,7 @@ use crate::commit_log::{FOLDER, Fit};
 use crate::cut::CutError;
 use crate::engine::Engine;
 use crate::error::is_no_room;
+use crate::room::Writer;
 
 /// The largest log file: a filler's size is an i32.
 const FILE_BYTES_MAX: u64 = 1 << 31;
@@ -103,7 +104,8 @@ impl<C: Completion> Engine<C> {
     }
 
     fn refit(&self, at: u64, file_end: u64) -> Result<(), CopyError> {
-        self.may_make_file().map_err(CopyError::NoRoom)?;
+        self.may_make_file()
+            .map_err(|error| self.refused_copy(error))?;
         self.refit_first(at, file_end - at)
             .map_err(|error| match error {
                 CutError::NotThere { end, .. } => CopyError::Elsewhere { end },
@@ -111,6 +113,15 @@ impl<C: Completion> Engine<C> {
                 CutError::NeedsRestart => CopyError::NeedsRestart,
                 CutError::Failed(reason) => CopyError::Failed(reason),
             })
+    }
+
+    /// A file could not be made for a copy. That is noted as where it was to be made for a message: the hard limit of retention
+    /// is reached, and the next file is tried ahead.
+    fn refused_copy(&self, error: io::Error) -> CopyError {
+        if is_no_room(&error) && self.no_room.set(Writer::Log) {
+            tracing::warn!(%error, "no room for another log file; nothing is copied until there is");
+        }
+        CopyError::NoRoom(error)
     }
 
     fn write_copied(
@@ -143,9 +154,10 @@ impl<C: Completion> Engine<C> {
                 let end = PhysicalOffset(end);
                 return Err(CopyError::OtherFile { end }.into());
             }
-            Err(error) if is_no_room(&error) => return Err(CopyError::NoRoom(error).into()),
+            Err(error) if is_no_room(&error) => return Err(self.refused_copy(error).into()),
             Err(error) => return Err(NotWritten::Failed(FOLDER.to_owned(), error)),
         };
+        self.no_room.clear(Writer::Log);
         match file.segment.ready_to_write() {
             Err(error) if is_no_room(&error) => return Err(CopyError::NoRoom(error).into()),
             Err(error) => return Err(NotWritten::Failed(file.path(), error)),

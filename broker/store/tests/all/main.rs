@@ -17,6 +17,7 @@ mod dispatching;
 mod failures;
 mod flushing;
 mod following;
+mod following_room;
 mod opening;
 mod preparing;
 mod reading;
