@@ -96,13 +96,15 @@ pub(crate) struct CommitLog {
 
 impl CommitLog {
     /// Lists the files that are there; none is opened before it is used. A last file that was never used and has another
-    /// size than new files get is removed, since another one is wanted there, unless it alone tells where the log begins.
-    /// Files that are missing between others are damage.
+    /// size than new files get is removed, since another one is wanted there, unless it alone tells where the log begins. Only
+    /// one that begins at or behind the `floor` can be that: there a first record that reads as zero is the torn tail, and
+    /// before it damage, with good messages behind. Files that are missing between others are damage.
     pub(crate) fn open(
         dir: Arc<dyn Directory>,
         segment_bytes: u64,
         options: SegmentOptions,
         block_bytes: u64,
+        floor: Option<u64>,
     ) -> Result<Self, OpenError> {
         for folder in [FOLDER, checksums::FOLDER] {
             dir.create_folder(folder)
@@ -125,6 +127,7 @@ impl CommitLog {
                 .open_later(&path, len, options)
                 .map_err(OpenError::io("open", &path))?;
             if Some(start) == last
+                && floor.is_some_and(|floor| start >= floor)
                 && !(files.is_empty() && start > 0)
                 && len != segment_bytes
                 && is_unused(&*segment).map_err(OpenError::io("read", &path))?

@@ -31,12 +31,12 @@ pub(crate) fn write(source: &Path, target: &Path) -> io::Result<(u64, u64)> {
     let target: Arc<dyn Directory> = Arc::new(DiskDirectory::open(target)?);
     let deleted = Deleted::open(Arc::clone(&source))?;
     let floor = Checkpoint::open(Arc::clone(&source))?.0.bounds.floor;
-    // A last file of just this size is never taken for one that was not finished.
     let last = source.list(commit_log::FOLDER)?.pop();
     let segment_bytes = last.map_or(0, |entry| entry.len);
     let (options, block_bytes) = (SegmentOptions::default(), checksums::BLOCK_BYTES);
-    let log =
-        CommitLog::open(source, segment_bytes, options, block_bytes).map_err(io::Error::other)?;
+    // Without a floor no file is taken for one that was never used: the source is left as it is.
+    let log = CommitLog::open(source, segment_bytes, options, block_bytes, None)
+        .map_err(io::Error::other)?;
     let sizes = Sizes {
         slots: state.slots,
         entries: state.entries,

@@ -158,7 +158,8 @@ mod tests {
     fn what_is_shown_to_nobody_while_damage_beside_it_is_repaired_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let dir = Arc::new(DiskDirectory::open(folder.path()).unwrap());
-        let log = CommitLog::open(dir, 64 << 10, SegmentOptions::default(), 32 << 10).unwrap();
+        let log =
+            CommitLog::open(dir, 64 << 10, SegmentOptions::default(), 32 << 10, None).unwrap();
         let file = log.ensure(0, &|| Ok(())).unwrap();
         let bytes: Vec<u8> = (0..=250).cycle().take(40_000).collect();
         file.segment.write_at(0, &[IoSlice::new(&bytes)]).unwrap();

@@ -328,7 +328,8 @@ mod tests {
             lanes: 1,
         };
         let dir = MemoryDirectory::default();
-        let log = CommitLog::open(Arc::new(dir), 4 * FILL_PIECE_BYTES, options, 4096).unwrap();
+        let log =
+            CommitLog::open(Arc::new(dir), 4 * FILL_PIECE_BYTES, options, 4096, None).unwrap();
         let (begun, told) = channel();
         std::thread::scope(|scope| {
             let making = scope.spawn(|| {

@@ -100,7 +100,13 @@ mod tests {
     #[test]
     fn what_is_kept_aside_is_bounded_and_the_oldest_goes_first() {
         let dir = MemoryDirectory::default();
-        let log = CommitLog::open(Arc::new(dir.clone()), 4096, SegmentOptions::default(), 512);
+        let log = CommitLog::open(
+            Arc::new(dir.clone()),
+            4096,
+            SegmentOptions::default(),
+            512,
+            None,
+        );
         let log = log.unwrap();
         for start in [0, 4096] {
             let file = log.ensure(start, &|| Ok(())).unwrap();

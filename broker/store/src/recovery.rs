@@ -254,6 +254,7 @@ pub(crate) fn open_log(
         config.segment_bytes,
         segment_options(config),
         config.checksum_block_bytes,
+        bounds.map(|bounds| bounds.floor),
     )?;
     log.set_ceiling(bounds.map_or(u64::MAX, |bounds| bounds.ceiling));
     // What the scan meets below is compared before it is believed.

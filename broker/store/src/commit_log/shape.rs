@@ -180,7 +180,7 @@ mod tests {
 
     fn log_in(dir: &MemoryDirectory) -> CommitLog {
         let dir = Arc::new(dir.clone());
-        CommitLog::open(dir, 4096, SegmentOptions::default(), 512).unwrap()
+        CommitLog::open(dir, 4096, SegmentOptions::default(), 512, None).unwrap()
     }
 
     fn names(dir: &MemoryDirectory) -> Vec<(u64, u64)> {

@@ -18,6 +18,7 @@ mod failures;
 mod flushing;
 mod following;
 mod following_room;
+mod last_file;
 mod opening;
 mod preparing;
 mod reading;
