@@ -10,7 +10,7 @@
 //!
 //! What each step does is in a file of its own: `append`, `flush`, `answer`, `prepare`, `upkeep`.
 //!
-//! Order of locks: writing, answering, alone, appender, dispatcher, then carried or one of progress, waiters, checkpoint,
+//! Order of locks: writing, answering, alone, repairing, appender, dispatcher, then carried or one of progress, waiters, checkpoint,
 //! deleted, queues, index.
 //! Completions are called with none of them held but writing and answering, which nobody waits for.
 
@@ -125,6 +125,8 @@ pub struct Engine<C: Completion> {
     /// Held for reading by steps that note positions, so that none is of a log that was cut meanwhile; for writing by who
     /// cuts. Taken before all locks but `writing` and `answering`.
     pub(crate) alone: RwLock<()>,
+    /// Held while damage is written over, and while retention removes files: what is repaired keeps its name.
+    pub(crate) repairing: Mutex<()>,
     pub(crate) scrub: Scrub,
     pub(crate) readers: OnceLock<Arc<dyn Readers>>,
     /// Retention takes nothing from here on.
@@ -173,6 +175,7 @@ impl<C: Completion> Engine<C> {
             answering: Relay::default(),
             ages: Mutex::new(Ages::new(clock.now(), clock.elapsed())),
             alone: RwLock::new(()),
+            repairing: Mutex::new(()),
             scrub: Scrub::default(),
             readers: OnceLock::new(),
             kept_from: AtomicU64::new(u64::MAX),

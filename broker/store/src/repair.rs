@@ -176,8 +176,9 @@ impl<C: Completion> Engine<C> {
     /// # Errors
     /// See [`RepairError`].
     pub fn repair(&self, at: PhysicalOffset, bytes: &[u8]) -> Result<(), RepairError> {
-        // No cut and no retention meanwhile.
+        // No cut meanwhile, and no retention: a file without a name would fail the write, for good.
         let _alone = self.alone.read_recursive();
+        let _repairing = self.repairing.lock();
         if let Some(reason) = self.failed() {
             return Err(RepairError::Failed(reason));
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::MutexGuard;
 use rocket_protocol::{PhysicalOffset, QueueId, TopicName, UnixMillis};
 
 use crate::api::{Completion, RemovalReason, Removed};
@@ -24,7 +25,8 @@ enum Decision {
 }
 
 impl<C: Completion> Engine<C> {
-    /// Removes what retention asks for. `Worked`: to be called again soon, as not all consumers were looked at.
+    /// Removes what retention asks for. `Worked`: to be called again soon, as not all consumers were looked at or damage is being
+    /// repaired.
     pub fn retention_step(&self) -> Step {
         let _alone = self.alone.read_recursive();
         if self.appender.lock().role() == Role::Waits {
@@ -61,8 +63,13 @@ impl<C: Completion> Engine<C> {
                     break;
                 }
                 Decision::Remove(count, reason) => {
+                    // Not waited for: that is for a write and a flush, and nobody else keeps house.
+                    let Some(repairing) = self.repairing.try_lock() else {
+                        step = Step::Worked;
+                        break;
+                    };
                     left -= count.min(left);
-                    if !self.remove(count, reason) {
+                    if !self.remove(count, reason, repairing) {
                         break;
                     }
                 }
@@ -144,8 +151,8 @@ impl<C: Completion> Engine<C> {
         }
     }
 
-    /// Removes the oldest files. `false` if that failed.
-    fn remove(&self, count: usize, reason: RemovalReason) -> bool {
+    /// Removes the oldest files; nothing is `repairing` meanwhile. `false` if that failed.
+    fn remove(&self, count: usize, reason: RemovalReason, repairing: MutexGuard<'_, ()>) -> bool {
         let from = self.log.min();
         let readers = self.readers.get();
         let readers = readers.map_or_else(Vec::new, |readers| readers.readers(self.now()));
@@ -156,6 +163,7 @@ impl<C: Completion> Engine<C> {
                 return false;
             }
         };
+        drop(repairing);
         let messages = self.remove_derived();
         self.tell_removed(&Removed {
             from: PhysicalOffset(from),

@@ -23,6 +23,7 @@ mod opening;
 mod preparing;
 mod reading;
 mod rebuilding;
+mod repair_and_retention;
 mod repairing;
 mod retention;
 mod rotten_queues;
