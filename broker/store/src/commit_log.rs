@@ -311,6 +311,12 @@ impl CommitLog {
         self.sound.check(file, offset, len)
     }
 
+    /// Whether checksums vouch for all of `offset..offset + len`, within one file.
+    pub(crate) fn vouches(&self, offset: u64, len: usize) -> bool {
+        let file = self.file_at(offset);
+        file.is_some_and(|file| self.sound.vouches(&file, offset, len))
+    }
+
     /// The same for who reads on behalf of a consumer: see [`crate::OnDamage`].
     pub(crate) fn may_serve(&self, file: &LogFile, offset: u64, len: usize) -> Result<(), Unsound> {
         self.sound.check_for_reader(file, offset, len)

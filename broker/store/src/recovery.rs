@@ -364,8 +364,12 @@ fn scan_log(
         start.floor,
         start.rule,
         |offset, view, missing| {
+            // Behind damage as many may be missing as had room in it.
             let missing = missing + removed;
-            raise_next(queues, deleted, offset, view, start.rule, missing)?;
+            let may_skip = |gap| {
+                start.rule == TailRule::Apache || gap <= missing || log.vouches(offset, view.len())
+            };
+            raise_next(queues, deleted, offset, view, may_skip)?;
             time = time.max(view.store_timestamp().0);
             Ok(())
         },
@@ -406,13 +410,13 @@ fn forget_unflushed(dir: &dyn Directory, log: &CommitLog, floor: u64) -> Result<
     Ok(())
 }
 
+/// Lets the queue of a record go on behind it, unless it leaves a gap of more offsets than it `may_skip`.
 fn raise_next(
     queues: &Queues,
     deleted: &Deleted,
     offset: u64,
     view: &RecordView<'_>,
-    rule: TailRule,
-    missing: u64,
+    may_skip: impl FnOnce(u64) -> bool,
 ) -> Result<(), &'static str> {
     if !is_queued(view.sys_flag()) || deleted.covers(view.topic(), offset) {
         return Ok(());
@@ -422,9 +426,9 @@ fn raise_next(
     };
     let queue = queues.get_or_make(&topic, view.queue_id());
     let (known, found) = (queue.next_offset(), view.queue_offset().0);
-    // No checksum covers the header; queues are dense, so a larger offset than the next one was not written by us.
-    // Behind damage as many may be missing as had room in it.
-    if rule == TailRule::Ours && known > 0 && found - known.min(found) > missing {
+    // No checksum of the record covers its head. Queues are dense but where one went on behind what only its old files told of:
+    // a larger offset than the next one was not written by us, unless the block says that it was.
+    if known > 0 && found > known && !may_skip(found - known) {
         return Err("the queue offset leaves a gap");
     }
     queue.raise_next(found + 1);

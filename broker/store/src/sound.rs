@@ -126,6 +126,21 @@ impl Soundness {
         Ok(())
     }
 
+    /// Whether all of `offset..offset + len`, which lies in `file`, reads as it was written: every block of it has a checksum and
+    /// fits it. Looks at all of them now.
+    pub(crate) fn vouches(&self, file: &LogFile, offset: u64, len: usize) -> bool {
+        let Some(last) = offset.saturating_add(len as u64).checked_sub(1) else {
+            return false;
+        };
+        let sealed = self.sealed();
+        let mut blocks =
+            file.sums.block_of(offset - file.start)..=file.sums.block_of(last - file.start);
+        blocks.all(|block| {
+            file.start + file.sums.range(block).1 <= sealed
+                && matches!(self.compare(file, block, Through::Cache), Ok(None))
+        })
+    }
+
     /// Compares a block. The checksum is returned when it is not entered yet.
     pub(crate) fn compare(
         &self,

@@ -18,6 +18,7 @@ mod failures;
 mod flushing;
 mod following;
 mod following_room;
+mod gaps_in_queues;
 mod last_file;
 mod opening;
 mod preparing;

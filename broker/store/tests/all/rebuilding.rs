@@ -48,7 +48,7 @@ fn try_open(
     opened.map(|(engine, _)| engine)
 }
 
-fn open(dir: &MemoryDirectory) -> Engine<Tell> {
+pub(crate) fn open(dir: &MemoryDirectory) -> Engine<Tell> {
     try_open(dir, &clock(T0), config()).unwrap()
 }
 
@@ -63,12 +63,12 @@ fn send(engine: &Engine<Tell>, message: &Message) -> u64 {
     told.try_recv().unwrap().appended.unwrap().queue_offset.0
 }
 
-fn send_to(engine: &Engine<Tell>, queue: u32) -> u64 {
+pub(crate) fn send_to(engine: &Engine<Tell>, queue: u32) -> u64 {
     send(engine, &message_of("t", queue, 1000))
 }
 
 /// Where the queue ends.
-fn end(engine: &Engine<Tell>, queue: u32) -> u64 {
+pub(crate) fn end(engine: &Engine<Tell>, queue: u32) -> u64 {
     let range = engine.queue_range(&topic("t"), QueueId(queue));
     range.map_or(0, |range| range.max.0)
 }
@@ -189,9 +189,9 @@ fn messages_in_the_place_of_deleted_ones_that_a_crash_took_are_not_deleted() {
     }
 }
 
-/// As an Apache broker that was killed leaves it, whose queues have files of another size than is configured here.
-#[test]
-fn queues_of_apache_that_cannot_be_read_hide_no_message() {
+/// As an Apache broker that was killed leaves it, whose queues have files of another size than is configured here. Of the queue
+/// there are 200 messages, and the name of its file tells that it had 20,000.
+pub(crate) fn of_apache() -> MemoryDirectory {
     let dir = MemoryDirectory::default();
     let engine = open(&dir);
     for _ in 0..200 {
@@ -208,10 +208,14 @@ fn queues_of_apache_that_cannot_be_read_hide_no_message() {
     dir.create_folder("consumequeue/t/0").unwrap();
     let queue = "consumequeue/t/0/00000000000000400000";
     dir.replace(queue, &vec![0; 400_000]).unwrap();
-    let engine = open(&dir);
+    dir
+}
+
+#[test]
+fn queues_of_apache_that_cannot_be_read_hide_no_message() {
+    let engine = open(&of_apache());
     let range = engine.queue_range(&topic("t"), QueueId(0)).unwrap();
     assert_eq!(range.min.0, 0);
-    // The name of the file tells that it had so many.
     assert_eq!(range.max.0, 20_000);
     assert_eq!(send_to(&engine, 0), 20_000);
 }
