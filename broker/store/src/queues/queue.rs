@@ -301,12 +301,13 @@ impl Queue {
     fn spill(&self, tail: &mut Tail, count: usize) -> io::Result<()> {
         let first = self.max() - tail.units.len() as u64;
         let units = tail.units.get(..count).unwrap_or(&tail.units);
-        let upper = self.home().upper.load(Ordering::Acquire);
-        let (position, last) = self
-            .home()
-            .units
-            .write()
-            .append(self.slot, first, units, tail.last, tail.chain, upper)?;
+        let home = self.home();
+        let (position, last) = {
+            let mut log = home.units.write();
+            // With the lock held, so that it is behind all that came into the files before, by whomever.
+            let upper = home.upper.load(Ordering::Acquire);
+            log.append(self.slot, first, units, tail.last, tail.chain, upper)?
+        };
         (tail.chain, tail.last) = (tail.chain.with(position), last);
         if count >= tail.units.len() {
             tail.units = Vec::new();

@@ -123,8 +123,9 @@ impl UnitLog {
         self.written + self.gathered.len() as u64
     }
 
-    /// Appends an extent. `upper` lies behind all messages of units so far. Returns its position and the
-    /// physical offset of its last message, which is `last` of the queue's next one.
+    /// Appends an extent. `upper` lies behind all messages of units so far, those of other queues that came meanwhile not
+    /// excepted: it is to be read with this log locked. Returns its position and the physical offset of its last message, which
+    /// is `last` of the queue's next one.
     pub(super) fn append(
         &mut self,
         slot: u32,

@@ -1,9 +1,11 @@
 //! Queues as the dispatcher fills them and the checkpoint secures them: what they cost ([`cost`]), what a crash or damage leaves
-//! of them ([`damage`]), and how they come, go on and go ([`removing`]: while others look).
+//! of them ([`damage`]), and how they come, go on and go: while others look ([`removing`]),
+//! and at once ([`together`]).
 
 mod cost;
 mod damage;
 mod removing;
+mod together;
 
 use rocket_mapped_file::memory::MemoryDirectory;
 
