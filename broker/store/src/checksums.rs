@@ -23,6 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 
+use crate::error::is_too_many_open;
+
 /// The folder of the checksum files.
 pub(crate) const FOLDER: &str = "rocket/checksums";
 /// Bytes of a block, unless the settings say otherwise (tests have small ones).
@@ -135,12 +137,8 @@ impl Checksums {
             Err(error) if is_damage(&error) => return Compared::Bad(error.to_string()),
             Err(error) => return Compared::Later(error),
         };
-        match self.entry(block) {
-            // Without entries nothing can be compared; that is no fault of the log.
-            Err(error) => {
-                tracing::warn!(file = self.path, %error, "checksums cannot be read");
-                Compared::Unknown(sum)
-            }
+        match self.known(block) {
+            Err(error) => Compared::Later(error),
             Ok(None) => Compared::Unknown(sum),
             Ok(Some(known)) if known == sum => Compared::Good,
             Ok(Some(known)) => Compared::Bad(format!("checksum {sum:08x} instead of {known:08x}")),
@@ -148,11 +146,19 @@ impl Checksums {
     }
 
     /// The checksum that a block had when it was written, if that is known.
-    pub(crate) fn known(&self, block: u64) -> Option<u32> {
-        self.entry(block).unwrap_or_else(|error| {
-            tracing::warn!(file = self.path, %error, "checksums cannot be read");
-            None
-        })
+    ///
+    /// # Errors
+    /// It cannot be looked at now: nothing may be taken for good, or for unknown, before it was.
+    pub(crate) fn known(&self, block: u64) -> io::Result<Option<u32>> {
+        match self.entry(block) {
+            Err(error) if is_passing(&error) => Err(error),
+            // Without entries nothing can be compared; that is no fault of the log.
+            Err(error) => {
+                tracing::warn!(file = self.path, %error, "checksums cannot be read");
+                Ok(None)
+            }
+            found => found,
+        }
     }
 
     fn entry(&self, block: u64) -> io::Result<Option<u32>> {
@@ -285,6 +291,11 @@ fn decode(block: u64, entry: [u8; 8]) -> Option<u32> {
     let both = u64::from_be_bytes(entry);
     let sum = u32::try_from(both >> 32).ok()?;
     (encode(block, sum) == entry).then_some(sum)
+}
+
+/// Whether something was wanting that may be there the next time: descriptors, memory.
+fn is_passing(error: &io::Error) -> bool {
+    is_too_many_open(error) || error.kind() == io::ErrorKind::OutOfMemory
 }
 
 /// Whether the device says that these bytes are lost, rather than that they cannot be had now.

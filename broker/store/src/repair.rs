@@ -252,7 +252,11 @@ impl<C: Completion> Engine<C> {
             let (piece, behind) = rest.split_at(len.min(rest.len()));
             rest = behind;
             let at = file.start + begin;
-            match file.sums.known(block).filter(|_| piece.len() == len) {
+            let known = file.sums.known(block).map_err(|error| RepairError::Later {
+                at: PhysicalOffset(at),
+                reason: error.to_string(),
+            })?;
+            match known.filter(|_| piece.len() == len) {
                 Some(known) if known == crc32c::crc32c(piece) => {}
                 Some(_) => return Err(otherwise(at, "its checksum is another one")),
                 None => {

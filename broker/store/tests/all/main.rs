@@ -12,6 +12,7 @@ mod catching_up;
 mod clocks;
 mod counted;
 mod damage;
+mod descriptors;
 mod disk;
 mod dispatching;
 mod failures;
