@@ -48,6 +48,14 @@ pub enum ExportError {
     /// There is something at the target already.
     #[error("{0} exists already")]
     TargetExists(PathBuf),
+    /// The target lies in the store: the copy would have no end. Choose another one.
+    #[error("{target} lies within {store}, which is to be copied")]
+    TargetWithin {
+        /// Where the copy was to go.
+        target: PathBuf,
+        /// The store.
+        store: PathBuf,
+    },
     /// The system failed a call.
     #[error("cannot copy {path}: {source}")]
     Io {
@@ -97,6 +105,12 @@ pub fn to_apache_layout(source: &Path, target: &Path) -> Result<ExportReport, Ex
     if target.exists() {
         return Err(ExportError::TargetExists(target.to_owned()));
     }
+    if lies_within(target, source).map_err(at(target))? {
+        return Err(ExportError::TargetWithin {
+            target: target.to_owned(),
+            store: source.to_owned(),
+        });
+    }
     let mut report = ExportReport::default();
     copy(source, target, true, &mut report)?;
     write_queues(Arc::new(dir), source, target, &mut report)?;
@@ -104,6 +118,14 @@ pub fn to_apache_layout(source: &Path, target: &Path) -> Result<ExportReport, Ex
     report.files += files;
     report.bytes += bytes;
     Ok(report)
+}
+
+/// Whether `target`, which does not exist, would be made somewhere in `source`.
+fn lies_within(target: &Path, source: &Path) -> io::Result<bool> {
+    let target = std::path::absolute(target)?;
+    let above = target.ancestors().find(|above| above.exists());
+    let above = above.unwrap_or(&target).canonicalize()?;
+    Ok(above.starts_with(source.canonicalize()?))
 }
 
 fn write_queues(

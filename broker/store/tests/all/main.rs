@@ -15,6 +15,7 @@ mod damage;
 mod descriptors;
 mod disk;
 mod dispatching;
+mod exporting;
 mod failures;
 mod flushing;
 mod following;
