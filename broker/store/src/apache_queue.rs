@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rocket_mapped_file::{Directory, Segment, SegmentOptions};
 use rocket_protocol::{QueueId, TopicName};
 
@@ -29,32 +30,69 @@ fn is_written(unit: Unit) -> bool {
     unit.size > 0 && i32::try_from(unit.size).is_ok() && i64::try_from(unit.physical_offset).is_ok()
 }
 
+/// The one file of all queues that is open: the one that was read last. Folders with more files than a process may open are
+/// read all the same.
+pub(crate) struct LastRead {
+    dir: Arc<dyn Directory>,
+    file: Mutex<Option<(String, Arc<dyn Segment>)>>,
+}
+
+impl LastRead {
+    /// None so far.
+    pub(crate) fn new(dir: Arc<dyn Directory>) -> Arc<Self> {
+        Arc::new(Self {
+            dir,
+            file: Mutex::default(),
+        })
+    }
+
+    fn read_at(&self, path: &str, len: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
+        let mut last = self.file.lock();
+        if last.as_ref().is_none_or(|(of, _)| of != path) {
+            // Closed before another one is opened.
+            *last = None;
+            let file = self.dir.open_later(path, len, SegmentOptions::default())?;
+            *last = Some((path.to_owned(), file));
+        }
+        match &*last {
+            Some((_, file)) => file.read_at(at, into),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
 /// The files of a queue. They are left as they are.
 pub(crate) struct Reader {
+    last: Arc<LastRead>,
+    folder: String,
+    file_bytes: u64,
     units_per_file: u64,
     /// The index of the first unit of the first file.
     first: u64,
-    files: Vec<Arc<dyn Segment>>,
+    /// How many files follow one another from there on.
+    files: u64,
     /// The index of the first unit of the newest file that does not count, if that is the newest of all.
     unread: Option<u64>,
 }
 
 impl Reader {
-    /// Opens the files that are there. A gap cannot be read over: only the newest unbroken run of whole files counts.
+    /// Looks which files are there. A gap cannot be read over: only the newest unbroken run of whole files counts.
     pub(crate) fn open(
-        dir: &dyn Directory,
+        last: &Arc<LastRead>,
         topic: &TopicName,
         queue_id: QueueId,
         file_bytes: u64,
     ) -> io::Result<Self> {
-        let folder = folder_of(topic, queue_id);
         let mut reader = Self {
+            last: Arc::clone(last),
+            folder: folder_of(topic, queue_id),
+            file_bytes,
             units_per_file: file_bytes / UNIT_BYTES,
             first: 0,
-            files: Vec::new(),
+            files: 0,
             unread: None,
         };
-        for entry in dir.list(&folder)? {
+        for entry in last.dir.list(&reader.folder)? {
             let Ok(offset) = entry.name.parse::<u64>() else {
                 continue;
             };
@@ -68,13 +106,9 @@ impl Reader {
             }
             reader.unread = None;
             if reader.end_of_files() != first {
-                reader.files.clear();
-                reader.first = first;
+                (reader.first, reader.files) = (first, 0);
             }
-            let path = format!("{folder}/{}", entry.name);
-            reader
-                .files
-                .push(dir.open(&path, SegmentOptions::default())?);
+            reader.files += 1;
         }
         Ok(reader)
     }
@@ -90,7 +124,7 @@ impl Reader {
     }
 
     fn end_of_files(&self) -> u64 {
-        self.first + self.files.len() as u64 * self.units_per_file
+        self.first + self.files * self.units_per_file
     }
 
     /// The indexes of the units of messages from `log_min` to `log_end`; only what lies before the first message beyond
@@ -114,15 +148,16 @@ impl Reader {
 
     /// At most `count` units from `index` on; fewer at the end of a file or of what was written.
     pub(crate) fn read(&self, index: u64, count: usize) -> io::Result<Vec<Unit>> {
-        let place = index.checked_sub(self.first);
-        let file = place.and_then(|place| usize::try_from(place / self.units_per_file).ok());
-        let Some((place, file)) = place.zip(file.and_then(|file| self.files.get(file))) else {
+        if !(self.first..self.end_of_files()).contains(&index) {
             return Ok(Vec::new());
-        };
-        let place = place % self.units_per_file;
+        }
+        // Whole files from the beginning of the queue, whether they are there or not.
+        let place = index % self.units_per_file;
+        let path = format!("{}/{:020}", self.folder, (index - place) * UNIT_BYTES);
         let left = usize::try_from(self.units_per_file - place).unwrap_or(usize::MAX);
         let mut bytes = vec![0; count.min(left) * UNIT];
-        file.read_at(place * UNIT_BYTES, &mut bytes)?;
+        let at = place * UNIT_BYTES;
+        self.last.read_at(&path, self.file_bytes, at, &mut bytes)?;
         let (units, _) = bytes.as_chunks();
         let units = units.iter().copied().map(Unit::unpack);
         Ok(units.take_while(|unit| is_written(*unit)).collect())
@@ -232,7 +267,8 @@ mod tests {
 
     fn read(dir: &MemoryDirectory) -> Reader {
         let topic = TopicName::parse("t").unwrap();
-        Reader::open(dir, &topic, QueueId(0), 200).unwrap()
+        let last = LastRead::new(Arc::new(dir.clone()));
+        Reader::open(&last, &topic, QueueId(0), 200).unwrap()
     }
 
     #[test]

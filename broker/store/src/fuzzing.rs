@@ -270,7 +270,7 @@ fn apache_queue(data: &[u8]) {
     file.resize(400, 0);
     let dir = folder_with("consumequeue/t/0/00000000000000000000", &file);
     dir.create_folder("consumequeue/t/0").unwrap();
-    let queues = ApacheQueues::open(&*dir, 400).expect("any units are units");
+    let queues = ApacheQueues::open(&dir, 400).expect("any units are units");
     let _ = (queues.is_empty(), queues.end(0));
 }
 

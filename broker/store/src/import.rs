@@ -5,11 +5,12 @@
 //! checkpoint (`recoverAbnormally`).
 
 use std::io;
+use std::sync::Arc;
 
 use rocket_mapped_file::Directory;
 use rocket_protocol::{QueueId, TopicName};
 
-use crate::apache_queue::{FOLDER, Reader};
+use crate::apache_queue::{FOLDER, LastRead, Reader};
 use crate::by_time::store_time;
 use crate::checkpoint;
 use crate::commit_log::CommitLog;
@@ -25,8 +26,9 @@ const RUN: usize = 4096;
 pub(crate) struct ApacheQueues(Vec<(TopicName, QueueId, Reader)>);
 
 impl ApacheQueues {
-    /// Opens what is there.
-    pub(crate) fn open(dir: &dyn Directory, file_bytes: u64) -> io::Result<Self> {
+    /// Looks what is there.
+    pub(crate) fn open(dir: &Arc<dyn Directory>, file_bytes: u64) -> io::Result<Self> {
+        let last = LastRead::new(Arc::clone(dir));
         let mut found = Vec::new();
         for of_topic in dir.list(FOLDER)? {
             let Ok(topic) = TopicName::parse(&of_topic.name) else {
@@ -37,7 +39,7 @@ impl ApacheQueues {
                     continue;
                 };
                 if entry.is_folder {
-                    let queue = Reader::open(dir, &topic, queue_id, file_bytes)?;
+                    let queue = Reader::open(&last, &topic, queue_id, file_bytes)?;
                     found.push((topic.clone(), queue_id, queue));
                 }
             }
@@ -174,4 +176,47 @@ fn first_store_time(log: &CommitLog, start: u64) -> Result<Option<i64>, OpenErro
         .read_at(0, &mut head)
         .map_err(OpenError::io("read", &file.path()))?;
     Ok(store_time(&head))
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_mapped_file::disk::DiskDirectory;
+
+    use super::*;
+    use crate::apache_queue::Writer;
+
+    /// How many descriptors this process has of files below `folder`.
+    fn held(folder: &std::path::Path) -> usize {
+        let descriptors = std::fs::read_dir("/proc/self/fd").unwrap();
+        let paths = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        paths.filter(|path| path.starts_with(folder)).count()
+    }
+
+    #[test]
+    fn a_folder_of_many_queues_takes_one_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let dir: Arc<dyn Directory> = Arc::new(DiskDirectory::open(&root).unwrap());
+        let topic = TopicName::parse("t").unwrap();
+        for id in 0..20 {
+            let target = Arc::clone(&dir);
+            let mut writer = Writer::new(target, &topic, QueueId(id), 200, 0).unwrap();
+            let unit = |index: u64| Unit {
+                physical_offset: 1000 * u64::from(id) + index,
+                size: 100,
+                tags_code: 0,
+            };
+            // Three files each.
+            let units: Vec<Unit> = (0..25).map(unit).collect();
+            writer.append(&units).unwrap();
+            writer.finish().unwrap();
+        }
+        let queues = ApacheQueues::open(&dir, 200).unwrap();
+        assert_eq!(held(&root), 0);
+        assert_eq!(queues.end(0).unwrap(), 19_124);
+        assert_eq!(held(&root), 1);
+        let next = queues.next_offsets(u64::MAX).unwrap();
+        assert!(next.len() == 20 && next.iter().all(|(_, _, next)| *next == 25));
+        assert_eq!(held(&root), 1);
+    }
 }

@@ -14,6 +14,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use rocket_mapped_file::Directory;
 use rocket_mapped_file::disk::DiskDirectory;
@@ -21,7 +22,7 @@ use rocket_protocol::message::hash::tags_code;
 use rocket_protocol::name::system_topic;
 use rocket_protocol::{QueueId, TopicName};
 
-use crate::apache_queue::{FOLDER, Reader};
+use crate::apache_queue::{FOLDER, LastRead, Reader};
 use crate::commit_log;
 
 /// The groups under which Apache's broker keeps how far it has come (`MixAll.CID_SYS_RMQ_TRANS`, `PopAckConstants.REVIVE_GROUP`).
@@ -72,8 +73,8 @@ pub fn unfinished(
     if !dir.join(FOLDER).is_dir() {
         return Ok(found);
     }
-    let folder = DiskDirectory::open(dir)?;
-    let (log_min, timers) = (log_min(&folder)?, TimerCheck::read(&folder)?);
+    let folder: Arc<dyn Directory> = Arc::new(DiskDirectory::open(dir)?);
+    let (log_min, timers) = (log_min(&*folder)?, TimerCheck::read(&*folder)?);
     for entry in folder.list(FOLDER)? {
         let name = entry.name.as_str();
         let is_revive = name.starts_with(REVIVE_TOPIC);
@@ -109,14 +110,15 @@ fn log_min(dir: &dyn Directory) -> io::Result<u64> {
 }
 
 fn queues(
-    dir: &dyn Directory,
+    dir: &Arc<dyn Directory>,
     topic: &TopicName,
     file_bytes: u64,
 ) -> io::Result<Vec<(QueueId, Reader)>> {
+    let last = LastRead::new(Arc::clone(dir));
     let mut found = Vec::new();
     for entry in dir.list(&format!("{FOLDER}/{topic}"))? {
         if let (true, Ok(id)) = (entry.is_folder, entry.name.parse().map(QueueId)) {
-            found.push((id, Reader::open(dir, topic, id, file_bytes)?));
+            found.push((id, Reader::open(&last, topic, id, file_bytes)?));
         }
     }
     Ok(found)

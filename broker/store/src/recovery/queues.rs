@@ -74,7 +74,7 @@ pub(super) fn open_queues(
     });
     let (queues, known) = Queues::open(Arc::clone(dir), config.queue_log, secured, deleted)
         .map_err(OpenError::io("open", "rocket/queues"))?;
-    let apache = ApacheQueues::open(&**dir, config.consume_queue_file_bytes)
+    let apache = ApacheQueues::open(dir, config.consume_queue_file_bytes)
         .map_err(OpenError::io("open", "consumequeue"))?;
     let mut start = choose_start(&**dir, log, &apache, bounds, clean)?;
     if let Some(known) = known
