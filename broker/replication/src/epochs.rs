@@ -191,11 +191,10 @@ pub fn align(slave: Extent<'_>, master: Extent<'_>) -> Alignment {
         None if master.log_min == start => start,
         None => return Alignment::Restart { at: master.log_min },
     };
-    // The common point may lie below what the master still has, or below what the slave still has.
-    if point < master.log_min {
+    // The common point may lie below what the master still has, or below what the slave still has. Between the master's beginning and
+    // the common point may lie what tells of everything before (the snapshot of §10, T4).
+    if point < master.log_min.max(slave.log_min) {
         Alignment::Restart { at: master.log_min }
-    } else if point < slave.log_min {
-        Alignment::Restart { at: point }
     } else if point < slave.log_end {
         Alignment::Cut { to: point }
     } else {

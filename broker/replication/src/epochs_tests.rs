@@ -111,6 +111,23 @@ fn shared_epoch_below_the_masters_retention_restarts_the_slave() {
     );
 }
 
+/// Begun at the common point it might lack the snapshot that tells what lay before.
+#[test]
+fn slave_whose_retention_passed_the_common_point_begins_where_the_master_does() {
+    let (slave, master) = (list(&[(1, 0), (2, 5)]), list(&[(1, 0), (3, 5)]));
+    let extent = |epochs, log_min, log_end| Extent {
+        epochs,
+        log_min: PhysicalOffset(log_min),
+        log_end: PhysicalOffset(log_end),
+    };
+    assert_eq!(
+        align(extent(&slave, 7, 9), extent(&master, 2, 8)),
+        Alignment::Restart {
+            at: PhysicalOffset(2)
+        }
+    );
+}
+
 #[test]
 fn cut_drops_an_entry_at_the_point_unless_the_master_has_it() {
     let mut epochs = list(&[(1, 0), (2, 5), (3, 7)]);
