@@ -123,7 +123,8 @@ pub fn start<L: Log, O: Observer>(
         log_min: ends.min,
         log_end: ends.appended,
         durable_end: ends.durable,
-        confirm: found.confirm.min(ends.appended),
+        // A log that was begun anew now begins where everything before is committed.
+        confirm: found.confirm.clamp(ends.min, ends.appended),
         evidence,
     })
 }

@@ -206,6 +206,7 @@ fn log_that_was_being_emptied_is_empty() {
     };
     assert_eq!(told, [anew]);
     assert_eq!((found.log_min, found.log_end), (at, at));
+    assert_eq!(found.confirm, at, "what was before is committed elsewhere");
     assert_eq!(found.epochs, epochs(&[(3, 200)]));
 }
 
