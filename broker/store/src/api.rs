@@ -89,6 +89,8 @@ pub struct Stats {
     pub flushes: u64,
     /// Messages put into their queues.
     pub messages_dispatched: u64,
+    /// Messages that nobody can read, since their queues had gone beyond their offsets.
+    pub messages_misplaced: u64,
     /// Messages removed by retention.
     pub messages_removed: u64,
     /// Bytes of log files removed by retention.

@@ -1,12 +1,14 @@
-//! The next offsets of queues over a time when the queues are built again. The log tells of messages that are still in it
-//! and can be read; which offsets were given to those that expired, or lie in damage at the end of a queue, only the queues
-//! knew. An offset that is given a second time is a message that a group which committed beyond it never gets.
+//! The next offsets of queues over a time when the queues are built again, or that another copy of the log has told
+//! ([`crate::Engine::reach`]). The log tells of messages that are still in it and can be read; which offsets were given to
+//! those that expired, or lie in damage at the end of a queue, only the queues knew. An offset that is given a second time is
+//! a message that a group which committed beyond it never gets.
 //!
 //! ```text
 //! rocket/queue-offsets.json    [[topic, queueId, next offset], …]
 //! ```
 //!
-//! The note is there before the first file of the old queues goes, and goes when a table holds what it says.
+//! The note is there before the first file of the old queues goes, or before anybody goes by what was told; and it goes when
+//! a table holds what it says.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -36,6 +38,8 @@ struct State {
     until: u64,
     /// The queues have it, in memory.
     is_settled: bool,
+    /// Counts the changes of it: a table that was begun before one does not hold that.
+    changes: u64,
 }
 
 impl Carried {
@@ -67,16 +71,30 @@ impl Carried {
         &self,
         known: impl IntoIterator<Item = (TopicName, QueueId, u64)>,
     ) -> io::Result<()> {
+        self.add(known, 0)
+    }
+
+    /// Notes durably what was told of queues whose messages before `until` are all put. Nothing has changed where that fails.
+    pub(crate) fn add(
+        &self,
+        told: impl IntoIterator<Item = (TopicName, QueueId, u64)>,
+        until: u64,
+    ) -> io::Result<()> {
         let mut state = self.state.lock();
-        let before = state.next.clone();
-        for (topic, queue_id, next) in known {
-            let kept = state.next.entry((topic, queue_id)).or_default();
+        let mut all = state.next.clone();
+        for (topic, queue_id, next) in told {
+            let kept = all.entry((topic, queue_id)).or_default();
             *kept = next.max(*kept);
         }
-        if state.next == before {
+        if all == state.next {
             return Ok(());
         }
-        self.write(&state.next)
+        self.write(&all)?;
+        state.next = all;
+        state.until = until.max(state.until);
+        state.is_settled = false;
+        state.changes += 1;
+        Ok(())
     }
 
     /// The log is about to lose its end: notes durably what is known of the queues beside what was carried, without what
@@ -98,15 +116,22 @@ impl Carried {
         if state.next == before {
             return Ok(());
         }
+        state.changes += 1;
         self.write(&state.next)
     }
 
     /// There is no message any more, and no queue.
     pub(crate) fn clear(&self) -> io::Result<()> {
-        let mut state = self.state.lock();
+        self.remove(&mut self.state.lock())
+    }
+
+    fn remove(&self, state: &mut State) -> io::Result<()> {
         self.dir.remove(PATH)?;
         self.dir.sync(FOLDER)?;
-        *state = State::default();
+        *state = State {
+            changes: state.changes + 1,
+            ..State::default()
+        };
         Ok(())
     }
 
@@ -134,11 +159,11 @@ impl Carried {
     }
 
     /// Lets the queues reach their next offsets, once everything before `position` was put and that is all that the log held
-    /// at the start. Whether a table must follow.
-    pub(crate) fn settle(&self, queues: &Queues, position: u64) -> io::Result<bool> {
+    /// at the start. Once they have, that costs nothing. What the table that must follow holds then, for [`Carried::end`]; `None` where none must.
+    pub(crate) fn settle(&self, queues: &Queues, position: u64) -> io::Result<Option<u64>> {
         let mut state = self.state.lock();
         if state.next.is_empty() || position < state.until {
-            return Ok(false);
+            return Ok(None);
         }
         if !state.is_settled {
             for ((topic, queue_id), next) in &state.next {
@@ -146,7 +171,7 @@ impl Carried {
             }
             state.is_settled = true;
         }
-        Ok(true)
+        Ok(Some(state.changes))
     }
 
     /// A topic was deleted: its offsets begin anew.
@@ -157,18 +182,16 @@ impl Carried {
         if state.next.len() == before {
             return Ok(());
         }
+        state.changes += 1;
         self.write(&state.next)
     }
 
-    /// A table holds what was settled.
-    pub(crate) fn end(&self) -> io::Result<()> {
+    /// A table holds what was `settled`. What came since stays for the next one.
+    pub(crate) fn end(&self, settled: u64) -> io::Result<()> {
         let mut state = self.state.lock();
-        if !state.is_settled {
+        if state.changes != settled {
             return Ok(());
         }
-        self.dir.remove(PATH)?;
-        self.dir.sync(FOLDER)?;
-        *state = State::default();
-        Ok(())
+        self.remove(&mut state)
     }
 }

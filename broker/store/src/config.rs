@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rocket_mapped_file::Fill;
+use rocket_protocol::PhysicalOffset;
 use thiserror::Error;
 
 /// RocketMQ's `messageDelayLevel`, in seconds.
@@ -125,6 +126,8 @@ pub struct StoreConfig {
     pub append_bytes_max: usize,
     /// How long messages are kept.
     pub retention: Retention,
+    /// From here on retention takes nothing until [`crate::Store::keep_from`] says otherwise. Default the greatest offset.
+    pub kept_from: PhysicalOffset,
     /// How full the disk may be.
     pub watermarks: Watermarks,
     /// Room that no log file takes: with less available none is made, and appends are refused as above the mark. For all
@@ -178,6 +181,7 @@ impl Default for StoreConfig {
                 interval: Duration::from_secs(10),
                 files_per_round: 10,
             },
+            kept_from: PhysicalOffset(u64::MAX),
             watermarks: Watermarks {
                 clean: 75,
                 force: Some(85),

@@ -126,6 +126,11 @@ impl<C: Completion> Engine<C> {
             dispatcher.time = last.store_timestamp.0;
         }
         dispatcher.position = position;
+        if self.carried.is_pending() {
+            // Before anybody hears how far the queues go.
+            let settled = self.carried.settle(&self.queues, position);
+            self.derived(Writer::Queues, settled.map(drop));
+        }
         if self.queues.is_save_due() {
             self.derived(Writer::Queues, self.queues.save(position));
         }

@@ -63,6 +63,7 @@ mod prepare;
 mod progress;
 mod quarantine;
 mod queues;
+mod reach;
 mod read;
 mod readers;
 mod recovery;

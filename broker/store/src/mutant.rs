@@ -30,6 +30,8 @@ pub(crate) enum Mutant {
     CutWithoutIntent,
     /// A new master gives out offsets behind those that are visible, and not behind all that it holds.
     OffsetsOfVisible,
+    /// Who knows where queues go on does not say it.
+    EndsUntold,
     /// A start does not read the note of known damage.
     DamageForgotten,
     /// What comes for damage is written whatever it is.
@@ -73,6 +75,7 @@ pub(crate) mod switch {
             "cut-not-zeroed" => Mutant::CutNotZeroed,
             "cut-without-intent" => Mutant::CutWithoutIntent,
             "offsets-of-visible" => Mutant::OffsetsOfVisible,
+            "ends-untold" => Mutant::EndsUntold,
             "damage-forgotten" => Mutant::DamageForgotten,
             "repair-unchecked" => Mutant::RepairUnchecked,
             other => return Err(format!("no mutant is called {other}")),

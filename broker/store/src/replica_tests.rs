@@ -3,6 +3,7 @@
 //! - [`copying`]: what is handed out, taken and refused.
 //! - [`roles`]: what a change of roles leaves.
 //! - [`hidden`]: what a broker hides, and what it keeps.
+//! - [`reaching`]: where queues go on whose messages a copy never had.
 //! - [`steps`]: a cut that a crash ends at each of its steps.
 //! - [`withheld`]: what a repair hides while somebody reads there.
 //! - [`model`]: random copies, cuts, elections and crashes against the list of records.
@@ -10,6 +11,7 @@
 mod copying;
 mod hidden;
 mod model;
+mod reaching;
 mod roles;
 mod steps;
 mod withheld;

@@ -50,7 +50,7 @@ impl<C: Completion> Engine<C> {
                 .index
                 .as_ref()
                 .map_or(Ok(u64::MAX), |index| index.save(position));
-            let is_settled = matches!(settled, Ok(true));
+            let is_settled = matches!(settled, Ok(Some(_)));
             let table = self.begin_table(position, is_settled);
             (position, dispatcher.time, settled, saved, indexed, table)
         };
@@ -107,8 +107,8 @@ impl<C: Completion> Engine<C> {
             Err(error) => self.fail(PATH, &error),
         }
         let counts = self.secure_table(table);
-        if settled && counts {
-            self.derived(Writer::Queues, self.carried.end());
+        if let Some(settled) = settled.filter(|_| counts) {
+            self.derived(Writer::Queues, self.carried.end(settled));
         }
     }
 
@@ -123,10 +123,10 @@ impl<C: Completion> Engine<C> {
         self.derived(Writer::Queues, flushed);
     }
 
-    /// Whether the queues have what was carried over to them and a table of them is to be written for it.
-    fn settle_carried(&self, position: u64) -> io::Result<bool> {
+    /// What of that which was carried over to the queues they have now: a table of them is to be written for it.
+    fn settle_carried(&self, position: u64) -> io::Result<Option<u64>> {
         if self.queues.is_table_waiting() {
-            return Ok(false);
+            return Ok(None);
         }
         self.carried.settle(&self.queues, position)
     }

@@ -1,7 +1,7 @@
 //! Reads and their answers: by queue, by time, by key.
 
 use bytes::Bytes;
-use rocket_protocol::{PhysicalOffset, QueueOffset, UnixMillis};
+use rocket_protocol::{PhysicalOffset, QueueId, QueueOffset, TopicName, UnixMillis};
 
 /// How much a read may return.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +99,17 @@ pub struct QueueRange {
     pub min: QueueOffset,
     /// One behind the last visible queue offset.
     pub max: QueueOffset,
+}
+
+/// Where a queue goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueEnd {
+    /// Its topic.
+    pub topic: TopicName,
+    /// Its number in the topic.
+    pub queue_id: QueueId,
+    /// One behind the last offset that was given to a message, be that still there or not.
+    pub next: QueueOffset,
 }
 
 /// Which side of a time to search (RocketMQ's `BoundaryType`).

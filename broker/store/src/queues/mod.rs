@@ -104,6 +104,7 @@ impl Queues {
             log_min: AtomicU64::new(0),
             upper: AtomicU64::new(0),
             slot_next: AtomicU32::new(0),
+            misplaced: AtomicU64::new(0),
             mark: Mark::new(Arc::clone(&dir)),
         };
         Self(Arc::new(Inner {
@@ -217,6 +218,11 @@ impl Queues {
         let all = self.all();
         let of = |queue: &SharedQueue| (queue.topic().clone(), queue.queue_id(), queue.max());
         all.iter().map(of).collect()
+    }
+
+    /// Messages that were put where their queue had other ones, since it was opened.
+    pub(crate) fn misplaced(&self) -> u64 {
+        self.0.home.misplaced.load(Ordering::Relaxed)
     }
 
     /// Whether a table waits for the commit log.

@@ -33,6 +33,8 @@ pub(super) struct Home {
     /// Behind all messages that have a unit.
     pub(super) upper: AtomicU64,
     pub(super) slot_next: AtomicU32,
+    /// See [`Queue::tell_misplaced`].
+    pub(super) misplaced: AtomicU64,
     pub(super) mark: Mark,
 }
 
@@ -235,7 +237,9 @@ impl Queue {
     pub(super) fn put_and(&self, first: u64, units: &[Unit], note: Note) -> io::Result<()> {
         let mut tail = self.tail.lock();
         let known = usize::try_from(self.max().saturating_sub(first)).unwrap_or(usize::MAX);
-        let (first, units) = (first + known as u64, units.get(known..).unwrap_or_default());
+        let (passed, units) = units.split_at(known.min(units.len()));
+        self.tell_misplaced(first, passed);
+        let first = first + known as u64;
         let Some(first_unit) = units.first() else {
             return Ok(());
         };
@@ -266,6 +270,21 @@ impl Queue {
             self.spill(&mut tail, block)?;
         }
         Ok(())
+    }
+
+    /// What is `passed` over, from index `first` on, was put before, and a start puts it again; unless it lies behind all that ever
+    /// was put: then its offset was given twice, and nobody can read it.
+    fn tell_misplaced(&self, first: u64, passed: &[Unit]) {
+        let upper = self.home().upper.load(Ordering::Acquire);
+        let is_new = |(_, unit): &(u64, &Unit)| unit.is_at_least(upper);
+        for (index, unit) in (first..).zip(passed).filter(is_new) {
+            let count = 1 + self.home().misplaced.fetch_add(1, Ordering::Relaxed);
+            // Where there is one there are many.
+            if count.is_power_of_two() {
+                tracing::error!(topic = %self.topic(), queue = %self.id, index, offset = unit.physical_offset, end = self.max(), count,
+                    "a message has a place that its queue had given away before: nobody can read it");
+            }
+        }
     }
 
     /// Comes from the end to `first`, which lies behind it. `false` if that cannot be.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rocket_protocol::PhysicalOffset;
 
 use super::Store;
-use crate::api::Completion;
+use crate::api::{Completion, QueueEnd};
 use crate::cut::{Aside, CutError};
 use crate::error::OpenError;
 use crate::repair::{RepairError, Span};
@@ -73,6 +73,17 @@ impl<C: Completion> Store<C> {
     pub fn pass_over(&self, given_up: &[Span]) {
         self.engine().pass_over(given_up);
         self.shared.announce();
+    }
+
+    /// Where each queue goes on that ever got a message; see [`crate::Engine::queue_ends`].
+    pub fn queue_ends(&self) -> Vec<QueueEnd> {
+        self.engine().queue_ends()
+    }
+
+    /// No message that comes from here on has a place before these in its queue; see [`crate::Engine::reach`]. Waits for the disk
+    /// where a queue ends before.
+    pub fn reach(&self, ends: &[QueueEnd]) -> bool {
+        self.engine().reach(ends)
     }
 
     /// Has what is written flushed now. Does not wait for it: the policy is told where the log is durable.

@@ -249,3 +249,21 @@ fn a_topic_that_was_removed_does_not_come_back() {
     assert_eq!(again.give_offsets(&topic(), QueueId(0), 2), 0);
     assert_eq!(again.give_offsets(&topic(), QueueId(0), 1), 2);
 }
+
+#[test]
+fn a_place_that_is_given_twice_is_counted_and_one_that_a_start_fills_again_is_not() {
+    let dir: Arc<dyn Directory> = Arc::new(MemoryDirectory::default());
+    let mut world = World::new(&dir, small(), 2);
+    world.put(40);
+    let queue = world.queues.get(&topic(), QueueId(0)).unwrap();
+    for index in 0..20 {
+        queue.put(index, unit_at(index * 2 * RECORD)).unwrap();
+    }
+    assert_eq!(world.queues.misplaced(), 0);
+    queue.put(7, unit_at(world.position)).unwrap();
+    queue.put(20, unit_at(world.position + RECORD)).unwrap();
+    queue.reach(25).unwrap();
+    queue.put(24, unit_at(world.position + 2 * RECORD)).unwrap();
+    assert_eq!((world.queues.misplaced(), queue.max()), (2, 25));
+    assert_eq!(queue.get(7).unwrap(), Some(unit_at(14 * RECORD)));
+}
