@@ -124,6 +124,9 @@ impl Sources {
         series.log_damaged_bytes.set(signed(stats.damaged_bytes));
         series.log_repaired_bytes.set(signed(stats.repaired_bytes));
         series.log_scrubbed_bytes.set(signed(stats.scrubbed_bytes));
+        series
+            .log_misplaced_messages
+            .set(signed(stats.messages_misplaced));
         series.retention_held_bytes.set(signed(stats.bytes_held));
         let disk = self.store.disk();
         series.disk_used_bytes.set(signed(disk.used));

@@ -1,5 +1,6 @@
 //! From the broker's configuration to the store's settings.
 
+use rocket_protocol::PhysicalOffset;
 use rocket_store::{Flush, OnDamage, Preallocate, Retention, StoreConfig, Watermarks};
 
 use crate::config::{BrokerConfig, FlushDiskType, ReplicationMode, SegmentPreallocate};
@@ -49,6 +50,12 @@ pub fn of(config: &BrokerConfig) -> StoreConfig {
             delete_when: config.delete_when.0.clone(),
             interval: config.clean_resource_interval,
             ..defaults.retention
+        },
+        kept_from: if config.coordinator.is_some() {
+            // Until metadata says from where on the log tells everything.
+            PhysicalOffset(0)
+        } else {
+            defaults.kept_from
         },
         watermarks: Watermarks {
             clean: percent(config.disk_max_used_space_ratio),

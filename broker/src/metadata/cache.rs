@@ -6,11 +6,15 @@
 use std::path::Path;
 
 use rocket_protocol::json::JsonError;
+use rocket_store::Positions;
 use serde::{Deserialize, Serialize};
 
-use super::change::{Content, VERSION};
+use super::change::Content;
 use super::file::{FileError, JsonFile};
 use super::log::{ChangeLog, entries};
+
+/// The form of the file. What of the log an earlier program folded, it did not tell the store where queues go on.
+pub(super) const FORM: u32 = 2;
 
 /// The last message that was folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +36,8 @@ pub(super) struct Base {
     pub(super) at: i64,
     /// See [`super::change::Part`].
     pub(super) physical: u64,
+    /// Whether it tells where queues go on.
+    pub(super) has_ends: bool,
 }
 
 /// The file.
@@ -65,10 +71,10 @@ impl Cache {
             Err(FileError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
-        let cached = cached.filter(|cached| cached.v == VERSION && is_true(cached, log));
+        let cached = cached.filter(|cached| cached.v == FORM && is_true(cached, log));
         if cached.is_none() {
             tracing::warn!(
-                "what was kept of metadata is not what the log says; it is folded again from the last snapshot"
+                "what was kept of metadata is not what the log says, or of another version; it is folded again from the last snapshot"
             );
             self.0.remove()?;
         }
@@ -88,6 +94,11 @@ fn is_true(cached: &Cached, log: &ChangeLog) -> bool {
     };
     let (min, max) = (range.min.to_wire(), range.max.to_wire());
     if !(min..=max).contains(&cached.next) {
+        return false;
+    }
+    // Retention leaves the snapshot, so this is a log that was begun anew: what was told to the store went with the former one.
+    let is_before = |positions: Positions| cached.base.physical < positions.min.0;
+    if log.positions().is_none_or(is_before) {
         return false;
     }
     let Some(last) = cached.last.filter(|last| last.offset >= min) else {

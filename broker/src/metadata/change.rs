@@ -16,6 +16,8 @@ use rocket_protocol::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::ends::QueueEnds;
+
 /// The form above.
 pub(super) const VERSION: u32 = 1;
 /// Bytes of a change.
@@ -135,6 +137,10 @@ pub(super) struct Part {
     pub(super) number: u32,
     pub(super) of: u32,
     pub(super) content: Content,
+    /// Where queues go on; see [`QueueEnds`]. Each part's are true at its place, whatever becomes of the others. `None`: of a program
+    /// that did not tell it. Programs that do not know it pass it over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) queues: Option<QueueEnds>,
 }
 
 /// A state, or a part of one.
@@ -279,6 +285,7 @@ mod tests {
                 number: 0,
                 of: 1,
                 content,
+                queues: serde_json::from_str(r#"{"t":{"0":[3,4]}}"#).unwrap(),
             })),
         ]
     }
@@ -301,6 +308,28 @@ mod tests {
             assert!(matches!(Record::decode(body), Err(DecodeError::Shape(_))));
         }
         assert!(Record::decode(&vec![b' '; BYTES_MAX + 1]).is_err());
+    }
+
+    /// Earlier programs told no ends of queues, and pass over what they do not know.
+    #[test]
+    fn a_part_of_a_program_that_told_no_ends_is_read() {
+        let Some(Change::Part(part)) = all().pop() else {
+            panic!("the last one is a part");
+        };
+        let of_new = Record::decode(&record(Change::Part(part.clone())).encode().unwrap());
+        let older = Part {
+            queues: None,
+            ..*part
+        };
+        let text = record(Change::Part(Box::new(older.clone()))).encode();
+        let text = String::from_utf8(text.unwrap()).unwrap();
+        assert!(!text.contains("queues"), "{text}");
+        let read = Record::decode(text.as_bytes()).unwrap();
+        assert_eq!(read.change, Change::Part(Box::new(older)));
+        assert_ne!(read.change, of_new.unwrap().change);
+        let of_later = text.replace(r#""of":1,"#, r#""of":1,"later":{"x":[1]},"#);
+        assert_ne!(of_later, text);
+        assert_eq!(Record::decode(of_later.as_bytes()).unwrap(), read);
     }
 
     #[test]

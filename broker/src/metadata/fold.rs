@@ -10,12 +10,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocket_store::GetStatus;
+use rocket_store::{GetStatus, QueueEnd};
 use thiserror::Error;
 
 use super::Metadata;
 use super::cache::{Base, Cache, Mark};
 use super::change::{Change, DecodeError, GroupChange, Moved, Part, Record, TopicChange, VERSION};
+use super::ends::QueueEnds;
 use super::file::FileError;
 use super::lead::Telling;
 use super::log::{ChangeLog, Entry, entries};
@@ -55,6 +56,8 @@ pub(super) struct Follower {
     /// Without one nothing is applied.
     pub(super) base: Option<Base>,
     parts: Parts,
+    /// Where queues go on by what was applied, and the store was not told.
+    untold: Vec<QueueEnd>,
     /// Since the cache was written.
     pub(super) is_changed: bool,
 }
@@ -77,6 +80,7 @@ impl Parts {
         (self.seen.len() == part.of as usize).then_some(Base {
             at: part.at,
             physical: part.physical,
+            has_ends: part.queues.is_some(),
         })
     }
 }
@@ -102,23 +106,37 @@ impl Replica {
         }
     }
 
-    /// Whether there was a whole snapshot.
-    pub(super) fn has_base(&self) -> bool {
-        self.follower.lock().base.is_some()
+    /// The last whole snapshot.
+    pub(super) fn base(&self) -> Option<Base> {
+        self.follower.lock().base
     }
 
     /// Whether all changes that are visible were applied. A step may find nothing because something cannot be read now.
     pub(super) fn is_at_end(&self) -> bool {
-        let next = self.follower.lock().next;
+        let next = {
+            let follower = self.follower.lock();
+            if !follower.untold.is_empty() {
+                return false;
+            }
+            follower.next
+        };
         let range = self.log.range();
         range.is_none_or(|range| range.max.to_wire() <= next)
     }
 
-    /// What lies behind the last snapshot, and it, are all that a start needs.
+    /// What lies behind the last snapshot, and it, are all that a start needs. While there is none the log is all that tells anything.
     fn note_base(&self, follower: &Follower) {
-        if let Some(base) = follower.base {
-            self.log.keep_from(base.physical);
+        let kept = follower.base.map_or(0, |base| base.physical);
+        self.log.keep_from(kept);
+    }
+
+    /// Tells the store where queues go on, all that was counted there being dispatched. `false`: not now, and nothing more is applied then.
+    fn tell_ends(&self, follower: &mut Follower) -> bool {
+        if !follower.untold.is_empty() && !self.log.reach(&follower.untold) {
+            return false;
         }
+        follower.untold = Vec::new();
+        true
     }
 
     fn hide(&self, topic: &str, offset: u64) {
@@ -137,6 +155,9 @@ impl Metadata {
             return Ok(false);
         };
         let mut follower = replica.follower.lock();
+        if !replica.tell_ends(&mut follower) {
+            return Ok(false);
+        }
         let Some(result) = replica.log.read(follower.next) else {
             return Ok(false);
         };
@@ -246,6 +267,8 @@ impl Metadata {
                 }
             }
         }
+        let ends = parts.iter().filter_map(|part| part.queues.as_ref());
+        follower.untold.extend(ends.flat_map(QueueEnds::iter));
         let whole = parts
             .iter()
             .fold(None, |whole, part| follower.parts.see(part).or(whole));

@@ -5,13 +5,15 @@
 //! behind it, are always there, and a little more than one file at most is kept for it.
 
 use std::collections::VecDeque;
+use std::iter::repeat_with;
 use std::time::{Duration, Instant};
 
-use rocket_protocol::UnixMillis;
+use rocket_protocol::{PhysicalOffset, UnixMillis};
 use thiserror::Error;
 
 use super::Metadata;
 use super::change::{Change, Moved, Part, Stamp};
+use super::ends::QueueEnds;
 use super::file::FileError;
 use super::fold::{Newer, Replica};
 use super::log::LogError;
@@ -83,24 +85,37 @@ impl Metadata {
         begun
     }
 
-    /// Sees to it that there is a snapshot to begin with.
+    /// Sees to it that there is a snapshot to begin with, and that it tells where queues go on: a replica that joins from here on may know
+    /// it from nothing else.
     fn begin(
         &self,
         replica: &Replica,
         now: UnixMillis,
         deadline: Instant,
     ) -> Result<(), LeadError> {
-        if replica.has_base() {
-            return Ok(());
+        let has_ends = |replica: &Replica| replica.base().is_some_and(|base| base.has_ends);
+        match replica.base() {
+            Some(base) if base.has_ends => return Ok(()),
+            Some(_) => tracing::info!(
+                "the last snapshot of metadata does not tell where queues go on; another one follows it"
+            ),
+            None => {
+                let min = replica.log.positions().ok_or(LeadError::NotYet)?.min;
+                if min > PhysicalOffset(0) {
+                    tracing::warn!(%min, "the log does not go back to its beginning, and holds no snapshot of metadata: if this is not the first master of its group, topics, groups and positions of others are not known here, and queue offsets that they gave may be given again");
+                }
+                tracing::info!(
+                    "the group's log has no metadata; it begins with what this broker has"
+                );
+            }
         }
-        tracing::info!("the group's log has no metadata; it begins with what this broker has");
         for part in self.take_snapshot(replica)? {
             // One after the other: there may be more than the store lets wait.
             replica
                 .log
                 .keep(Change::Part(Box::new(part)), Stamp::at(now))?;
         }
-        self.step_until(replica, deadline, |_, replica| replica.has_base())
+        self.step_until(replica, deadline, |_, replica| has_ends(replica))
     }
 
     /// Applies changes until there are none and `is_done`.
@@ -244,19 +259,27 @@ impl Metadata {
             let follower = replica.follower.lock();
             (self.capture(replica, positions.min.0), follower.next)
         };
-        let (id, contents) = (rand::random(), state.split(PART_BYTES));
-        let of = u32::try_from(contents.len()).unwrap_or(u32::MAX);
+        // After the place was fixed and before any part is told; see `QueueEnds`.
+        let ends = replica.log.queue_ends().ok_or(LeadError::NotYet)?;
+        let ends = QueueEnds::split(ends, PART_BYTES / 2);
+        let (id, contents) = (rand::random(), state.split(PART_BYTES / 2));
+        let count = contents.len().max(ends.len());
+        let of = u32::try_from(count).unwrap_or(u32::MAX);
         let physical = positions.dispatched.0;
         tracing::info!(at, parts = of, "a snapshot of metadata goes into the log");
-        let part = |(content, number)| Part {
+        let nothing = state.nothing();
+        let contents = contents.into_iter().chain(repeat_with(|| nothing.clone()));
+        let ends = ends.into_iter().chain(repeat_with(QueueEnds::default));
+        let part = |((content, ends), number)| Part {
             id,
             at,
             physical,
             number,
             of,
             content,
+            queues: Some(ends),
         };
-        Ok(contents.into_iter().zip(0..).map(part).collect())
+        Ok(contents.zip(ends).zip(0..of).map(part).collect())
     }
 }
 

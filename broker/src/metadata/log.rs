@@ -18,7 +18,7 @@ use rocket_protocol::{
     Message, PhysicalOffset, QueueId, RecordView, SysFlag, TopicName, UnixMillis,
 };
 use rocket_store::{
-    Arrival, GetResult, Positions, Promise, PutOutcome, PutStatus, QueueRange, ReadLimits,
+    Arrival, GetResult, Positions, Promise, PutOutcome, PutStatus, QueueEnd, QueueRange, ReadLimits,
 };
 use thiserror::Error;
 
@@ -365,6 +365,16 @@ impl ChangeLog {
     pub(super) fn last_file(&self) -> Option<PhysicalOffset> {
         let store = self.store.upgrade()?;
         store.file_start(store.positions().appended)
+    }
+
+    /// Where each queue goes on, as this replica knows it.
+    pub(super) fn queue_ends(&self) -> Option<Vec<QueueEnd>> {
+        Some(self.store.upgrade()?.queue_ends())
+    }
+
+    /// Has queues go on there at least. `false`: not now.
+    pub(super) fn reach(&self, ends: &[QueueEnd]) -> bool {
+        self.store.upgrade().is_some_and(|store| store.reach(ends))
     }
 
     /// Retention is to take nothing from `offset` on.

@@ -15,6 +15,7 @@
 mod cache;
 mod change;
 mod delay_offsets;
+mod ends;
 mod file;
 mod fold;
 mod follow;

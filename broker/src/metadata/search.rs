@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rocket_store::QueueEnd;
+
 use super::cache::Base;
-use super::change::{Change, Content, Part};
+use super::change::{Change, Part};
+use super::ends::QueueEnds;
 use super::log::{ChangeLog, entries};
 use super::state::State;
 
@@ -14,27 +17,34 @@ const WINDOW: i64 = 256;
 pub(super) struct Found {
     pub(super) state: State,
     pub(super) base: Base,
+    /// Where queues go on.
+    pub(super) ends: Vec<QueueEnd>,
 }
 
-/// The last snapshot all of whose parts are visible.
-pub(super) fn find_snapshot(log: &ChangeLog) -> Option<Found> {
+/// The last snapshot all of whose parts are visible and wanted.
+pub(super) fn find_snapshot(log: &ChangeLog, is_wanted: impl Fn(&Part) -> bool) -> Option<Found> {
     let range = log.range()?;
     let (min, max) = (range.min.to_wire(), range.max.to_wire());
-    let mut found: HashMap<u64, BTreeMap<u32, Content>> = HashMap::new();
+    let mut found: HashMap<u64, BTreeMap<u32, Part>> = HashMap::new();
     let mut end = max;
     while end > min {
         let begin = (end - WINDOW).max(min);
-        for part in parts_between(log, begin, end).into_iter().rev() {
+        let between = parts_between(log, begin, end);
+        for part in between.into_iter().rev().filter(&is_wanted) {
             let Part {
                 id,
                 at,
                 physical,
-                number,
                 of,
-                content,
+                ..
             } = part;
+            let base = Base {
+                at,
+                physical,
+                has_ends: part.queues.is_some(),
+            };
             let parts = found.entry(id).or_default();
-            parts.insert(number, content);
+            parts.insert(part.number, part);
             if parts.len() < of as usize {
                 continue;
             }
@@ -45,12 +55,12 @@ pub(super) fn find_snapshot(log: &ChangeLog) -> Option<Found> {
                     "changes behind the last snapshot of metadata are not in the log any more"
                 );
             }
-            let mut state = State::default();
-            for content in found.remove(&id).unwrap_or_default().into_values() {
-                state.add(content);
+            let (mut state, mut ends) = (State::default(), Vec::new());
+            for part in found.remove(&id).unwrap_or_default().into_values() {
+                state.add(part.content);
+                ends.extend(part.queues.iter().flat_map(QueueEnds::iter));
             }
-            let base = Base { at, physical };
-            return Some(Found { state, base });
+            return Some(Found { state, base, ends });
         }
         end = begin;
     }

@@ -86,11 +86,7 @@ impl State {
     pub(super) fn split(&self, bytes: usize) -> Vec<Content> {
         let mut parts = Parts {
             bytes_max: bytes,
-            versions: Content {
-                topics_version: self.topics.version,
-                groups_version: self.groups.version,
-                ..Content::default()
-            },
+            versions: self.nothing(),
             done: Vec::new(),
             part: Content::default(),
             bytes: 0,
@@ -135,6 +131,15 @@ impl State {
         }
         parts.done.push(parts.part);
         parts.done
+    }
+
+    /// A part that adds nothing.
+    pub(super) fn nothing(&self) -> Content {
+        Content {
+            topics_version: self.topics.version,
+            groups_version: self.groups.version,
+            ..Content::default()
+        }
     }
 
     fn put_positions(&mut self, rows: &Positions) {
@@ -310,7 +315,7 @@ mod tests {
             let of = u32::try_from(parts.len()).unwrap();
             for (content, number) in parts.into_iter().zip(0..) {
                 // As it goes through the log.
-                let part = Part { id: 1, at: 0, physical: 0, number, of, content };
+                let part = Part { id: 1, at: 0, physical: 0, number, of, content, queues: None };
                 let record = record(0, Change::Part(Box::new(part)));
                 let read = Record::decode(&record.encode().unwrap()).unwrap();
                 let Change::Part(part) = read.change else { panic!("a part") };

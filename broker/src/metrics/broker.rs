@@ -86,6 +86,8 @@ metrics! {
         log_repaired_bytes: IntGauge = "rocket_log_repaired_bytes" [] [];
         /// Bytes of the commit log that were read again and compared with their checksums since start.
         log_scrubbed_bytes: IntGauge = "rocket_log_scrubbed_bytes" [] [];
+        /// Messages of the commit log that nobody can read here, since an offset of their queue was given to another message too, since start. Above 0 a human should look.
+        log_misplaced_messages: IntGauge = "rocket_log_misplaced_messages" [] [];
         /// Position after the last appended byte of the commit log.
         log_appended_bytes: IntGauge = "rocket_log_appended_bytes" [] [];
         /// Position up to which the commit log is flushed.

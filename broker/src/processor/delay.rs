@@ -183,6 +183,12 @@ impl BrokerProcessor {
             }
             // The end of the log was lost with a crash; what is sent from now on begins here again.
             GetStatus::OffsetOverflowBadly => {
+                tracing::warn!(
+                    level = number,
+                    position,
+                    max = result.max,
+                    "more delayed messages were delivered than there were; the level goes on at its end"
+                );
                 positions.set(number, result.max);
                 return Delivery::Done;
             }

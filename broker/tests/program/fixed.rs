@@ -62,7 +62,7 @@ async fn what_is_acknowledged_survives_every_kill_of_a_fixed_master_and_no_slave
 }
 
 /// All that is in a folder but `kept`, as a person moves it aside.
-fn empty_but(folder: &Path, kept: &Path) {
+pub(crate) fn empty_but(folder: &Path, kept: &Path) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path == kept {

@@ -61,7 +61,12 @@ impl Group {
 
     /// The replica 0 is master, and stays it.
     pub(crate) fn with_fixed_master() -> Self {
-        Self::started(Rule::Fixed, NO_PROOF)
+        Self::with_fixed_master_and(NO_PROOF)
+    }
+
+    /// The same, with these settings.
+    pub(crate) fn with_fixed_master_and(more: &[&str]) -> Self {
+        Self::started(Rule::Fixed, more)
     }
 
     fn started(rule: Rule, more: &[&str]) -> Self {

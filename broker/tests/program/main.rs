@@ -14,6 +14,7 @@ mod group;
 mod halts;
 mod messages;
 mod modes;
+mod newcomer;
 mod process;
 mod proofs;
 mod registration;

@@ -4,8 +4,9 @@ use rocket_protocol::UnixMillis;
 use rocket_store::GetStatus;
 
 use super::{Follower, Newer, Replica, in_memory};
-use crate::metadata::cache::Cached;
-use crate::metadata::change::{Change, VERSION};
+use crate::metadata::cache::{Cached, FORM};
+use crate::metadata::change::Change;
+use crate::metadata::ends::QueueEnds;
 use crate::metadata::file::FileError;
 use crate::metadata::log::entries;
 use crate::metadata::search::{Found, find_snapshot};
@@ -20,7 +21,11 @@ impl Metadata {
         replica: &Replica,
         follower: &mut Follower,
     ) -> Result<(), Newer> {
-        let Some(Found { mut state, base }) = find_snapshot(&replica.log) else {
+        let found = find_snapshot(&replica.log, |_| true);
+        let Some(Found {
+            mut state, base, ..
+        }) = found
+        else {
             let min = replica.log.range().map_or(0, |range| range.min.to_wire());
             *follower = Follower {
                 next: min,
@@ -35,14 +40,19 @@ impl Metadata {
             is_changed: true,
             ..Follower::default()
         };
+        if !base.has_ends {
+            // An older program took it, and the one before may have been taken by this one.
+            let before = find_snapshot(&replica.log, |part| part.queues.is_some());
+            fresh.untold = before.map_or(Vec::new(), |before| before.ends);
+        }
         while let Some(result) = replica.log.read(fresh.next) {
             let begun = fresh.next;
             for entry in entries(&result) {
                 if let Some((physical, record)) = fresh.take(entry)? {
-                    if let Change::Part(part) = &record.change
-                        && let Some(base) = fresh.parts.see(part)
-                    {
-                        fresh.base = Some(base);
+                    if let Change::Part(part) = &record.change {
+                        fresh.base = fresh.parts.see(part).or(fresh.base);
+                        let ends = part.queues.iter().flat_map(QueueEnds::iter);
+                        fresh.untold.extend(ends);
                     }
                     state.apply(&record, physical);
                 }
@@ -148,7 +158,8 @@ impl Metadata {
         let cached = {
             let mut follower = replica.follower.lock();
             let is_changed = follower.is_changed || self.offsets.has_changed();
-            let Some(base) = follower.base.filter(|_| is_changed) else {
+            let is_told = follower.untold.is_empty();
+            let Some(base) = follower.base.filter(|_| is_changed && is_told) else {
                 return Ok(());
             };
             follower.is_changed = false;
@@ -160,7 +171,7 @@ impl Metadata {
             };
             let mut parts = state.split(usize::MAX);
             Cached {
-                v: VERSION,
+                v: FORM,
                 next: follower.next,
                 last: follower.last,
                 base,

@@ -228,6 +228,7 @@ fn a_snapshot_that_was_not_finished_does_not_count() {
         number: 0,
         of: 2,
         content,
+        queues: None,
     };
     let record = Record {
         v: VERSION,

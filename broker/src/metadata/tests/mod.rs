@@ -5,6 +5,7 @@
 mod keeping;
 mod leading;
 mod making;
+mod reaching;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
