@@ -13,32 +13,36 @@ use rocket_ha::{
 };
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::message::record::body_crc;
+use rocket_protocol::name::system_topic;
 use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
 use rocket_replication::repair::{Damage, Span};
 use rocket_replication::{Epoch, PhysicalOffset};
 use rocket_store::{
-    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, Health, OnDamage,
-    Opening, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed, Step,
-    StoreConfig, StoreEvents, Watermarks,
+    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, GetStatus, Health,
+    OnDamage, Opening, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed,
+    Retention, Step, StoreConfig, StoreEvents, Watermarks,
 };
 
 use crate::fuse::FusedDirectory;
-use crate::log::{GroupLog, Mirror, Seen, ticket_of};
+use crate::log::{Followed, GroupLog, Mirror, Seen, ticket_of};
+use crate::snapshots::{Places, Snapshot, Snapshots};
 
 const SEGMENT_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;
 const EIO: i32 = 5;
 
-pub(crate) struct Done(u64, Sender<(u64, Told)>);
+/// Tells a sender, if there is one.
+pub(crate) struct Done(Option<u64>, Sender<(u64, Told)>);
 
 impl Completion for Done {
     fn complete(self, outcome: PutOutcome) {
+        let Some(ticket) = self.0 else { return };
         let told = match outcome.status {
             PutStatus::Ok => Told::Ok,
             _ => Told::Unknown,
         };
         // Nobody hears what a dying process says.
-        let _unheard = self.1.send((self.0, told));
+        let _unheard = self.1.send((ticket, told));
     }
 }
 
@@ -79,6 +83,9 @@ pub(crate) struct EngineLog {
     policy: Arc<dyn CommitPolicy>,
     dir: MemoryDirectory,
     topic: TopicName,
+    /// Of the snapshots.
+    metadata: TopicName,
+    snapshots: Arc<Mutex<Snapshots>>,
     tell: Sender<(u64, Told)>,
     told: Arc<Mutex<Receiver<(u64, Told)>>>,
 }
@@ -96,6 +103,12 @@ fn config(flush: Flush) -> StoreConfig {
         index_entries: 64,
         flush,
         checksum_block_bytes: BLOCK_BYTES,
+        // All that it may, once it may take something.
+        retention: Retention {
+            bytes_max: 0,
+            ..StoreConfig::default().retention
+        },
+        kept_from: PhysicalOffset(0),
         watermarks: Watermarks {
             clean: 90,
             force: None,
@@ -118,7 +131,8 @@ impl GroupLog for EngineLog {
         flush: Flush,
         residence: &Arc<Residence>,
     ) -> Result<(Self, Found), String> {
-        let topic = TopicName::parse("orders").map_err(|error| error.to_string())?;
+        let named = |name| TopicName::parse(name).map_err(|error| error.to_string());
+        let (topic, metadata) = (named("orders")?, named(system_topic::METADATA)?);
         let opened = Engine::open(
             config(flush),
             Arc::new(dir.clone()),
@@ -139,6 +153,8 @@ impl GroupLog for EngineLog {
             policy,
             dir: dir.memory().clone(),
             topic,
+            metadata,
+            snapshots: Arc::default(),
             tell,
             told: Arc::new(Mutex::new(told)),
         };
@@ -150,27 +166,7 @@ impl GroupLog for EngineLog {
     }
 
     fn send(&self, queue: u64, payload: &[u8], ticket: u64) -> Result<(), PutStatus> {
-        let here = SocketAddr::from(([127, 0, 0, 1], 1));
-        let body = Bytes::copy_from_slice(payload);
-        let message = Message {
-            topic: self.topic.clone(),
-            queue_id: QueueId(queue as u32),
-            flag: 0,
-            sys_flag: SysFlag(0),
-            born_timestamp: UnixMillis(1),
-            born_host: here,
-            store_host: here,
-            reconsume_times: 0,
-            prepared_transaction_offset: 0,
-            body_crc: body_crc(&body),
-            body,
-            properties: Bytes::new(),
-        };
-        let done = Done(ticket, self.tell.clone());
-        let taken = self.engine.append(&[message.as_ref()], Promise::Kept, done);
-        taken.map_err(|refused| refused.into_parts().1)?;
-        self.engine.write_step();
-        Ok(())
+        self.append(&self.topic, queue, payload, Some(ticket))
     }
 
     fn flush(&self) {
@@ -296,52 +292,146 @@ impl GroupLog for EngineLog {
         read.map_err(std::io::Error::other)
     }
 
-    fn retain(&self, _: u64) {}
+    fn first(&self, queue: u64) -> u64 {
+        let range = self.engine.queue_range(&self.topic, QueueId(queue as u32));
+        range.map_or(0, |range| range.min.0)
+    }
+
+    fn retain(&self, below: u64) {
+        let Some(base) = self.snapshots.lock().base else {
+            return;
+        };
+        self.engine.keep_from(PhysicalOffset(base.min(below)));
+        self.engine.retention_step();
+        self.engine.keep_from(PhysicalOffset(0));
+    }
 
     fn boundaries(&self) -> Vec<u64> {
-        Vec::new()
+        let Some(base) = self.snapshots.lock().base else {
+            return Vec::new();
+        };
+        let first = self.engine.positions().min.0 + 1;
+        (first..=base)
+            .filter(|at| at.is_multiple_of(SEGMENT_BYTES))
+            .collect()
+    }
+
+    fn follow_snapshots(&self) -> Followed {
+        let limits = ReadLimits {
+            messages_max: 4,
+            bytes_max: 1 << 20,
+        };
+        let mut known = self.snapshots.lock();
+        loop {
+            let got =
+                (self.engine).get(&self.metadata, QueueId(0), known.next, limits, &|_, _| true);
+            match got.status {
+                GetStatus::Found => {}
+                GetStatus::NoMatchedLogicQueue | GetStatus::NoMessageInQueue => {
+                    *known = Snapshots::default();
+                    break;
+                }
+                // The log was begun anew.
+                GetStatus::OffsetTooSmall | GetStatus::OffsetOverflowBadly => {
+                    *known = Snapshots {
+                        next: got.min,
+                        ..Snapshots::default()
+                    };
+                    continue;
+                }
+                _ => break,
+            }
+            let before = known.next;
+            for (offset, body) in got.chunks.iter().flat_map(|chunk| bodies(chunk)) {
+                let Some(snapshot) = Snapshot::read(&body) else {
+                    return Followed::Later;
+                };
+                if !self.engine.reach(&snapshot.ends) {
+                    return Followed::Later;
+                }
+                known.next = offset + 1;
+                known.base = Some(snapshot.physical);
+            }
+            if known.next == before {
+                return Followed::Later;
+            }
+        }
+        let range = self.engine.queue_range(&self.metadata, QueueId(0));
+        if range.is_some_and(|range| range.max.to_wire() > known.next) {
+            return Followed::Later;
+        }
+        known.base.map_or(Followed::None, |_| Followed::All)
+    }
+
+    fn take_snapshot(&self) {
+        let physical = self.engine.positions().dispatched.0;
+        // A master of metadata has applied all that is visible before, and looks at the queues now.
+        let snapshot = Snapshot {
+            physical,
+            ends: self.engine.queue_ends(),
+        };
+        self.snapshots.lock().asked = physical;
+        // Refused, it is taken again when the log has gone into the next file.
+        let _taken = self.append(&self.metadata, 0, &snapshot.body(), None);
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        let known = self.snapshots.lock();
+        let last = known.base.unwrap_or(0).max(known.asked);
+        let file = self.engine.file_start(self.engine.positions().appended);
+        file.is_some_and(|begin| begin.0 > last)
+    }
+
+    fn places(&self, log: &[u8]) -> Result<(), String> {
+        let mut places = Places::default();
+        for_each_record(log, |view| {
+            places.count(view.topic(), view.queue_id().0, view.queue_offset().0)
+        })
     }
 
     fn derived(&self) -> Result<(), String> {
         let mut mirror = Mirror::default();
         self.refresh(&mut mirror);
         let mut expected: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
-        let mut rest = &mirror.bytes[..];
-        while !rest.is_empty() {
-            let len = match RecordView::parse(rest) {
-                Ok((view, len)) => {
-                    let ticket = ticket_of(view.body()).ok_or("a record that nobody sent")?;
-                    let queue = expected.entry(u64::from(view.queue_id().0)).or_default();
-                    queue.push((view.queue_offset().0, ticket));
-                    len
-                }
-                Err(rocket_protocol::RecordError::Blank { len }) => len,
-                Err(error) => return Err(format!("a record that is none: {error}")),
-            };
-            rest = rest.get(len..).unwrap_or_default();
-        }
+        for_each_record(&mirror.bytes, |view| {
+            if view.topic() == self.metadata.as_str() {
+                return Ok(());
+            }
+            let ticket = ticket_of(view.body()).ok_or("a record that nobody sent")?;
+            let queue = expected.entry(u64::from(view.queue_id().0)).or_default();
+            queue.push((view.queue_offset().0, ticket));
+            Ok(())
+        })?;
         for (queue, records) in expected {
-            let dense = records.iter().zip(0..).all(|((at, _), n)| *at == n);
-            if mirror.min == 0 && !dense {
+            let first = if mirror.min == 0 {
+                0
+            } else {
+                self.first(queue)
+            };
+            let dense = records.iter().zip(first..).all(|((at, _), n)| *at == n);
+            if !dense {
                 return Err(format!(
-                    "I11: queue {queue} of the log has offsets {records:?}"
+                    "I11: queue {queue} begins at {first}, and of the log it has offsets {records:?}"
                 ));
             }
             let mut read = Vec::new();
             loop {
-                let seen = self.read(queue, read.len() as u64);
+                let seen = self.read(queue, first + read.len() as u64);
                 if seen.is_empty() {
                     break;
                 }
                 read.extend(seen.iter().map(|s| (s.offset, s.ticket)));
             }
-            if mirror.min == 0 && read != records {
+            if read != records {
                 return Err(format!(
                     "I13: queue {queue} shows {read:?}, the log has {records:?}"
                 ));
             }
         }
-        Ok(())
+        match self.engine.stats().messages_misplaced {
+            0 => Ok(()),
+            count => Err(format!("I11: {count} messages have the places of others")),
+        }
     }
 
     fn quarantine(&self) -> Vec<(u64, u64)> {
@@ -352,6 +442,68 @@ impl GroupLog for EngineLog {
         });
         pieces.collect()
     }
+}
+
+impl EngineLog {
+    fn append(
+        &self,
+        topic: &TopicName,
+        queue: u64,
+        payload: &[u8],
+        ticket: Option<u64>,
+    ) -> Result<(), PutStatus> {
+        let here = SocketAddr::from(([127, 0, 0, 1], 1));
+        let body = Bytes::copy_from_slice(payload);
+        let message = Message {
+            topic: topic.clone(),
+            queue_id: QueueId(queue as u32),
+            flag: 0,
+            sys_flag: SysFlag(0),
+            born_timestamp: UnixMillis(1),
+            born_host: here,
+            store_host: here,
+            reconsume_times: 0,
+            prepared_transaction_offset: 0,
+            body_crc: body_crc(&body),
+            body,
+            properties: Bytes::new(),
+        };
+        let done = Done(ticket, self.tell.clone());
+        let taken = self.engine.append(&[message.as_ref()], Promise::Kept, done);
+        taken.map_err(|refused| refused.into_parts().1)?;
+        self.engine.write_step();
+        Ok(())
+    }
+}
+
+/// Calls `each` with all records of a log, up to the first thing that is none.
+fn for_each_record(
+    log: &[u8],
+    mut each: impl FnMut(&RecordView<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut rest = log;
+    while !rest.is_empty() {
+        let len = match RecordView::parse(rest) {
+            Ok((view, len)) => {
+                each(&view)?;
+                len
+            }
+            Err(rocket_protocol::RecordError::Blank { len }) => len,
+            Err(error) => return Err(format!("a record that is none: {error}")),
+        };
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Offset in the queue and body of each record.
+fn bodies(chunk: &[u8]) -> Vec<(i64, Vec<u8>)> {
+    let (mut rest, mut found) = (chunk, Vec::new());
+    while let Ok((view, len)) = RecordView::parse(rest) {
+        found.push((view.queue_offset().to_wire(), view.body().to_vec()));
+        rest = rest.get(len..).unwrap_or_default();
+    }
+    found
 }
 
 /// Offset in the queue and ticket of each record.

@@ -32,6 +32,7 @@ mod log;
 pub mod mutants;
 pub mod one_store;
 pub mod plan;
+mod snapshots;
 mod trace;
 mod world;
 

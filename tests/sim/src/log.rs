@@ -128,14 +128,35 @@ pub(crate) trait GroupLog: Log + Clone + Send + 'static {
     /// # Errors
     /// It is not to be had here.
     fn read_range(&self, offset: PhysicalOffset, length: u32) -> io::Result<Bytes>;
-    /// Retention takes what lies below `below`, the end of a record.
+    /// The first message of `queue` that is there or comes next, by what its consumers are told.
+    fn first(&self, queue: u64) -> u64;
+    /// Retention takes what lies below `below`, the end of a record, or less.
     fn retain(&self, below: u64);
-    /// Ends of records, for retention to choose from; none if the log cannot do that.
+    /// Ends of records, for retention to choose from; none if it takes nothing now.
     fn boundaries(&self) -> Vec<u64>;
+    /// Applies the snapshots that are visible, as metadata of a broker does (docs/replication.md §10, T8).
+    fn follow_snapshots(&self) -> Followed;
+    /// Appends a snapshot.
+    fn take_snapshot(&self);
+    /// Whether the log has gone into another file since the last one.
+    fn is_snapshot_due(&self) -> bool;
+    /// What is wrong with the places in queues of a log from its very beginning on (I11).
+    fn places(&self, log: &[u8]) -> Result<(), String>;
     /// What is wrong with what follows from the log (I13), when everything is visible.
     fn derived(&self) -> Result<(), String>;
     /// What lies in the quarantine: begin and end of each piece.
     fn quarantine(&self) -> Vec<(u64, u64)>;
+}
+
+/// How far snapshots were followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// All that are visible are applied, or nothing is to be told.
+    All,
+    /// The same, and there is none.
+    None,
+    /// Not now.
+    Later,
 }
 
 /// A handful of records.
@@ -261,8 +282,26 @@ impl GroupLog for MemoryLog {
         self.read_range(offset, length)
     }
 
+    fn first(&self, _: u64) -> u64 {
+        0
+    }
+
     fn retain(&self, below: u64) {
         self.retain_from(below);
+    }
+
+    fn follow_snapshots(&self) -> Followed {
+        Followed::All
+    }
+
+    fn take_snapshot(&self) {}
+
+    fn is_snapshot_due(&self) -> bool {
+        false
+    }
+
+    fn places(&self, _: &[u8]) -> Result<(), String> {
+        Ok(())
     }
 
     fn boundaries(&self) -> Vec<u64> {

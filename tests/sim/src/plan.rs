@@ -144,11 +144,13 @@ pub enum Fault {
     ChangeModes,
     /// Bits flip on one disk below what is flushed, and the scrubber finds it (§8.15).
     Rot,
+    /// Retention takes the beginning of a store's log too, up to the last snapshot (§10, T4), and to one queue little is sent.
+    Expiry,
 }
 
 impl Fault {
     /// All kinds.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Kill,
         Self::Stop,
         Self::Power,
@@ -170,11 +172,14 @@ impl Fault {
         Self::Forgetting,
         Self::ChangeModes,
         Self::Rot,
+        Self::Expiry,
     ];
 
     /// So many of them are older than the others, which have dice of their own: seeds that were noted before there were others
     /// still give the schedules that they gave, when those are taken away.
     const OLDER: usize = 19;
+    /// The same, before there was the last one.
+    const OLD: usize = 21;
 }
 
 /// Which kinds may come.
@@ -201,22 +206,25 @@ impl Weather {
 
     /// What a schedule chooses among when something is to go wrong. Not all of them may come.
     pub(crate) fn choices(self) -> &'static [Fault] {
-        let newer = Fault::ALL.iter().skip(Fault::OLDER);
-        if newer.copied().any(|fault| self.has(fault)) {
+        let has_any = |faults: &[Fault]| faults.iter().any(|fault| self.has(*fault));
+        if has_any(&Fault::ALL[Fault::OLD..]) {
             &Fault::ALL
+        } else if has_any(&Fault::ALL[Fault::OLDER..]) {
+            &Fault::ALL[..Fault::OLD]
         } else {
             &Fault::ALL[..Fault::OLDER]
         }
     }
 
     /// Every kind, each with one chance in two; some are rarer.
-    fn drawn(dice: &mut Dice, newer: &mut Dice) -> Self {
+    fn drawn(dice: &mut Dice, newer: &mut Dice, newest: &mut Dice) -> Self {
         let mut weather = Self::default();
         for fault in Fault::ALL {
             let drawn = match fault {
                 Fault::FlushMode | Fault::Forgetting => dice.once_in(6),
                 Fault::ChangeModes => newer.once_in(3),
                 Fault::Rot => newer.once_in(6),
+                Fault::Expiry => newest.once_in(2),
                 _ => dice.once_in(2),
             };
             if drawn {
@@ -255,6 +263,7 @@ impl Plan {
     pub fn of(seed: u64, column: Column, weight: Weight) -> Self {
         let mut dice = Dice::new(seed ^ 0x706c_616e);
         let mut newer = Dice::new(seed ^ 0x6e65_7765);
+        let mut newest = Dice::new(seed ^ 0x6578_7069);
         Self {
             seed,
             column,
@@ -264,7 +273,7 @@ impl Plan {
                 Weight::Heavy => 2_000,
             },
             mutations: Mutations::default(),
-            weather: Weather::drawn(&mut dice, &mut newer),
+            weather: Weather::drawn(&mut dice, &mut newer, &mut newest),
             elects_itself: dice.once_in(4),
             begins_healthy: !dice.once_in(5),
             begins_with_modes: !newer.once_in(3),
@@ -277,6 +286,20 @@ impl Plan {
         let newer = Fault::ALL.iter().skip(Fault::OLDER);
         let weather = newer.fold(self.weather, |weather, fault| weather.without(*fault));
         Self { weather, ..self }
+    }
+
+    /// The schedule that its seed gave before a store's log lost its beginning.
+    #[must_use]
+    pub fn without_expiry(self) -> Self {
+        Self {
+            weather: self.weather.without(Fault::Expiry),
+            ..self
+        }
+    }
+
+    /// Whether logs tell where queues go on, as those of brokers do.
+    pub(crate) fn has_snapshots(&self) -> bool {
+        self.weather.has(Fault::Expiry)
     }
 
     /// Whether the object asks for modes, now one and now another.

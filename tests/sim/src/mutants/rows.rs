@@ -163,6 +163,9 @@ fn rows() -> Vec<Row> {
             .with(&[Fault::DiskError])
             .note("a failed flush of the light log takes nothing; `residence::tests` of rocket-ha"),
         row("M49", "a residence proof of another boot counts", Rules(&[M49]), &[C1, C], false).with(&[Fault::Power]),
+        row("M52", "a snapshot without ends of queues", Store("ends-untold", &[]), SYNC, false)
+            .with(&[Fault::Expiry, Fault::LostDisk])
+            .note("`replica_tests::reaching` of rocket-store"),
     ]
 }
 

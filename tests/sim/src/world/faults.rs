@@ -174,7 +174,7 @@ impl<L: GroupLog> World<L> {
                     state.with_min_in_sync(proposal, m, mutations)
                 });
             }
-            Fault::Retention => self.retain(n),
+            Fault::Retention | Fault::Expiry => self.retain(n),
             Fault::FlushMode => {
                 let flush = &mut self.machines[n].flush;
                 *flush = match *flush {
@@ -301,8 +301,14 @@ impl<L: GroupLog> World<L> {
         self.say(format_args!("retention on {n} takes what is below {below}"));
         if let Some(process) = self.machines[n].process.as_mut() {
             process.log.retain(below);
+            if let Some(frozen) = process.dir.take_frozen() {
+                self.froze(n, frozen);
+                return;
+            }
             process.log.refresh(&mut process.mirror);
         }
+        self.ledger.reached.retained += 1;
+        self.tell_failure(n);
         self.step(n, None);
     }
 

@@ -46,6 +46,10 @@ pub struct Reached {
     pub rotten: u64,
     /// Replicas that were damaged and sound again while they ran.
     pub repaired: u64,
+    /// Logs whose beginning retention took.
+    pub retained: u64,
+    /// Snapshots that masters told their logs.
+    pub snapshots: u64,
 }
 
 impl Reached {
@@ -69,6 +73,8 @@ impl Reached {
             promised_flushed,
             rotten,
             repaired,
+            retained,
+            snapshots,
         } = *other;
         self.acked += acked;
         self.read += read;
@@ -87,6 +93,8 @@ impl Reached {
         self.promised_flushed += promised_flushed;
         self.rotten += rotten;
         self.repaired += repaired;
+        self.retained += retained;
+        self.snapshots += snapshots;
     }
 }
 
@@ -123,6 +131,8 @@ pub(super) struct Ledger {
     pub(super) flushed: u64,
     /// A disk was lost, or a part of what it held.
     pub(super) is_disk_lost: bool,
+    /// An election gave up all that tells which offsets were given before: what is given again is no fault any more.
+    pub(super) is_blind: bool,
     /// The first thing that is wrong.
     pub(super) broken: Option<String>,
     pub(super) reached: Reached,

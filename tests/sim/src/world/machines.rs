@@ -18,7 +18,7 @@ use rocket_replication::{DiskId, Epoch, Incarnation, Version};
 use super::ledger::Loss;
 use super::{Process, Watcher, World};
 use crate::fuse::{End, Frozen, FusedDirectory, fused};
-use crate::log::{GroupLog, Mirror};
+use crate::log::{Followed, GroupLog, Mirror};
 use crate::plan::Plan;
 
 /// A log that is open, and what its replica begins with.
@@ -231,6 +231,8 @@ impl<L: GroupLog> World<L> {
             known: (Epoch(0), Version(0), Version(0), 0),
             flush,
             has_led: false,
+            followed: Followed::Later,
+            serves: None,
             halted: None,
             needs_restart: false,
             is_failure_told: false,

@@ -10,6 +10,7 @@ mod ledger;
 mod machines;
 mod modes;
 mod run;
+mod serving;
 mod wires;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,7 +28,7 @@ use rocket_replication::replica::{Flush, Replica};
 use rocket_replication::{DiskId, Epoch, GroupUid, Member, Proposal, ReplicaId, State, Version};
 
 use crate::fuse::FusedDirectory;
-use crate::log::{GroupLog, Mirror};
+use crate::log::{Followed, GroupLog, Mirror};
 use crate::plan::Plan;
 use crate::trace::Trace;
 
@@ -64,6 +65,10 @@ pub(crate) struct Process<L> {
     flush: Flush,
     /// It led when it was looked at last.
     has_led: bool,
+    /// How far it followed the snapshots in its log when it was looked at last.
+    followed: Followed,
+    /// The epoch in which it serves clients, if it ever did.
+    serves: Option<Epoch>,
     halted: Option<Halt>,
     needs_restart: bool,
     is_failure_told: bool,
@@ -323,6 +328,9 @@ impl<L: GroupLog> World<L> {
             return;
         };
         process.log.keep_house(kind);
+        if self.plan.has_snapshots() {
+            process.followed = process.log.follow_snapshots();
+        }
         if let Some(frozen) = process.dir.take_frozen() {
             self.froze(n, frozen);
             return;
@@ -334,6 +342,9 @@ impl<L: GroupLog> World<L> {
         }
         self.judge_visible(n);
         self.tell_failure(n);
+        if self.plan.has_snapshots() {
+            self.take_snapshot_if_due(n);
+        }
     }
 
     fn hear(&mut self, n: usize, told: Vec<(u64, Told)>) {
