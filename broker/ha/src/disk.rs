@@ -8,6 +8,7 @@
 //! clean          incarnation 16 · log end 8 · last epoch 8         only between an orderly stop and the next start
 //! cut            see [`crate::intent`]                             only while a cut is under way
 //! failed         see [`crate::failures`]                           from the first failure of the disk on
+//! runs           count 4 · count times incarnation 16              from the first time on that a run asked to be recorded
 //! ```
 //!
 //! Every file begins as [`crate::sealed`] says; all numbers are big-endian. `replica.meta` is of version 2 while the replica was of
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut};
 use rocket_mapped_file::Directory;
 use rocket_replication::epochs::{EPOCHS_MAX, EpochStart, Epochs};
-use rocket_replication::recovery::CleanMark;
+use rocket_replication::recovery::{CleanMark, RUNS_MAX};
 use rocket_replication::{
     DiskId, Epoch, Former, GroupUid, Incarnation, PhysicalOffset, ReplicaId, Version,
 };
@@ -102,6 +103,8 @@ pub struct Saved {
     pub clean: Option<CleanMark>,
     /// `cut`.
     pub cut: Option<Intent>,
+    /// `runs`; `None` where no run noted itself yet, older programs among them.
+    pub runs: Option<Vec<Incarnation>>,
 }
 
 /// The files. Whatever is saved is durable on return.
@@ -161,13 +164,15 @@ impl Items {
         let epochs = self.read(Kind::Epochs, |_, body| get_epochs(body))?;
         let clean = self.read(Kind::Clean, |_, body| get_clean(body))?;
         let cut = self.read(Kind::Cut, Intent::decode)?;
+        let runs = self.read(Kind::Runs, |_, body| get_runs(body))?;
         let missing = |kind: Kind| ItemError::Missing { path: kind.path() };
         let Some(meta) = meta else {
             // Formatting writes this one last, and first of all nothing that says anything.
             let is_blank = seen.is_none_or(|seen| seen == (Epoch(0), Version(0)))
                 && epochs.is_none_or(|epochs| epochs.last_epoch() == Epoch(0))
                 && clean.is_none()
-                && cut.is_none();
+                && cut.is_none()
+                && runs.is_none();
             return if is_blank {
                 Ok(None)
             } else {
@@ -180,6 +185,7 @@ impl Items {
             epochs: epochs.ok_or_else(|| missing(Kind::Epochs))?,
             clean,
             cut,
+            runs,
         }))
     }
 
@@ -243,6 +249,19 @@ impl Items {
         let mut body = Vec::new();
         put_epochs(epochs, &mut body);
         self.write(Kind::Epochs, &body)
+    }
+
+    /// Saves `runs`.
+    ///
+    /// # Errors
+    /// [`ItemError`], final: the run must not ask to be recorded.
+    pub fn save_runs(&self, runs: &[Incarnation]) -> Result<(), ItemError> {
+        let mut body = Vec::new();
+        body.put_u32(u32::try_from(runs.len()).unwrap_or(u32::MAX));
+        for run in runs {
+            body.put_u128(run.0);
+        }
+        self.write(Kind::Runs, &body)
     }
 
     /// Saves `clean`, as the last thing that a process does (§4.1).
@@ -391,6 +410,15 @@ pub(crate) fn get_epochs(body: &mut &[u8]) -> Option<Epochs> {
         });
     }
     Epochs::new(entries).ok()
+}
+
+fn get_runs(body: &mut &[u8]) -> Option<Vec<Incarnation>> {
+    let count = usize::try_from(body.try_get_u32().ok()?).ok()?;
+    if count > RUNS_MAX {
+        return None;
+    }
+    let runs = (0..count).map(|_| Some(Incarnation(body.try_get_u128().ok()?)));
+    runs.collect()
 }
 
 fn get_clean(body: &mut &[u8]) -> Option<CleanMark> {

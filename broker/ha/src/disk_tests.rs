@@ -38,6 +38,7 @@ fn everything() -> Saved {
             report: Report::Quiet,
             epochs: epochs(),
         }),
+        runs: Some(vec![Incarnation(7), Incarnation(8)]),
     }
 }
 
@@ -51,6 +52,7 @@ fn saved() -> (MemoryDirectory, Items) {
     items.save_epochs(&all.epochs).unwrap();
     items.save_clean(&all.clean.unwrap()).unwrap();
     items.save_cut(all.cut.as_ref().unwrap()).unwrap();
+    items.save_runs(all.runs.as_ref().unwrap()).unwrap();
     (dir, items)
 }
 
@@ -66,7 +68,14 @@ fn what_is_saved_is_read_after_a_power_cut() {
 #[test]
 fn no_byte_of_any_file_can_change_unseen() {
     let (dir, items) = saved();
-    for kind in [Kind::Meta, Kind::Seen, Kind::Epochs, Kind::Clean, Kind::Cut] {
+    for kind in [
+        Kind::Meta,
+        Kind::Seen,
+        Kind::Epochs,
+        Kind::Clean,
+        Kind::Cut,
+        Kind::Runs,
+    ] {
         let path = kind.path();
         let whole = dir.read(&path).unwrap().unwrap();
         for at in 0..whole.len() {
@@ -203,6 +212,38 @@ fn file_that_vanished_is_no_empty_one() {
         let error = items.load().unwrap_err();
         assert!(matches!(&error, ItemError::Missing { path } if *path == kind.path()));
     }
+}
+
+#[test]
+fn malformed_notes_of_runs_are_refused() {
+    let (dir, items) = saved();
+    let path = Kind::Runs.path();
+    let bad: [&[u8]; 4] = [
+        &[],
+        // Two runs announced, one there; and one there that was not announced.
+        &[&[0, 0, 0, 2][..], &[1; 16]].concat(),
+        &[&[0, 0, 0, 0][..], &[1; 16]].concat(),
+        &u32::try_from(RUNS_MAX + 1).unwrap().to_be_bytes(),
+    ];
+    for body in bad {
+        dir.replace(&path, &seal(Kind::Runs, 1, body)).unwrap();
+        assert!(matches!(items.load(), Err(ItemError::Damaged { .. })));
+    }
+}
+
+/// Runs of older programs noted nothing.
+#[test]
+fn folder_without_a_note_of_its_runs_is_read() {
+    let (dir, items) = saved();
+    dir.remove(&Kind::Runs.path()).unwrap();
+    let loaded = items.load().unwrap().unwrap();
+    assert_eq!(
+        loaded,
+        Saved {
+            runs: None,
+            ..everything()
+        }
+    );
 }
 
 #[test]

@@ -23,14 +23,18 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[("replica_items", replica_items)];
 
 /// One file. The first byte says which, and whether the rest is taken as it is or as the content behind a head that is right,
-/// of the first version or the second.
+/// of the first version or the second. One value in 64 means the file that came last, so that what was found before it came means what
+/// it meant.
 /// What is read is written and reads the same.
 fn replica_items(data: &[u8]) {
     let Some((&choice, content)) = data.split_first() else {
         return;
     };
     let kind = [Kind::Meta, Kind::Seen, Kind::Epochs, Kind::Clean, Kind::Cut];
-    let kind = *kind.get(usize::from(choice % 5)).expect("one of five");
+    let kind = match choice % 64 {
+        63 => Kind::Runs,
+        _ => *kind.get(usize::from(choice % 5)).expect("one of five"),
+    };
     let dir = MemoryDirectory::default();
     let items = Items::new(Arc::new(dir.clone()));
     items.format(DiskId(1), &Epochs::default()).unwrap();
@@ -51,6 +55,9 @@ fn replica_items(data: &[u8]) {
     }
     if let Some(intent) = &saved.cut {
         items.save_cut(intent).unwrap();
+    }
+    if let Some(runs) = &saved.runs {
+        items.save_runs(runs).unwrap();
     }
     assert_eq!(items.load().unwrap(), Some(saved));
 }

@@ -109,6 +109,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 replica: Some((group_uid, replica_id)),
                 former,
             })?,
+            Effect::SaveRuns(runs) => self.items.save_runs(&runs)?,
             Effect::SaveSeen { epoch, version } => self.items.save_seen(epoch, version)?,
             Effect::SaveEpochs(epochs) => self.items.save_epochs(&epochs)?,
             Effect::Append {
@@ -190,14 +191,16 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 self.pass_over_by_role();
             }
             Effect::Halt(why) => self.halt(why),
-            Effect::Forgot => {
-                tracing::error!(
-                    "the state of this group is gone, another one's, or older than what this replica saw: it changes nothing there, and waits for one that goes on where the former ended"
-                );
-                self.observer.tell(News::Forgot);
-            }
+            Effect::Forgot => self.forgot(),
         }
         Ok(())
+    }
+
+    fn forgot(&mut self) {
+        tracing::error!(
+            "the state of this group is gone, another one's, or older than what this replica saw: it changes nothing there, and waits for one that goes on where the former ended"
+        );
+        self.observer.tell(News::Forgot);
     }
 
     fn halt(&mut self, why: Halt) {

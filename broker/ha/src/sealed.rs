@@ -5,7 +5,7 @@
 //!  ┌────────┬──────┬─────────┬────────┬─────────┬─── … ─┐
 //!  │ "RKHA" │ kind │ version │ length │ CRC32C  │ body  │
 //!  └────────┴──────┴─────────┴────────┴─────────┴─── … ─┘
-//!  kind     1 replica.meta, 2 seen, 3 epochs, 4 clean, 5 cut, 6 failed
+//!  kind     1 replica.meta, 2 seen, 3 epochs, 4 clean, 5 cut, 6 failed, 7 runs
 //!  version  1; of cut 2, and 1 is read; of replica.meta 2 if there is more to it than 1 holds
 //!  length   of the body, which ends the file
 //!  CRC32C   (Castagnoli) over bytes 0..12 and the body
@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Clean = 4,
     Cut = 5,
     Failed = 6,
+    Runs = 7,
 }
 
 impl Kind {
@@ -37,6 +38,7 @@ impl Kind {
             Self::Clean => "clean",
             Self::Cut => "cut",
             Self::Failed => "failed",
+            Self::Runs => "runs",
         };
         format!("{FOLDER}/{name}")
     }
@@ -45,7 +47,7 @@ impl Kind {
     pub(crate) const fn version(self) -> u16 {
         match self {
             Self::Meta | Self::Cut => 2,
-            Self::Seen | Self::Epochs | Self::Clean | Self::Failed => 1,
+            Self::Seen | Self::Epochs | Self::Clean | Self::Failed | Self::Runs => 1,
         }
     }
 }

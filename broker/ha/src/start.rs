@@ -109,6 +109,7 @@ pub fn start<L: Log, O: Observer>(
         damaged: found.damaged,
         clean: Evidence::clean_run(saved.clean, ends.appended, &epochs),
         resident: items.residence().begin(disk, run),
+        noted: saved.runs,
     };
     items.remove_clean()?;
     let (max_epoch, max_version) = saved.seen;

@@ -4,6 +4,7 @@ mod answers;
 mod disks;
 mod elections;
 mod forgotten;
+mod images;
 mod residence;
 mod stops;
 

@@ -12,7 +12,7 @@ use rocket_protocol::ids::PhysicalOffset;
 
 use crate::coordinator::{Cas, CasAnswer, ReadAnswer};
 use crate::epochs::{EpochStart, Epochs};
-use crate::identity::{Epoch, Former, GroupUid, Member, Proposal, ReplicaId, Version};
+use crate::identity::{Epoch, Former, GroupUid, Incarnation, Member, Proposal, ReplicaId, Version};
 use crate::messages::{LinkId, Message};
 use crate::repair::{Damage, Outcome, Step};
 use crate::state::State;
@@ -104,6 +104,8 @@ pub enum Effect {
         /// What it was before, while another one may be that still.
         former: Option<Former>,
     },
+    /// Save the runs that this disk knows (§8.3).
+    SaveRuns(Vec<Incarnation>),
     /// Save the highest epoch and version seen.
     SaveSeen {
         /// `max_epoch`.

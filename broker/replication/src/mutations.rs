@@ -96,6 +96,10 @@ pub enum Mutant {
     M48,
     /// A residence proof of another run of the kernel counts.
     M49,
+    /// A disk that does not know the recorded run counts for what that acknowledged.
+    M50,
+    /// A run notes itself on its disk when it is recorded, not before it asks to be.
+    M51,
 }
 
 /// The broken rules of one run.

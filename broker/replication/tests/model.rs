@@ -13,7 +13,7 @@ use rocket_replication::replica::Flush;
 use rocket_replication::{Policy, Replication};
 use stateright::{Checker, Model, Property};
 
-use crate::walks::{rough, walk};
+use crate::walks::{put_back, rough, walk};
 use crate::world::{Action, Bounds, World};
 
 /// What a search must have met at least once, or it shows nothing.
@@ -313,6 +313,7 @@ fn mutants_are_caught() {
         mixed: true,
         ..rough(3, 2, Flush::Sync)
     };
+    let images = put_back(2, 1);
     let table: &[(&[Mutant], &Bounds)] = &[
         (&[Mutant::M1, Mutant::M7], &power_async),
         (&[Mutant::M2], &kills),
@@ -336,6 +337,8 @@ fn mutants_are_caught() {
         (&[Mutant::M36], &kills),
         (&[Mutant::M37], &power_async),
         (&[Mutant::M38], &kills),
+        (&[Mutant::M50], &images),
+        (&[Mutant::M51], &power),
     ];
     let mut survivors = Vec::new();
     for (mutants, bounds) in table {

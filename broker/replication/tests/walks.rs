@@ -23,6 +23,8 @@ fn is_rare(action: &Action) -> bool {
         action,
         Action::Crash(..)
             | Action::Fuse(..)
+            | Action::Image(_)
+            | Action::Return(_)
             | Action::CutLink(_)
             | Action::Lag(..)
             | Action::Elect(..)
@@ -109,6 +111,16 @@ pub(crate) fn rough(replicas: usize, min_in_sync: u8, flush: Flush) -> Bounds {
     }
 }
 
+/// Machines lose power, and disks are put back from images of earlier runs.
+pub(crate) fn put_back(replicas: usize, min_in_sync: u8) -> Bounds {
+    Bounds {
+        power_cuts: 6,
+        images: 8,
+        unclean: true,
+        ..rough(replicas, min_in_sync, Flush::Sync)
+    }
+}
+
 fn many(bounds: &Bounds, seeds: std::ops::Range<u64>, steps: usize) {
     for seed in seeds {
         if let Err(what) = walk(bounds, seed, steps) {
@@ -153,6 +165,14 @@ fn loss_of_every_complete_copy_is_recorded_and_the_group_goes_on() {
         ..rough(3, 2, Flush::Async)
     };
     many(&bounds, 0..300, 400);
+}
+
+/// §8.2.7. Each counts for what its disk holds now: nobody electable lacks anything, a loss is recorded, and a disk that lost nothing
+/// keeps its place whenever power goes.
+#[test]
+fn disks_that_are_put_back_from_older_images_count_for_no_more_than_they_hold() {
+    many(&put_back(3, 2), 0..400, 400);
+    many(&put_back(2, 1), 0..400, 400);
 }
 
 /// Nothing here can promise to heal by itself; what it promises is that nobody electable lacks anything.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Replica, Role};
 use crate::changes::{Registering, Registration};
 use crate::effect::{Effect, Halt};
-use crate::identity::Member;
+use crate::identity::{Incarnation, Member};
 use crate::local::Flush;
 use crate::master::Master;
 use crate::mutations::Mutant;
@@ -80,10 +80,17 @@ impl Replica {
         let proposal = self.core.proposals.fresh();
         match state.registering(proposal, &who, self.core.mutations) {
             Registering::Write(new) => {
+                if !self.core.mutations.has(Mutant::M51) {
+                    let recorded = state.replica_of(who.disk_id);
+                    self.note_run(recorded.map(|(_, replica)| replica.incarnation), out);
+                }
                 self.core.propose(*new, out);
                 false
             }
             Registering::Done(replica_id) => {
+                if self.core.mutations.has(Mutant::M51) {
+                    self.note_run(None, out);
+                }
                 self.core.adopt(state, replica_id, out);
                 self.role = Role::Idle;
                 true
@@ -98,6 +105,14 @@ impl Replica {
                 false
             }
         }
+    }
+
+    /// §8.3: the disk knows this run before anybody can record it, so that no crash leaves a recorded run that its own disk does not
+    /// know.
+    fn note_run(&mut self, recorded: Option<Incarnation>, out: &mut Vec<Effect>) {
+        let core = &mut self.core;
+        let noted = core.evidence.note(recorded, core.incarnation);
+        out.extend(noted.map(Effect::SaveRuns));
     }
 
     pub(super) fn registration(&self) -> Registration {

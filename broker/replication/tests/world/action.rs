@@ -35,6 +35,10 @@ pub(crate) enum Action {
     /// The decision of the elector with the reports of all that live.
     Decide,
     Crash(usize, Crash),
+    /// Somebody makes an image of the disk of `n`.
+    Image(usize),
+    /// The process of `n` ends, and its disk is what that image holds.
+    Return(usize),
     /// The process or machine will stop after so many more effects.
     Fuse(usize, u8, Crash),
     /// The slave loses the link, the master does not know.
@@ -101,6 +105,21 @@ impl World {
                 }
                 self.crash(n, crash);
             }
+            Action::Image(n) => {
+                self.spent.images += 1;
+                let mut disk = self.nodes[n].disk.clone();
+                disk.log.truncate(disk.durable);
+                self.nodes[n].image = Some(disk);
+            }
+            Action::Return(n) => {
+                self.spent.returns += 1;
+                self.crash(n, Crash::Kill);
+                // The folder was written over in place: what proves its page cache is still there.
+                let node = &mut self.nodes[n];
+                if let Some(disk) = node.image.clone() {
+                    node.disk = disk;
+                }
+            }
             Action::Fuse(n, effects, crash) => {
                 self.spent.mid_step_cuts += 1;
                 self.nodes[n].fuse = Some((effects, crash));
@@ -163,7 +182,8 @@ impl World {
                 Decision::Elect(new) => {
                     if let Some(unclean) = new.unclean.last().filter(|u| u.epoch == new.epoch) {
                         // P4: what was given up is recorded, so it no longer counts as promised.
-                        self.ghost.committed.truncate(unclean.kept_end.0 as usize);
+                        let kept = self.kept_by(unclean.chosen, unclean.kept_end);
+                        self.ghost.committed.truncate(kept);
                     }
                     *new
                 }
@@ -178,6 +198,19 @@ impl World {
             Ok(_) => self.applied(),
             Err(_) => self.fail("W1-W7: an elector's write that is not well-formed"),
         }
+    }
+
+    /// How much of what was committed is left with `chosen`, whose log ends at `end`. Disks that went back may all have other bytes
+    /// in its place; and what the chosen one has not flushed may go before it opens.
+    fn kept_by(&self, chosen: Member, end: PhysicalOffset) -> usize {
+        let end = end.0 as usize;
+        let Some(n) = self.alive(chosen).filter(|_| self.spent.returns > 0) else {
+            return end;
+        };
+        let disk = &self.nodes[n].disk;
+        let both = disk.log.iter().zip(&self.ghost.committed);
+        let same = both.take_while(|(a, b)| a == b).count();
+        end.min(disk.durable).min(same)
     }
 
     fn decide(&self, bounds: &Bounds, proposal: rocket_replication::Proposal) -> Decision {

@@ -1,11 +1,34 @@
 //! The invariants that hold between steps (§12).
 
+use rocket_replication::coordinator::Cas;
 use rocket_replication::master::Phase;
 use rocket_replication::replica::Replica;
+use rocket_replication::{DiskId, Member};
 
 use super::World;
 
 impl World {
+    /// §8.2.7: registering takes nobody out of S ∪ E whose disk has all that its recorded run flushed.
+    pub(super) fn judge_registering(&mut self, n: usize, cas: &Cas) {
+        let (state, disk) = (self.state(), DiskId(n as u128 + 1));
+        let (Some((replica_id, recorded)), Some((_, heir))) =
+            (state.replica_of(disk), cas.new.replica_of(disk))
+        else {
+            return;
+        };
+        let former = Member {
+            replica_id,
+            incarnation: recorded.incarnation,
+        };
+        let registers = state.version == cas.expected && heir.incarnation != former.incarnation;
+        let touched_by = &self.nodes[n].disk.touched_by;
+        let has_all = recorded.durable && touched_by.contains(&former.incarnation);
+        let stays = cas.new.complete().any(|m| m.replica_id == replica_id);
+        if registers && has_all && state.is_complete(former) && !stays {
+            self.fail("§8.2.7: a disk that lost nothing is not taken for complete");
+        }
+    }
+
     /// I2, I3, I5, W1–W7. The others are judged where they happen, in `perform`.
     pub(crate) fn check(&mut self) {
         let state = self.state();

@@ -3,7 +3,7 @@
 use rocket_replication::master::Phase;
 use rocket_replication::memory::Fate;
 use rocket_replication::replica::{Flush, Writes};
-use rocket_replication::{Member, Policy, Replication};
+use rocket_replication::{DiskId, Member, Policy, Replication};
 
 use super::{Action, Bounds, Crash, World};
 
@@ -90,6 +90,7 @@ impl World {
             actions.push(Action::Arrive(i));
         }
         let state = self.state();
+        self.images(bounds, actions);
         for (n, node) in self.nodes.iter().enumerate() {
             let Some(replica) = &node.replica else {
                 continue;
@@ -156,6 +157,24 @@ impl World {
             });
             let others = all.into_iter().flatten().filter(|other| *other != present);
             actions.extend(others.map(Action::SetPolicy));
+        }
+    }
+
+    /// An image is put back that was made before the run that is recorded of the replica: another one of that same run nobody can
+    /// tell from the disk itself (§2).
+    fn images(&self, bounds: &Bounds, actions: &mut Vec<Action>) {
+        let state = self.state();
+        for (n, node) in self.nodes.iter().enumerate() {
+            if self.spent.images < bounds.images {
+                actions.push(Action::Image(n));
+            }
+            let Some(image) = &node.image else { continue };
+            let recorded = state.replica_of(DiskId(n as u128 + 1));
+            let is_older =
+                recorded.is_some_and(|(_, it)| !image.touched_by.contains(&it.incarnation));
+            if is_older && self.spent.returns < bounds.images {
+                actions.push(Action::Return(n));
+            }
         }
     }
 

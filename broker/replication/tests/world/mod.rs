@@ -58,6 +58,8 @@ pub(crate) struct Bounds {
     pub(crate) stops: u8,
     /// Times that a machine loses power in the middle of a step, after some of its effects.
     pub(crate) mid_step_cuts: u8,
+    /// Images that are made of disks, and times that one is put back.
+    pub(crate) images: u8,
     /// The elector's own decision takes part, besides elections of anyone electable.
     pub(crate) elector: bool,
     /// Elections outside S ∪ E may happen (§8.14).
@@ -93,6 +95,7 @@ impl Bounds {
             beats: 0,
             stops: 0,
             mid_step_cuts: 0,
+            images: 0,
             elector: false,
             unclean: false,
             eager_notice: false,
@@ -114,6 +117,12 @@ pub(crate) struct Disk {
     pub(crate) log: Vec<u8>,
     /// How much of it survives a power cut.
     pub(crate) durable: usize,
+    /// The runs that it knows.
+    pub(crate) runs: Option<Vec<Incarnation>>,
+    /// The run that stopped in order and was the last to touch it.
+    pub(crate) clean: Option<Incarnation>,
+    /// All runs that wrote to it, whatever it knows of them.
+    pub(crate) touched_by: Vec<Incarnation>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -123,8 +132,8 @@ pub(crate) struct Node {
     pub(crate) starts: u8,
     /// The runs whose page cache is still there.
     pub(crate) resident: Vec<Incarnation>,
-    /// The run that stopped in order and was the last to touch the disk.
-    pub(crate) clean: Option<Incarnation>,
+    /// What its disk held once, as after a power cut at that moment.
+    pub(crate) image: Option<Disk>,
     pub(crate) flush: Flush,
     /// The write that is out and unanswered.
     pub(crate) cas: Option<Cas>,
@@ -172,6 +181,8 @@ pub(crate) struct Spent {
     pub(crate) policy_changes: u8,
     pub(crate) beats: u8,
     pub(crate) mid_step_cuts: u8,
+    pub(crate) images: u8,
+    pub(crate) returns: u8,
     pub(crate) stops: u8,
 }
 
@@ -204,13 +215,16 @@ impl World {
             epochs: Epochs::default(),
             log: Vec::new(),
             durable: 0,
+            runs: None,
+            clean: None,
+            touched_by: Vec::new(),
         };
         let node = Node {
             disk,
             replica: None,
             starts: 0,
             resident: Vec::new(),
-            clean: None,
+            image: None,
             flush: bounds.flush,
             cas: None,
             fuse: None,
@@ -251,10 +265,12 @@ impl World {
         let incarnation = Incarnation((n as u128 + 1) << 64 | u128::from(node.starts) << 32);
         let evidence = Evidence {
             damaged: false,
-            clean: node.clean.take(),
+            clean: node.disk.clean.take(),
             resident: node.resident.clone(),
+            noted: node.disk.runs.clone(),
         };
         node.resident.push(incarnation);
+        node.disk.touched_by.push(incarnation);
         let settings = Settings {
             flush,
             address: format!("{n}"),
@@ -288,7 +304,7 @@ impl World {
             Crash::Kill => {}
             Crash::Stop => {
                 node.disk.durable = node.disk.log.len();
-                node.clean = node.resident.last().copied();
+                node.disk.clean = node.resident.last().copied();
             }
             Crash::Power => {
                 node.resident.clear();

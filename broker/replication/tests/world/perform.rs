@@ -68,6 +68,7 @@ impl World {
                 self.nodes[n].disk.meta = Some((group_uid, replica_id));
                 self.nodes[n].disk.former = former;
             }
+            Effect::SaveRuns(runs) => self.nodes[n].disk.runs = Some(runs),
             Effect::SaveSeen { epoch, version } => {
                 self.nodes[n].disk.max_epoch = epoch;
                 self.nodes[n].disk.max_version = version;
@@ -313,6 +314,7 @@ impl World {
             return;
         };
         let proposal = cas.new.proposal;
+        self.judge_registering(n, &cas);
         match self.memory.cas(cas, fate) {
             Ok(answer) => {
                 self.applied();
@@ -324,8 +326,20 @@ impl World {
 
     pub(crate) fn applied(&mut self) {
         self.memory.forget_dead();
-        if let Some(activated) = self.state().activated {
+        let state = self.state();
+        if let Some(activated) = state.activated {
             self.ghost.activated.insert(activated.epoch);
+        }
+        // What an election gave up may have been on its way to the chosen one when it was written.
+        let master = state.master.filter(|_| state.activated.is_some());
+        let master = master.and_then(|master| self.alive(master));
+        if let Some(n) = master.filter(|_| self.spent.returns > 0) {
+            let confirm = self.nodes[n].replica.as_ref().map(|r| r.log().confirm);
+            let confirm = confirm.map_or(0, |confirm| confirm.0 as usize);
+            let (log, committed) = (&self.nodes[n].disk.log, &self.ghost.committed);
+            if confirm > committed.len() && log.starts_with(committed) {
+                self.ghost.committed = log[..confirm].to_vec();
+            }
         }
     }
 }
