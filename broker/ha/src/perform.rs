@@ -4,7 +4,6 @@
 use std::io;
 
 use bytes::Bytes;
-use rocket_replication::coordinator::CasAnswer;
 use rocket_replication::effect::{Effect, Halt, Input, Report};
 use rocket_replication::epochs::Epochs;
 use rocket_replication::frame::DataHead;
@@ -60,10 +59,7 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
             self.failed(failure, &mut answers);
             // The rest is dropped. A write of the object that was to be sent then certainly was not.
             answers.extend(effects.filter_map(|effect| match effect {
-                Effect::Cas(cas) => Some(Input::Cas {
-                    proposal: cas.new.proposal,
-                    answer: CasAnswer::Unsent,
-                }),
+                Effect::Cas(cas) => Some(Input::CasDropped(cas.new.proposal)),
                 _ => None,
             }));
             break;

@@ -298,3 +298,28 @@ fn modes_come_into_force_though_the_read_of_them_gets_no_answer() {
     assert_eq!(in_force(&world), Some(WEAKEST));
     world.heal();
 }
+
+/// C6, of replicas that lead nobody.
+#[test]
+fn coordinator_that_refuses_to_record_who_flushes_is_asked_now_and_then() {
+    let mut world = begun_with(WEAKEST);
+    world.pass(A_WHILE_MS);
+    world.calm();
+    assert_eq!(durable(&world.state()), 0);
+    world.refuses = true;
+    world.ask_for(STRONGEST);
+    let before = world.requests;
+    for _ in 0..100 {
+        world.calm();
+        world.pass(100);
+    }
+    let asked = world.requests - before;
+    assert!((20..200).contains(&asked), "{asked} requests in 10 s");
+    world.refuses = false;
+    for _ in 0..40 {
+        world.calm();
+        world.pass(100);
+    }
+    assert_eq!(durable(&world.state()), 3);
+    assert_eq!(in_force(&world), Some(STRONGEST));
+}

@@ -77,6 +77,8 @@ pub struct Tracker {
     open: Option<Open>,
     /// The last read showed no object, another one, or one that went back (§8.16). Nothing is written until one shows it again.
     forgot: bool,
+    /// Our last write was answered as one that never left: so may the next one be, and it waits for [`Tracker::pause_over`].
+    was_refused: bool,
     mutations: Mutations,
 }
 
@@ -87,6 +89,7 @@ impl Tracker {
             seen: None,
             open: None,
             forgot: false,
+            was_refused: false,
             mutations,
         }
     }
@@ -176,7 +179,21 @@ impl Tracker {
 
     /// Whether a new write may be proposed.
     pub fn is_free(&self) -> bool {
-        self.seen.is_some() && self.open.is_none() && !self.forgot
+        self.seen.is_some() && self.open.is_none() && !self.forgot && !self.was_refused
+    }
+
+    /// The pause between tries is over. Without one, a coordinator that answers at once that it will not write (its folder is full, its
+    /// rules forbid it) is asked again as fast as it answers.
+    pub fn pause_over(&mut self) {
+        self.was_refused = false;
+    }
+
+    /// The request with the write `proposal` was not sent, by this process itself.
+    pub fn dropped(&mut self, proposal: Proposal) -> Conclusion {
+        let before = self.was_refused;
+        let conclusion = self.answered(proposal, CasAnswer::Unsent);
+        self.was_refused = before;
+        conclusion
     }
 
     /// Whether the coordinator forgot what this process knows (§8.16), as far as the last read told.
@@ -220,6 +237,7 @@ impl Tracker {
             }
             CasAnswer::Unsent if !open.may_land => {
                 self.open = None;
+                self.was_refused = true;
                 Conclusion::Read
             }
             CasAnswer::Unsent => Conclusion::Open,

@@ -125,6 +125,13 @@ fn write_that_was_never_sent_is_closed_unless_an_earlier_try_may_land() {
     let proposal = process.grow().new.proposal;
     process.tracker.answered(proposal, CasAnswer::Unsent);
     assert!(process.tracker.open().is_none());
+    assert!(!process.tracker.is_free(), "not without a pause (C6)");
+    process.tracker.pause_over();
+    assert!(process.tracker.is_free());
+    // The process itself did not send it: that says nothing of the next one.
+    let proposal = process.grow().new.proposal;
+    assert_eq!(process.tracker.dropped(proposal), Conclusion::Read);
+    assert!(process.tracker.is_free());
     let proposal = process.grow().new.proposal;
     process.tracker.answered(proposal, CasAnswer::Unknown);
     assert!(process.tracker.again().is_some());

@@ -31,6 +31,8 @@ pub enum Input {
         /// What was answered.
         answer: CasAnswer,
     },
+    /// An [`Effect::Cas`] was dropped with what else followed an effect that failed.
+    CasDropped(Proposal),
     /// A watch or a cached read showed this: a hint (C4).
     Watched(Arc<State>),
     /// The caller's pause between tries is over: whatever waits for another try gets one.

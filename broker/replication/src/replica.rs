@@ -118,6 +118,10 @@ impl Replica {
                 let conclusion = self.core.tracker.answered(proposal, answer);
                 self.conclude(conclusion, out);
             }
+            Input::CasDropped(proposal) => {
+                let conclusion = self.core.tracker.dropped(proposal);
+                self.conclude(conclusion, out);
+            }
             Input::Watched(state) => {
                 let conclusion = self.core.tracker.watched(&state);
                 self.conclude(conclusion, out);
@@ -300,6 +304,7 @@ impl Replica {
     }
 
     fn retry(&mut self, out: &mut Vec<Effect>) {
+        self.core.tracker.pause_over();
         if self.core.tracker.has_forgotten() {
             // Also a master: it learns here that there is another object.
             out.push(Effect::Read);
@@ -307,6 +312,7 @@ impl Replica {
         match self.core.tracker.again() {
             // C2: the same write again; whichever try lands, it is the same proposal.
             Some(cas) => out.push(Effect::Cas(cas)),
+            None if matches!(self.role, Role::Halted(Halt::DiskFailed)) => self.leave(out),
             None if matches!(self.role, Role::Halted(_)) => {}
             None => match &mut self.role {
                 Role::Following(slave) => slave.connect(&self.core, out),

@@ -30,6 +30,26 @@ fn reads_that_are_slow_do_not_look_like_a_coordinator_that_forgot() {
     assert_eq!(world.open_master(), Some(master));
 }
 
+/// C6: one that applies nothing and says so at once, as one whose folder is full, is asked at the pace of tries.
+#[test]
+fn coordinator_that_refuses_every_write_of_a_master_is_asked_now_and_then() {
+    let mut world = World::healthy(Plan::sync(3, 2));
+    let old = world.open_master().unwrap();
+    world.crash(old, End::Kill);
+    world.elect(&world.reports(), true);
+    world.refuses = true;
+    let before = world.requests;
+    for _ in 0..100 {
+        world.calm();
+        world.pass(100);
+    }
+    let asked = world.requests - before;
+    assert!((10..100).contains(&asked), "{asked} requests in 10 s");
+    assert_eq!(world.open_master(), None);
+    world.refuses = false;
+    world.heal();
+}
+
 fn by_itself() -> Plan {
     Plan {
         elects_itself: true,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocket_ha::memory::{MemoryRequests, Request};
 use rocket_ha::{Board, Event};
-use rocket_replication::coordinator::{Cas, ReadAnswer};
+use rocket_replication::coordinator::{Cas, CasAnswer, ReadAnswer};
 use rocket_replication::elector::{Circumstances, Decision, decide};
 use rocket_replication::fixed::may_write;
 use rocket_replication::memory::Fate;
@@ -47,6 +47,10 @@ impl World {
             None => return false,
             Some(Request::Read) if fate == Fate::AnswerLost => Event::Read(ReadAnswer::Unreachable),
             Some(Request::Read) => Event::Read(self.memory.read()),
+            Some(Request::Cas(cas)) if self.refuses => Event::Cas {
+                proposal: cas.new.proposal,
+                answer: CasAnswer::Unsent,
+            },
             Some(Request::Cas(cas)) => {
                 let proposal = cas.new.proposal;
                 if self.plan.is_fixed && n > 0 {
@@ -56,6 +60,7 @@ impl World {
                 Event::Cas { proposal, answer }
             }
         };
+        self.requests += 1;
         let process = self.machines[n].process.as_mut().expect("it runs");
         assert!(process.answer.replace(answer).is_none(), "one at a time");
         self.remember();

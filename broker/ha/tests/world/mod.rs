@@ -96,6 +96,10 @@ pub(crate) struct World {
     pub(crate) acked: BTreeSet<u64>,
     /// Told that their outcome is unknown.
     pub(crate) unknown: BTreeSet<u64>,
+    /// The coordinator applies no write, and says so at once.
+    pub(crate) refuses: bool,
+    /// Requests that it answered.
+    pub(crate) requests: u64,
     /// Every byte that any process ever took for committed.
     pub(crate) committed: Vec<u8>,
     pub(crate) news: Vec<(usize, News)>,
@@ -132,6 +136,8 @@ impl World {
             sent: BTreeMap::new(),
             acked: BTreeSet::new(),
             unknown: BTreeSet::new(),
+            refuses: false,
+            requests: 0,
             committed: Vec::new(),
             news: Vec::new(),
         }

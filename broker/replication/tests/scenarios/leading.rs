@@ -1,5 +1,6 @@
 //! Masters: how they come to be, whom they count on, how they go (§8.9 to §8.13, §8.17).
 
+use rocket_replication::coordinator::CasAnswer;
 use rocket_replication::effect::Input;
 use rocket_replication::memory::Fate;
 use rocket_replication::replica::{Flush, Writes};
@@ -44,6 +45,27 @@ fn named_master_takes_no_sends_before_its_own_write_is_applied() {
         Writes::Open,
         "the read after the lost answer shows the write"
     );
+}
+
+/// C6: a coordinator that refuses at once is not asked again at once, and is asked again after the pause.
+#[test]
+fn write_that_was_refused_waits_for_the_pause_between_tries() {
+    let (mut world, bounds) = calm_world(2, 1, Flush::Async, 1);
+    world.crash(0, Crash::Kill);
+    world.act(&bounds, Action::Decide);
+    world.act(&bounds, Action::Look(1));
+    for _ in 0..3 {
+        let refused = world.nodes[1].cas.take().expect("it wants to open");
+        let (proposal, answer) = (refused.new.proposal, CasAnswer::Unsent);
+        world.step(1, Input::Cas { proposal, answer });
+        // What else happens meanwhile is no reason either.
+        let end = replica(&mut world, 1).log().end;
+        world.step(1, Input::Flushed(end));
+        assert_eq!(world.nodes[1].cas, None);
+        world.step(1, Input::Retry);
+    }
+    world.cas(1, Fate::Answered);
+    assert_eq!(replica(&mut world, 1).writes(), Writes::Open);
 }
 
 /// §8.12.
