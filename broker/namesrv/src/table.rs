@@ -1,12 +1,13 @@
 //! The route registry: pure, every call takes the time it needs.
 //!
-//! The rules are those of RocketMQ's `RouteInfoManager`, with two that are stricter because all replicas of one of our groups are reached under
-//! the same address (the master's Service), so that an address alone does not tell two of them apart:
+//! The rules are those of RocketMQ's `RouteInfoManager`, with three that are stricter, the first two because all replicas of one of our groups are
+//! reached under the same address (the master's Service), so that an address alone does not tell two of them apart:
 //!
 //! - An *unregistration* counts only when it comes over the connection that registered last: what an old master says when it leaves must not
 //!   take its successor out of the routes.
 //! - A registration with a *smaller state version* than a living one of the same id is ignored even when both name the same address, as long as
 //!   they come over different connections. RocketMQ ignores it for different addresses only.
+//! - A *master's* state version counts for a while after its connection is gone (`table/former.rs`).
 //!
 //! Everything has a bound, as anybody may register: brokers of a connection and in all, topics of a group, and what all routes take. So that the bound
 //! holds, an address leaves its group with the registration that brought it there, whatever it was registered as since.
@@ -17,11 +18,13 @@ use std::time::Duration;
 use rocket_protocol::ids::UnixMillis;
 
 mod answers;
+mod former;
 mod leaving;
 mod routes;
 #[cfg(test)]
 mod tests;
 
+use former::Former;
 use routes::Routes;
 
 /// The id of a group's master.
@@ -98,6 +101,8 @@ pub struct Registered {
     pub master_addr: Option<String>,
     /// Topics that got no route, as there is no room for more.
     pub left_out: usize,
+    /// It was not taken in: a later master of the group is known.
+    pub is_superseded: bool,
 }
 
 /// The registration was refused; the broker sees code 1 and tries again.
@@ -147,6 +152,8 @@ struct Live {
     version: Version,
     channel: Channel,
     ha_addr: String,
+    /// Registered as its group's master.
+    is_master: bool,
 }
 
 /// Rules that the name server's configuration may change.
@@ -182,6 +189,7 @@ pub struct RouteTable {
     groups: BTreeMap<String, Group>,
     /// By cluster and address.
     live: HashMap<(String, String), Live>,
+    former: Former,
 }
 
 impl RouteTable {
@@ -215,11 +223,15 @@ impl RouteTable {
             topics,
             version,
         } = registration;
-        if self.is_superseded(&cluster, &name, &addr, id, version, channel) {
+        let is_late = id == MASTER_ID && self.former.is_later(&cluster, &name, version.state, now);
+        if is_late || self.is_superseded(&cluster, &name, &addr, id, version, channel) {
             if self.live_channel(&cluster, &addr) == Some(channel) {
                 self.forget(&cluster, &addr);
             }
-            return Ok(Registered::default());
+            return Ok(Registered {
+                is_superseded: true,
+                ..Registered::default()
+            });
         }
         self.check_room(&cluster, &addr, channel)?;
         let known = self
@@ -281,6 +293,7 @@ impl RouteTable {
                 version,
                 channel,
                 ha_addr,
+                is_master: id == MASTER_ID,
             },
         );
 
@@ -294,6 +307,7 @@ impl RouteTable {
             ha_addr,
             master_addr,
             left_out,
+            is_superseded: false,
         })
     }
 

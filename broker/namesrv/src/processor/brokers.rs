@@ -58,7 +58,13 @@ impl Namesrv {
                 "topics of a broker got no route, as there is no room for more"
             );
         }
-        if new {
+        if registered.is_superseded {
+            tracing::warn!(
+                broker = name,
+                addr,
+                "a registration was not taken in: a master of a later epoch is registered, or was a moment ago"
+            );
+        } else if new {
             tracing::info!(
                 broker = name,
                 id = header.broker_id,

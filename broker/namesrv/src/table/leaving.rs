@@ -25,7 +25,9 @@ impl RouteTable {
         {
             return;
         }
-        self.forget(cluster, addr);
+        if let Some(live) = self.forget(cluster, addr) {
+            self.former.left(cluster, &live);
+        }
         self.leave_one(name, addr);
     }
 
@@ -43,13 +45,16 @@ impl RouteTable {
             i128::from(now.0) - i128::from(live.heard.0)
                 > i128::try_from(live.expiry.as_millis()).unwrap_or(i128::MAX)
         };
-        self.drop_live(silent)
+        let dropped = self.drop_live(silent);
+        self.former.expire(now);
+        dropped
     }
 
     fn drop_live(&mut self, gone: impl Fn(&Live) -> bool) -> Vec<(String, Channel)> {
         let dropped: Vec<_> = self.live.extract_if(|_, live| gone(live)).collect();
         let mut left = Left::default();
         for ((cluster, addr), live) in &dropped {
+            self.former.lost(cluster, live);
             self.leave(cluster, &live.name, addr, &mut left);
         }
         self.change_queues(&left);
@@ -59,14 +64,14 @@ impl RouteTable {
             .collect()
     }
 
-    /// Takes a registration back, and its address out of the group that it is in.
-    pub(super) fn forget(&mut self, cluster: &str, addr: &str) {
+    /// Takes a registration back, and its address out of the group that it is in. Returns what it was.
+    pub(super) fn forget(&mut self, cluster: &str, addr: &str) -> Option<Live> {
         let key = (cluster.to_owned(), addr.to_owned());
-        if let Some(live) = self.live.remove(&key) {
-            let mut left = Left::default();
-            self.leave(cluster, &live.name, addr, &mut left);
-            self.change_queues(&left);
-        }
+        let live = self.live.remove(&key)?;
+        let mut left = Left::default();
+        self.leave(cluster, &live.name, addr, &mut left);
+        self.change_queues(&left);
+        Some(live)
     }
 
     /// Takes the address of a registration that is gone out of its group, unless the group is another cluster's by now and somebody lives there

@@ -216,13 +216,23 @@ async fn producer_that_stays_connected_is_refused_nothing_while_the_master_hands
     }
 }
 
+/// How many brokers the name server takes for alive.
+fn registered(group: &Group) -> u64 {
+    let text = group.name_server.http("/metrics").1;
+    let mut lines = text.lines();
+    let line = lines.find(|line| line.starts_with("rocket_namesrv_brokers{"));
+    let value = line.and_then(|line| line.rsplit(' ').next());
+    value.unwrap().parse().unwrap()
+}
+
+/// It learns that it was replaced when it goes on: then it has its connections closed and the name server forget it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follows() {
     let group = Group::start();
     let mut producer = Producer::new(&group);
     let old = group.settled().await;
     producer.send_many(20).await;
-    let client = group.client(old).await;
+    let (client, idle) = (group.client(old).await, group.client(old).await);
     group.replica(old).signal(Signal::STOP);
     // Waits in its socket until it goes on.
     let request = Command::request(RequestCode::SEND_MESSAGE)
@@ -237,11 +247,26 @@ async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follo
     .await;
     producer.client = None;
     producer.send_many(20).await;
+    until("the name server knows both", || {
+        (registered(&group) == 2).then_some(())
+    })
+    .await;
+    assert!(idle.is_open());
     group.replica(old).signal(Signal::CONT);
     if let Ok(answer) = late.await.unwrap() {
         assert_ne!(answer.response_code(), ResponseCode::SUCCESS);
     }
+    until("its connections are closed", || {
+        (!idle.is_open()).then_some(())
+    })
+    .await;
+    until("the name server knows the next one alone", || {
+        (registered(&group) == 1).then_some(())
+    })
+    .await;
     group.slave(old).await;
+    // Where the route leads now.
+    producer.client = None;
     producer.send_many(20).await;
     group.same_everywhere().await;
     assert!(group.is_master(new));
