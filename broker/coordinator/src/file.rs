@@ -3,17 +3,19 @@
 //! ```text
 //! <folder>/state.json       the state, replaced as a whole
 //! <folder>/state.json.new   what a writer was about to put in its place
-//! <folder>/lock             held alone by a writer, shared by readers
+//! <folder>/lock             held by a writer
 //! ```
 //!
-//! A reader takes the lock too and flushes the folder before it answers: a state that somebody acted on must not be gone
-//! after a power cut, and a writer that was killed may have renamed without having flushed.
+//! A reader takes no lock: a state takes its name at once and whole. But it flushes the folder before it answers: a state that somebody
+//! acted on must not be gone after a power cut, and a writer that was killed may have renamed without having flushed. A process that
+//! stands still while it writes keeps the others from writing, and from nothing else; they wait for it only for a while.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use rocket_replication::state::State;
@@ -30,6 +32,9 @@ const NEW: &str = "state.json.new";
 const LOCK: &str = "lock";
 /// A state is a few kilobytes; a file beyond this is none.
 const STATE_BYTES_MAX: u64 = 4 << 20;
+/// How long another writer is waited for: many times what one takes.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 /// How often the file is looked at although no notification came: some file systems send none.
 const POLL: Timespec = Timespec {
     tv_sec: 0,
@@ -90,7 +95,7 @@ impl Coordinator for FileCoordinator {
     fn read_current(&self) -> BoxFuture<'_, ReadAnswer> {
         let folder = Arc::clone(&self.folder);
         Box::pin(async move {
-            match blocking(move || read_locked(&folder)).await {
+            match blocking(move || read_kept(&folder)).await {
                 Ok(Some(state)) => ReadAnswer::State(Arc::new(state)),
                 Ok(None) => ReadAnswer::Gone,
                 Err(error) => {
@@ -124,8 +129,7 @@ async fn blocking<T: Send + 'static>(
 
 fn create(folder: &Path, first: &State) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    let lock = lock_file(folder)?;
-    lock.lock()?;
+    let _lock = lock(folder)?;
     if read(folder)?.is_none() {
         write_new(folder, first)?;
         fs::rename(folder.join(NEW), folder.join(STATE))?;
@@ -137,11 +141,11 @@ fn create(folder: &Path, first: &State) -> io::Result<()> {
     Ok(())
 }
 
-fn read_locked(folder: &Path) -> io::Result<Option<State>> {
-    let lock = lock_file(folder)?;
-    lock.lock_shared()?;
+/// The state, which no power cut takes back.
+fn read_kept(folder: &Path) -> io::Result<Option<State>> {
+    let state = read(folder)?;
     sync(folder)?;
-    read(folder)
+    Ok(state)
 }
 
 fn replace(folder: &Path, cas: &Cas) -> CasAnswer {
@@ -150,8 +154,7 @@ fn replace(folder: &Path, cas: &Cas) -> CasAnswer {
         tracing::error!(folder = %folder.display(), %error, "the coordinator's state cannot be written");
         CasAnswer::Unsent
     };
-    let prepared = lock_file(folder).and_then(|lock| lock.lock().map(|()| lock));
-    let _lock = match prepared {
+    let _lock = match lock(folder) {
         Ok(lock) => lock,
         Err(error) => return unsent(error),
     };
@@ -177,13 +180,28 @@ fn replace(folder: &Path, cas: &Cas) -> CasAnswer {
     }
 }
 
-fn lock_file(folder: &Path) -> io::Result<File> {
-    File::options()
+/// The right to write, as long as the file that comes back is open. Blocks.
+fn lock(folder: &Path) -> io::Result<File> {
+    let file = File::options()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(folder.join(LOCK))
+        .open(folder.join(LOCK))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => {
+                let why = format!("another process has held {LOCK} for {LOCK_PATIENCE:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+            }
+        }
+    }
 }
 
 fn read(folder: &Path) -> io::Result<Option<State>> {

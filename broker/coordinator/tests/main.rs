@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rocket_coordinator::file::FileCoordinator;
 use rocket_coordinator::memory::MemoryCoordinator;
-use rocket_coordinator::{Coordinator, ReadAnswer};
+use rocket_coordinator::{CasAnswer, Coordinator, ReadAnswer};
 use tokio_util::task::TaskTracker;
 
 #[tokio::test]
@@ -66,6 +66,30 @@ async fn broken_file_is_no_answer_and_a_missing_one_is_gone() {
     assert_eq!(file.read_current().await, ReadAnswer::Unreachable);
     std::fs::remove_file(&path).unwrap();
     assert_eq!(file.read_current().await, ReadAnswer::Gone);
+}
+
+/// A process that was stopped while it writes.
+#[tokio::test]
+async fn lock_that_somebody_keeps_stops_writes_alone_and_not_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = TaskTracker::new();
+    let open = || FileCoordinator::open(folder.path(), suite::group(), &tasks);
+    let file = open().await.unwrap();
+    let lock = std::fs::File::open(folder.path().join("lock")).unwrap();
+    lock.lock().unwrap();
+    let cas = suite::growing(&suite::group(), 1);
+    assert_eq!(file.cas(cas.clone()).await, CasAnswer::Unsent);
+    assert_eq!(
+        file.read_current().await,
+        ReadAnswer::State(Arc::new(suite::group()))
+    );
+    assert!(open().await.is_err(), "whether it was begun is not known");
+    lock.unlock().unwrap();
+    assert_eq!(
+        file.cas(cas.clone()).await,
+        CasAnswer::Applied(cas.new.version)
+    );
+    assert_eq!(file.read_current().await, ReadAnswer::State(cas.new));
 }
 
 /// A process that is killed between writing and renaming leaves a file that nobody reads.
