@@ -65,7 +65,7 @@ settings! {
     "Promises" {
         /// Role. SYNC_MASTER and ASYNC_MASTER stand for replicationMode SYNC and ASYNC; SLAVE never takes writes. With coordinator = static:… SLAVE is every replica but the fixed master; with another coordinator any replica may be master, and SLAVE is refused. The group's state says then what holds (replicationMode).
         broker_role: BrokerRole, "brokerRole" = "ASYNC_MASTER", ANY, "", Restart, RocketMQ;
-        /// Whether a send is answered after its flush (SYNC_FLUSH) or after its append (ASYNC_FLUSH). With a coordinator the group's state says it for all replicas, and they take a change up while they run: with a file the replica that was started last asks for what its configuration says, with a fixed master that one, with Kubernetes the operator for what the RocketCluster says.
+        /// Whether a send is answered after its flush (SYNC_FLUSH) or after its append (ASYNC_FLUSH). With a coordinator the group's state says it for all replicas, and they take a change up while they run: with a file the replica that was started last asks for what its configuration says, with a fixed master that one, and for less than the group has only with weakenGroup; with Kubernetes the operator for what the RocketCluster says.
         flush_disk_type: FlushDiskType, "flushDiskType" = "ASYNC_FLUSH", ANY, "", Restart, RocketMQ;
         /// Whether a send is answered after the whole in-sync set has it (SYNC). Without it: as brokerRole says. With a coordinator as flushDiskType.
         replication_mode: Option<ReplicationMode>, "replicationMode" = "", ANY, "", Restart, Ours;
@@ -93,6 +93,8 @@ settings! {
         total_replicas: u32, "totalReplicas" = "1", between(1, 32), "", Restart, RocketMQ;
         /// Whether messages that this broker holds from before it had a coordinator may become the beginning of the group's log. On one replica only; the others must be empty.
         adopt_messages: bool, "adoptMessages" = "false", ANY, "", Restart, Ours;
+        /// Whether this replica, at its start, may ask for less than the group has: flushDiskType, replicationMode (or brokerRole) and the in-sync replicas that its configuration asks for, also where those are the defaults. Without it each of them stays where it is stronger, and a warning says so. No effect with Kubernetes, whose operator asks, and on slaves of a fixed master.
+        weaken_group: bool, "weakenGroup" = "false", ANY, "", Restart, Ours;
         /// Within which time after a failed write or flush of its disk a second one halts a replica: it starts no more, and leaves with status 4, until its disk is replaced or it is started with 0, which halts none and forgets the failures.
         disk_fail_window: Duration, "diskFailWindow" = "600000", between(0, 86_400_000), "ms", Restart, Ours;
         /// Memory-backed folder (tmpfs) for the proof that a process that was killed lost nothing of its page cache: with flush ASYNC a replica counts as complete at its next start only by it, or after an orderly stop. Without it, or where it is on a disk: no proof.

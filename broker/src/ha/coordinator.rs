@@ -35,6 +35,16 @@ pub(super) struct Agreement {
     pub(super) writer: Arc<OnceLock<DiskId>>,
     /// What the configuration asks of the group: replicas in sync and modes. `None`: nobody asks here.
     wish: Option<(u8, Policy)>,
+    weaker: Weaker,
+}
+
+/// What becomes of a wish for less than the group has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weaker {
+    /// It is asked for: the configuration says that too.
+    Asked,
+    /// The group keeps what is stronger. Nobody may have wished for it: these are the defaults.
+    NotAsked,
 }
 
 impl Agreement {
@@ -93,6 +103,11 @@ impl Agreement {
             register,
             writer,
             wish: wishes,
+            weaker: if config.weaken_group {
+                Weaker::Asked
+            } else {
+                Weaker::NotAsked
+            },
         })
     }
 
@@ -100,7 +115,7 @@ impl Agreement {
     /// change nothing of a group that runs.
     pub(super) async fn ask(&self) -> Result<(), JoinError> {
         match self.wish {
-            Some((min_in_sync, policy)) => ask_for(&*self.coordinator, min_in_sync, policy).await,
+            Some(wish) => ask_for(&*self.coordinator, wish, self.weaker).await,
             None => Ok(()),
         }
     }
@@ -143,16 +158,37 @@ pub(super) fn flush(config: &BrokerConfig) -> Flush {
     }
 }
 
-/// §5.1, §8.17: nobody else keeps the state of a file to what the configuration says. The process that started last decides.
+/// What is asked of the group in `state` by a configuration that wishes for `wish`.
+fn asked(state: &State, wish: (u8, Policy), weaker: Weaker) -> (u8, Policy) {
+    let (min_in_sync, policy) = wish;
+    match weaker {
+        Weaker::Asked => wish,
+        Weaker::NotAsked => (
+            min_in_sync.max(state.min_in_sync),
+            state.policy.map_or(policy, |has| has.stronger(policy)),
+        ),
+    }
+}
+
+/// §5.1, §8.17: nobody else keeps the state of a file to what the configuration says. The process that started last decides, but
+/// by an oversight it weakens nothing.
 async fn ask_for(
     coordinator: &dyn Coordinator,
-    min_in_sync: u8,
-    policy: Policy,
+    wish: (u8, Policy),
+    weaker: Weaker,
 ) -> Result<(), JoinError> {
     for _ in 0..CHANGES_MAX {
         let ReadAnswer::State(state) = coordinator.read_current().await else {
             return Err(JoinError::State);
         };
+        let (min_in_sync, policy) = asked(&state, wish, weaker);
+        if (min_in_sync, policy) != wish {
+            tracing::warn!(
+                group = ?(state.min_in_sync, state.policy),
+                configured = ?wish,
+                "the group keeps what is stronger than in this configuration: replicas that must be in sync, flush, replication; weakenGroup = true asks for less"
+            );
+        }
         if state.min_in_sync == min_in_sync && state.policy == Some(policy) {
             return Ok(());
         }
@@ -173,4 +209,48 @@ async fn ask_for(
             .await;
     }
     Err(JoinError::State)
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_coordinator::memory::MemoryCoordinator;
+
+    use super::*;
+
+    const fn modes(flush: Flush, replication: Replication) -> Policy {
+        Policy { flush, replication }
+    }
+
+    const STRONGEST: Policy = modes(Flush::Sync, Replication::Sync);
+    const WEAKEST: Policy = modes(Flush::Async, Replication::Async);
+
+    /// What a group that was begun with `begun` has when a replica has started that wishes for `wish`.
+    async fn left(begun: (u8, Policy), wish: (u8, Policy), weaker: Weaker) -> (u8, Option<Policy>) {
+        let first = State::new(GroupUid(1), begun.0, Proposal(1)).begun_with(begun.1);
+        let register = MemoryCoordinator::new(first);
+        ask_for(&register, wish, weaker).await.unwrap();
+        match register.read_current().await {
+            ReadAnswer::State(state) => (state.min_in_sync, state.policy),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_configuration_weakens_its_group_only_if_it_says_so() {
+        let (strong, weak) = ((2, STRONGEST), (1, WEAKEST));
+        let of = |(min_in_sync, policy)| (min_in_sync, Some(policy));
+        assert_eq!(left(strong, weak, Weaker::NotAsked).await, of(strong));
+        assert_eq!(left(strong, weak, Weaker::Asked).await, of(weak));
+        for weaker in [Weaker::NotAsked, Weaker::Asked] {
+            assert_eq!(left(weak, strong, weaker).await, of(strong));
+            assert_eq!(left(strong, strong, weaker).await, of(strong));
+        }
+        // Each by itself: what is stronger is taken, what is weaker is not.
+        let mixed = (3, modes(Flush::Sync, Replication::Async));
+        let begun = (2, modes(Flush::Async, Replication::Sync));
+        assert_eq!(
+            left(begun, mixed, Weaker::NotAsked).await,
+            of((3, STRONGEST))
+        );
+    }
 }

@@ -149,6 +149,7 @@ async fn second_start_on_a_fixed_masters_folder_asks_the_group_for_nothing() {
             &address,
             "minInSyncReplicas=1",
             "flushDiskType=ASYNC_FLUSH",
+            "weakenGroup=true",
         ],
     );
     assert_eq!(status, STORE_FAILED, "{said}");

@@ -97,3 +97,31 @@ async fn modes_change_under_load_without_a_restart_and_lose_nothing() {
         check(&group, &producer).await;
     }
 }
+
+/// Started by hand with nothing but where its group is, say.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replica_that_is_configured_for_less_weakens_its_group_only_if_it_says_so() {
+    let mut group = Group::start();
+    let slave = (group.settled().await + 1) % 3;
+    let coordinator = group.coordinator().await;
+    let asked = |state: &State| (state.min_in_sync, state.policy);
+    let before = asked(state(&coordinator).await.as_ref());
+    let less = [
+        "brokerRole=ASYNC_MASTER",
+        "minInSyncReplicas=1",
+        "flushDiskType=ASYNC_FLUSH",
+    ];
+    group.stop(slave);
+    group.run_with(slave, &less);
+    group.slave(slave).await;
+    assert_eq!(asked(state(&coordinator).await.as_ref()), before);
+    group.stop(slave);
+    group.run_with(slave, &[less[0], less[1], less[2], "weakenGroup=true"]);
+    group.slave(slave).await;
+    let weakest = Policy {
+        flush: Flush::Async,
+        replication: Replication::Async,
+    };
+    let after = asked(state(&coordinator).await.as_ref());
+    assert_eq!(after, (1, Some(weakest)));
+}
