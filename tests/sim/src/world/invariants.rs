@@ -305,9 +305,10 @@ impl<L: GroupLog> World<L> {
                     self.ledger.reached.started_anew += 1;
                     self.ledger.cut.push((n, from.0, from_end.0));
                 }
-                News::Damaged(is_damaged) => {
-                    self.ledger.reached.repaired += u64::from(!is_damaged);
+                News::Damaged(true) => {
+                    self.ledger.damaged.insert(self.run_of(n));
                 }
+                News::Damaged(false) => self.ledger.reached.repaired += 1,
                 News::Halted(_) | News::Forgot | News::Role { .. } | News::NeedsRestart => {}
             }
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rocket_replication::{Epoch, Member, PhysicalOffset, ReplicaId};
+use rocket_replication::{Epoch, Incarnation, Member, PhysicalOffset, ReplicaId, State};
 
 use super::World;
 use super::electors::show;
@@ -123,6 +123,8 @@ pub(super) struct Ledger {
     pub(super) gone: Option<u64>,
     /// Replicas that lost something by such a fault, and have not been complete since.
     pub(super) hurt: BTreeSet<ReplicaId>,
+    /// Runs that knew of damage in their log, whatever became of it.
+    pub(super) damaged: BTreeSet<Incarnation>,
     /// What logs gave up and told (P4), by machine: begin, end.
     pub(super) cut: Vec<(usize, u64, u64)>,
     /// Machines that lost bytes by such a fault, from so far on.
@@ -157,6 +159,7 @@ impl<L: GroupLog> World<L> {
             return;
         }
         self.say(format_args!("  object: {}", show(&state)));
+        self.judge_registered(&before, &state);
         if let Some(activated) = state.activated {
             self.ledger.activated.insert(activated.epoch);
         }
@@ -181,6 +184,28 @@ impl<L: GroupLog> World<L> {
         }
         self.judge_electable();
         self.judge_all_flushed();
+    }
+
+    /// §8.2.7: no disk here is put back to an older one, so whoever registers anew keeps its place where its former run flushed whatever
+    /// it acknowledged, and nothing of that is damaged. One that finds damage says so when it registers, though another replica or
+    /// retention may have helped it meanwhile.
+    fn judge_registered(&mut self, before: &State, state: &State) {
+        for (replica_id, recorded) in &before.replicas {
+            let (replica_id, incarnation) = (*replica_id, recorded.incarnation);
+            let former = Member {
+                replica_id,
+                incarnation,
+            };
+            let was_safe = recorded.durable && before.is_complete(former);
+            let Some(now) = state.replicas.get(&replica_id).filter(|_| was_safe) else {
+                continue;
+            };
+            let stays = state.complete().any(|m| m.replica_id == replica_id);
+            let has_damage = self.ledger.damaged.contains(&now.incarnation);
+            if now.incarnation != incarnation && !stays && !has_damage {
+                self.fail(format!("§8.2.7: {replica_id} lost its place and no byte"));
+            }
+        }
     }
 
     /// The copies that count are others now, or a master that is superseded has committed by what they had acknowledged. An

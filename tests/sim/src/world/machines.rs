@@ -103,7 +103,7 @@ impl<L: GroupLog> World<L> {
         let shelf = machine.shelf.clone();
         let fresh = Fresh {
             disk_id: machine.disk,
-            incarnation: Incarnation(((n as u128 + 1) << 64) | (machine.starts << 32)),
+            incarnation: self.run_of(n),
         };
         let news = Heard::default();
         if let Some((left, end)) = fuse {
@@ -239,6 +239,11 @@ impl<L: GroupLog> World<L> {
             is_paused: false,
         });
         self.step(n, None);
+    }
+
+    /// The last run that began on `n`.
+    pub(super) fn run_of(&self, n: usize) -> Incarnation {
+        Incarnation(((n as u128 + 1) << 64) | (self.machines[n].starts << 32))
     }
 
     /// The process ends now.
