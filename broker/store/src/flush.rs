@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::api::Completion;
 use crate::checkpoint::Bounds;
 use crate::cohort::Expected;
-use crate::commit_log::LogFile;
+use crate::commit_log::{FOLDER, LogFile};
 use crate::engine::{Engine, Step};
 use crate::mutant::{self, Mutant};
 use crate::progress::Flight;
@@ -23,6 +23,8 @@ pub struct FlushJob {
     /// Almost always the only file.
     first: Option<Arc<LogFile>>,
     more: Vec<Arc<LogFile>>,
+    /// From here on no file was found for what it is to cover.
+    missing: Option<u64>,
 }
 
 impl FlushJob {
@@ -65,12 +67,16 @@ impl<C: Completion> Engine<C> {
             self.log.file_at(file.end())
         })
         .take_while(|file| file.start < flight.to);
+        let (first, more) = (files.next(), files.collect::<Vec<_>>());
+        let last = more.last().or(first.as_ref());
+        let found = last.map_or(flight.from, |file| file.end());
         Some(FlushJob {
             flight,
             begun: self.clock.elapsed(),
             lane,
-            first: files.next(),
-            more: files.collect(),
+            first,
+            more,
+            missing: (found < flight.to).then_some(found),
         })
     }
 
@@ -78,6 +84,10 @@ impl<C: Completion> Engine<C> {
     pub fn flush_end(&self, job: &FlushJob, result: Result<(), (String, io::Error)>) {
         if let Err((file, error)) = result {
             self.fail(&file, &error);
+            return;
+        }
+        if let Some(error) = self.uncovered(job) {
+            self.fail(FOLDER, &error);
             return;
         }
         self.events.flush_succeeded();
@@ -94,6 +104,19 @@ impl<C: Completion> Engine<C> {
         if moved {
             self.settle();
         }
+    }
+
+    /// That bytes count as flushed which no file holds, unless a cut took them, and the flight with them.
+    fn uncovered(&self, job: &FlushJob) -> Option<io::Error> {
+        let from = job.missing?;
+        // A cut that is under way takes the files first.
+        let _alone = self.alone.read_recursive();
+        let to = job.flight.to;
+        let is_in_flight = self.progress.lock().is_in_flight(job.flight.id);
+        is_in_flight.then(|| {
+            let why = format!("there is no file for {from} to {to}, which are to be flushed");
+            io::Error::new(io::ErrorKind::NotFound, why)
+        })
     }
 
     /// Writes how far the log is flushed to the checkpoint, so that a killed process leaves a floor that is close. Costs no
@@ -205,6 +228,39 @@ mod tests {
         // With the lock this thread would wait for itself, and for ever.
         engine.flush_end(&job, job.run());
         assert_eq!(answers.try_recv(), Ok(PutStatus::Ok));
+    }
+
+    /// Bytes that no file holds are not flushed, though no flush failed.
+    #[test]
+    fn flush_that_finds_no_file_is_none_unless_a_cut_took_the_bytes() {
+        for is_cut in [false, true] {
+            let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+            let dir = Arc::new(MemoryDirectory::default());
+            let config = StoreConfig {
+                segment_bytes: 4096,
+                ..StoreConfig::default()
+            };
+            let opened = Engine::open(config, dir, Arc::new(Never), policy, Arc::new(NoEvents));
+            let (engine, _) = opened.unwrap();
+            let (told, answers) = mpsc::channel();
+            let one = message("t", 0, 900);
+            // Into a second file.
+            for _ in 0..5 {
+                let appended = engine.append(&[one.as_ref()], Promise::Kept, Told(told.clone()));
+                assert!(appended.is_ok());
+            }
+            engine.write_step();
+            assert_eq!(engine.log.files().len(), 2);
+            // As amid a cut.
+            engine.log.cut(4096, u64::MAX).unwrap();
+            let job = engine.flush_begin(0).unwrap();
+            if is_cut {
+                engine.progress.lock().cut(4096);
+            }
+            engine.flush_end(&job, job.run());
+            assert_eq!(engine.has_failed(), !is_cut);
+            assert!(answers.try_iter().all(|status| status != PutStatus::Ok));
+        }
     }
 
     /// A killed process may have had no time to note that a flush failed, and a disk that fails may not take the note.

@@ -169,6 +169,13 @@ impl Progress {
         Some(flight)
     }
 
+    /// Whether the flush has not ended, and no cut made it void.
+    pub(crate) fn is_in_flight(&self, id: u64) -> bool {
+        self.flights
+            .iter()
+            .any(|flight| flight.id == id && !flight.done)
+    }
+
     /// A flush succeeded, after so long, when so many appends were placed. Returns whether `durable` moved.
     pub(crate) fn flush_end(&mut self, id: u64, took: Duration, appends: u64) -> bool {
         if self.failed.is_some() {
