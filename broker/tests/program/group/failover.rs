@@ -142,6 +142,20 @@ async fn rolling_restart_of_all_three_loses_nothing_and_hands_the_mastership_ove
     assert!(reason.contains("name its coordinator"), "{reason}");
 }
 
+/// Until one waits at `n`.
+async fn pull_waits(group: &Group, n: usize) {
+    until("the pull waits", || {
+        let metrics = group.replica(n).http("/metrics").1;
+        let waits = metrics.lines().any(|line| {
+            line.starts_with("rocketmq_processor_watermark{")
+                && line.contains("\"pull\"")
+                && line.ends_with("} 1")
+        });
+        waits.then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_connections() {
     let group = Group::start();
@@ -153,16 +167,7 @@ async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_conn
     let end = producer.kept.keys().last().unwrap() + 1;
     let waiting = Command::request(RequestCode::PULL_MESSAGE).with_header(&pull(TOPIC, end, hold));
     let handing_over = async {
-        until("the pull waits", || {
-            let metrics = group.replica(old).http("/metrics").1;
-            let waits = metrics.lines().any(|line| {
-                line.starts_with("rocketmq_processor_watermark{")
-                    && line.contains("\"pull\"")
-                    && line.ends_with("} 1")
-            });
-            waits.then_some(())
-        })
-        .await;
+        pull_waits(&group, old).await;
         group.ask_handover().await;
     };
     let (answer, ()) = tokio::join!(client.call(waiting, hold), handing_over);
@@ -225,7 +230,7 @@ fn registered(group: &Group) -> u64 {
     value.unwrap().parse().unwrap()
 }
 
-/// It learns that it was replaced when it goes on: then it has its connections closed and the name server forget it.
+/// It learns that it was replaced when it goes on: then it answers the pulls that wait, closes its connections and has the name server forget it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follows() {
     let group = Group::start();
@@ -233,12 +238,21 @@ async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follo
     let old = group.settled().await;
     producer.send_many(20).await;
     let (client, idle) = (group.client(old).await, group.client(old).await);
+    let tasks = TaskTracker::new();
+    let hold = Duration::from_mins(1);
+    let end = producer.kept.keys().last().unwrap() + 1;
+    let pulling = Command::request(RequestCode::PULL_MESSAGE).with_header(&pull(TOPIC, end, hold));
+    let consumer = Arc::new(group.client(old).await);
+    let waiting = tasks.spawn({
+        let consumer = Arc::clone(&consumer);
+        async move { consumer.call(pulling, hold).await }
+    });
+    pull_waits(&group, old).await;
     group.replica(old).signal(Signal::STOP);
     // Waits in its socket until it goes on.
     let request = Command::request(RequestCode::SEND_MESSAGE)
         .with_header(&send(TOPIC))
         .with_body(b"not there".to_vec());
-    let tasks = TaskTracker::new();
     let late = tasks.spawn(async move { client.call(request, PATIENCE).await });
     let others: Vec<usize> = (0..3).filter(|n| *n != old).collect();
     let new = until("another one is elected", || {
@@ -256,8 +270,10 @@ async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follo
     if let Ok(answer) = late.await.unwrap() {
         assert_ne!(answer.response_code(), ResponseCode::SUCCESS);
     }
+    let answer = waiting.await.unwrap().unwrap();
+    assert_eq!(answer.response_code(), ResponseCode::PULL_NOT_FOUND);
     until("its connections are closed", || {
-        (!idle.is_open()).then_some(())
+        (!idle.is_open() && !consumer.is_open()).then_some(())
     })
     .await;
     until("the name server knows the next one alone", || {
