@@ -2,7 +2,7 @@
 
 use std::hash::Hasher;
 
-use rocket_protocol::UnixMillis;
+use super::ElapsedMillis;
 
 /// Slots of the wheel and the time that each stands for: one turn takes 131 s, longer than any pull is held.
 pub(super) const WHEEL_SLOTS: usize = 1024;
@@ -39,13 +39,13 @@ impl List {
     };
 }
 
-/// Slots since the epoch.
-pub(super) fn turn_of(time: UnixMillis) -> i64 {
+/// Slots since the fixed point.
+pub(super) fn turn_of(time: ElapsedMillis) -> i64 {
     time.0.div_euclid(SLOT_MS)
 }
 
 /// The slot of the wheel that a time falls into.
-pub(super) fn slot_of(time: UnixMillis) -> usize {
+pub(super) fn slot_of(time: ElapsedMillis) -> usize {
     usize::try_from(turn_of(time).rem_euclid(SLOTS)).unwrap_or(0)
 }
 

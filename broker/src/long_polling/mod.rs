@@ -12,11 +12,12 @@ mod waiters;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use rocket_protocol::{QueueId, TopicName, UnixMillis};
+use rocket_protocol::{QueueId, TopicName};
 use rocket_store::Arrival;
 
 use self::waiters::{Arrived, Name, Waiters};
@@ -24,6 +25,25 @@ use self::waiters::{Arrived, Name, Waiters};
 const SHARDS: usize = 16;
 /// Places that one tick looks at per shard for waiters whose client is gone.
 const SWEPT_PER_TICK: usize = 64;
+
+/// Milliseconds since some fixed point, by a clock that nobody sets ([`rocket_store::Clock::elapsed`]): a wait is as long as it
+/// was asked for, whatever becomes of the time of day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ElapsedMillis(pub i64);
+
+impl ElapsedMillis {
+    /// So much later.
+    #[must_use]
+    pub const fn plus(self, millis: i64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+impl From<Duration> for ElapsedMillis {
+    fn from(elapsed: Duration) -> Self {
+        Self(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX))
+    }
+}
 
 /// What waits: it says where, and which messages wake it.
 pub trait Waiting: Send + 'static {
@@ -129,7 +149,7 @@ impl<T: Waiting> LongPolling<T> {
     }
 
     /// Parks `item`; gives it back when the table is full or closed, and then it has to be answered at once.
-    pub fn park(&self, deadline: UnixMillis, item: T) -> Result<Ticket, T> {
+    pub fn park(&self, deadline: ElapsedMillis, item: T) -> Result<Ticket, T> {
         let is_full = self.waiting.fetch_add(1, Ordering::SeqCst) >= self.waiting_max;
         let (topic, queue_id) = item.queue();
         let key = self.key(topic, queue_id);
@@ -171,7 +191,7 @@ impl<T: Waiting> LongPolling<T> {
     }
 
     /// Wakes those whose deadline has passed, and drops some of those that are gone.
-    pub fn tick(&self, now: UnixMillis) {
+    pub fn tick(&self, now: ElapsedMillis) {
         if !self.is_empty() {
             for shard in 0..SHARDS {
                 self.wake(shard, |waiters| {
@@ -185,8 +205,8 @@ impl<T: Waiting> LongPolling<T> {
     }
 
     /// The time of the last [`Self::tick`] that has ended.
-    pub fn ticked(&self) -> UnixMillis {
-        UnixMillis(self.ticked.load(Ordering::Acquire))
+    pub fn ticked(&self) -> ElapsedMillis {
+        ElapsedMillis(self.ticked.load(Ordering::Acquire))
     }
 
     /// Lets pulls wait again, after a [`Self::close`].

@@ -55,7 +55,7 @@ fn woken(polling: &LongPolling<Waiter>) -> Vec<(u32, Wake)> {
 #[test]
 fn an_arrival_wakes_the_waiters_of_its_queue_that_want_it() {
     let polling = LongPolling::new(10);
-    let deadline = UnixMillis(100);
+    let deadline = ElapsedMillis(100);
     let mut other_topic = waiter(5, 0, 5, 0);
     other_topic.queue.0 = topic("u");
     for item in [
@@ -81,7 +81,7 @@ fn a_waiter_is_woken_once_and_not_before_its_deadline() {
     let polling = LongPolling::new(10);
     let start = 1_700_000_000_000;
     for (name, after) in [(1, 20_000), (2, 10_000), (3, 120_000), (4, 500_000)] {
-        let at = UnixMillis(start + after);
+        let at = ElapsedMillis(start + after);
         polling.park(at, waiter(name, name, 0, 0)).unwrap();
     }
     for (after, expected) in [
@@ -95,10 +95,10 @@ fn a_waiter_is_woken_once_and_not_before_its_deadline() {
         (500_000, vec![4]),
         (500_001, vec![]),
     ] {
-        polling.tick(UnixMillis(start + after));
+        polling.tick(ElapsedMillis(start + after));
         let names: Vec<u32> = woken(&polling).iter().map(|(name, _)| *name).collect();
         assert_eq!(names, expected, "{after}");
-        assert_eq!(polling.ticked(), UnixMillis(start + after));
+        assert_eq!(polling.ticked(), ElapsedMillis(start + after));
     }
     assert!(polling.is_empty());
 }
@@ -106,26 +106,26 @@ fn a_waiter_is_woken_once_and_not_before_its_deadline() {
 #[test]
 fn a_full_table_and_a_closed_one_give_the_waiter_back() {
     let polling = LongPolling::new(1);
-    polling.park(UnixMillis(1), waiter(1, 0, 0, 0)).unwrap();
-    let refused = polling.park(UnixMillis(1), waiter(2, 0, 0, 0));
+    polling.park(ElapsedMillis(1), waiter(1, 0, 0, 0)).unwrap();
+    let refused = polling.park(ElapsedMillis(1), waiter(2, 0, 0, 0));
     assert_eq!(refused.err().map(|waiter| waiter.name), Some(2));
-    polling.tick(UnixMillis(1));
+    polling.tick(ElapsedMillis(1));
     assert_eq!(woken(&polling), [(1, Wake::Deadline)]);
-    polling.park(UnixMillis(9), waiter(3, 0, 0, 0)).unwrap();
+    polling.park(ElapsedMillis(9), waiter(3, 0, 0, 0)).unwrap();
     polling.close();
     assert_eq!(woken(&polling), [(3, Wake::Deadline)]);
-    assert!(polling.park(UnixMillis(9), waiter(4, 0, 0, 0)).is_err());
+    assert!(polling.park(ElapsedMillis(9), waiter(4, 0, 0, 0)).is_err());
     assert!(polling.is_empty());
 }
 
 #[test]
 fn only_one_gets_a_waiter() {
     let polling = LongPolling::new(10);
-    let ticket = polling.park(UnixMillis(1), waiter(1, 0, 0, 0)).unwrap();
+    let ticket = polling.park(ElapsedMillis(1), waiter(1, 0, 0, 0)).unwrap();
     polling.arrived(&topic("t"), QueueId(0), 0, 0);
     assert!(polling.take(ticket).is_none());
     assert_eq!(woken(&polling).len(), 1);
-    let second = polling.park(UnixMillis(1), waiter(2, 0, 0, 0)).unwrap();
+    let second = polling.park(ElapsedMillis(1), waiter(2, 0, 0, 0)).unwrap();
     assert!(polling.take(ticket).is_none());
     assert_eq!(polling.take(second).map(|waiter| waiter.name), Some(2));
     polling.close();
@@ -139,10 +139,10 @@ fn those_that_nobody_waits_for_are_dropped_in_time() {
     for name in 0..2_000 {
         let mut item = waiter(name, name, 0, 0);
         item.is_gone = name % 2 == 0;
-        polling.park(UnixMillis(1_000_000), item).unwrap();
+        polling.park(ElapsedMillis(1_000_000), item).unwrap();
     }
     for now in 0..20 {
-        polling.tick(UnixMillis(now));
+        polling.tick(ElapsedMillis(now));
     }
     assert_eq!(polling.len(), 1000);
     assert_eq!(woken(&polling), []);
@@ -154,7 +154,7 @@ fn a_hundred_thousand_waiters_cost_little_and_nothing_per_arrival() {
     let polling = LongPolling::new(100_000);
     let count = 100_000;
     for name in 0..count {
-        let deadline = UnixMillis(30_000 + i64::from(name % 1000));
+        let deadline = ElapsedMillis(30_000 + i64::from(name % 1000));
         polling.park(deadline, waiter(name, name, 0, 0)).unwrap();
     }
     let bytes: usize = polling
@@ -180,11 +180,11 @@ fn a_hundred_thousand_waiters_cost_little_and_nothing_per_arrival() {
             .sum()
     };
     for now in (0..30_000).step_by(100) {
-        polling.tick(UnixMillis(now));
+        polling.tick(ElapsedMillis(now));
     }
     assert_eq!(looked_at(&polling), 0, "nothing is due yet");
     // All come within one second, and leave in batches of those who take them.
-    polling.tick(UnixMillis(31_000));
+    polling.tick(ElapsedMillis(31_000));
     assert_eq!(looked_at(&polling), 99_999);
     let mut batch = Vec::new();
     assert!(!polling.take_woken(64, &mut batch));
@@ -203,7 +203,9 @@ fn a_hundred_thousand_waiters_cost_little_and_nothing_per_arrival() {
 async fn whoever_serves_the_woken_is_told_of_each() {
     let polling = LongPolling::new(10);
     for round in 0..3 {
-        polling.park(UnixMillis(9), waiter(round, 0, 0, 0)).unwrap();
+        polling
+            .park(ElapsedMillis(9), waiter(round, 0, 0, 0))
+            .unwrap();
         polling.arrived(&topic("t"), QueueId(0), 0, 0);
         polling.some_woken().await;
         assert_eq!(woken(&polling), [(round, Wake::Arrival)]);
@@ -226,7 +228,7 @@ fn the_table_does_what_a_plain_list_would() {
                     let deadline = now + random.random_range(-50..200_000);
                     let item = waiter(next, queue, random.random_range(0..5), 0);
                     next += 1;
-                    let name = table.park(u64::from(queue), UnixMillis(deadline), item.clone());
+                    let name = table.park(u64::from(queue), ElapsedMillis(deadline), item.clone());
                     model.push((name, deadline, item));
                 }
                 5..7 => {
@@ -249,7 +251,7 @@ fn the_table_does_what_a_plain_list_would() {
                 }
                 7 => {
                     now += random.random_range(0..60_000);
-                    let count = table.expire(UnixMillis(now));
+                    let count = table.expire(ElapsedMillis(now));
                     let (woken, rest) = model
                         .into_iter()
                         .partition(|(_, at, _): &(_, i64, _)| *at <= now);

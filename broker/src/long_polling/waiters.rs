@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasherDefault;
 
-use rocket_protocol::{QueueId, TopicName, UnixMillis};
+use rocket_protocol::{QueueId, TopicName};
 
 use super::lists::{AsItIs, Links, List, NONE, WHEEL_SLOTS, slot_of, turn_of};
-use super::{Waiting, Wake};
+use super::{ElapsedMillis, Waiting, Wake};
 
 /// Places that an empty table keeps.
 const KEPT_MAX: usize = 64;
@@ -38,7 +38,7 @@ struct Place<T> {
     /// Never used twice in one table.
     id: u64,
     key: u64,
-    deadline: UnixMillis,
+    deadline: ElapsedMillis,
     /// Among the waiters of the queue, the woken, or the free places.
     queue: Links,
     timer: Links,
@@ -54,7 +54,7 @@ pub(super) struct Waiters<T> {
     /// Made when the first waiter comes.
     wheel: Vec<List>,
     /// All deadlines up to here have been looked at.
-    seen: UnixMillis,
+    seen: ElapsedMillis,
     woken: List,
     /// Where the search for the gone goes on.
     swept: u32,
@@ -72,7 +72,7 @@ impl<T> Default for Waiters<T> {
             next_id: 0,
             queues: HashMap::default(),
             wheel: Vec::new(),
-            seen: UnixMillis(i64::MAX),
+            seen: ElapsedMillis(i64::MAX),
             woken: List::EMPTY,
             swept: 0,
             #[cfg(test)]
@@ -83,7 +83,7 @@ impl<T> Default for Waiters<T> {
 
 impl<T: Waiting> Waiters<T> {
     /// Parks `item` in the queue of `key` until `deadline`.
-    pub(super) fn park(&mut self, key: u64, deadline: UnixMillis, item: T) -> Name {
+    pub(super) fn park(&mut self, key: u64, deadline: ElapsedMillis, item: T) -> Name {
         if self.wheel.is_empty() {
             self.wheel = vec![List::EMPTY; WHEEL_SLOTS];
         }
@@ -143,7 +143,7 @@ impl<T: Waiting> Waiters<T> {
     }
 
     /// Wakes those whose deadline is `now` or earlier. Returns how many.
-    pub(super) fn expire(&mut self, now: UnixMillis) -> usize {
+    pub(super) fn expire(&mut self, now: ElapsedMillis) -> usize {
         if self.len == 0 || self.seen > now {
             return 0;
         }
@@ -287,7 +287,7 @@ impl<T: Waiting> Waiters<T> {
             woken: None,
             id: 0,
             key: 0,
-            deadline: UnixMillis(0),
+            deadline: ElapsedMillis(0),
             queue: Links::NONE,
             timer: Links::NONE,
         });
@@ -321,7 +321,7 @@ impl<T: Waiting> Waiters<T> {
         if self.queues.capacity() > KEPT_MAX {
             self.queues = HashMap::default();
         }
-        self.seen = UnixMillis(i64::MAX);
+        self.seen = ElapsedMillis(i64::MAX);
     }
 
     fn place_at(&self, index: u32) -> Option<&Place<T>> {

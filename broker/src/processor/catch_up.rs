@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rocket_protocol::UnixMillis;
 use rocket_remoting::Reply;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::BrokerProcessor;
 use super::pull::Pull;
+use crate::long_polling::ElapsedMillis;
 
 /// Reads that wait for the disk at one time. Two: one is read while the other is answered.
 const READERS: usize = 2;
@@ -19,7 +19,7 @@ const READERS: usize = 2;
 const WAITING_MAX: usize = 4096;
 
 /// A pull, and until when it may be held.
-type Waiting = (Pull, Reply, Option<UnixMillis>);
+type Waiting = (Pull, Reply, Option<ElapsedMillis>);
 
 /// The pulls that wait for a reader.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl CatchUps {
 
 impl BrokerProcessor {
     /// Has a pull served that cannot be served from memory.
-    pub(super) fn catch_up(&self, pull: Pull, reply: Reply, deadline: Option<UnixMillis>) {
+    pub(super) fn catch_up(&self, pull: Pull, reply: Reply, deadline: Option<ElapsedMillis>) {
         if let Some((pull, reply, _)) = self.catch_ups.push((pull, reply, deadline)) {
             self.refuse_to_wait(&pull, reply, "too many pulls wait for the disk");
         }

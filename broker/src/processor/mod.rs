@@ -44,7 +44,7 @@ use crate::clients::{self, Clients, Grace};
 use crate::config::LiveConfig;
 use crate::crew::Alarm;
 use crate::identity::Identity;
-use crate::long_polling::LongPolling;
+use crate::long_polling::{ElapsedMillis, LongPolling};
 use crate::metadata::{Metadata, is_system_group};
 use crate::metrics::Metrics;
 use crate::refuser::refuse;
@@ -169,6 +169,11 @@ impl BrokerProcessor {
 
     fn now(&self) -> UnixMillis {
         self.deps.clock.now()
+    }
+
+    /// For waits: nobody sets this one.
+    fn elapsed(&self) -> ElapsedMillis {
+        self.deps.clock.elapsed().into()
     }
 
     /// The visible end of a queue: one behind its last message.

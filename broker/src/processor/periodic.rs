@@ -82,7 +82,7 @@ impl BrokerProcessor {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            self.deps.long_polling.tick(self.now());
+            self.deps.long_polling.tick(self.elapsed());
             let now = Instant::now();
             if now.duration_since(sample) >= SAMPLE_INTERVAL {
                 sample = now;

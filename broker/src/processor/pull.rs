@@ -5,14 +5,14 @@ use std::time::Instant;
 
 use rocket_filter::Filter;
 use rocket_protocol::header::PullMessageResponseHeader;
-use rocket_protocol::{Command, GroupName, QueueId, ResponseCode, TopicName, UnixMillis};
+use rocket_protocol::{Command, GroupName, QueueId, ResponseCode, TopicName};
 use rocket_remoting::{Connection, Reply};
 use rocket_store::{GetResult, GetStatus, NotInMemory, ReadLimits};
 
 use super::BrokerProcessor;
 use crate::clients::Subscription;
 use crate::config::BrokerConfig;
-use crate::long_polling::Waiting;
+use crate::long_polling::{ElapsedMillis, Waiting};
 
 const FLAG_COMMIT: i32 = 1;
 const FLAG_SUSPEND: i32 = 2;
@@ -60,7 +60,7 @@ impl Pull {
 /// A pull that waits for a message, or for the time to ask again for one that could not be read.
 pub struct ParkedPull {
     pull: Pull,
-    deadline: UnixMillis,
+    deadline: ElapsedMillis,
     reply: Reply,
     is_held: bool,
 }
@@ -126,7 +126,7 @@ impl BrokerProcessor {
         } else {
             i64::try_from(config.short_polling_time.as_millis()).unwrap_or(SUSPEND_MS_MAX)
         };
-        let deadline = (wait_ms > 0).then(|| self.now().plus_millis(wait_ms));
+        let deadline = (wait_ms > 0).then(|| self.elapsed().plus(wait_ms));
         self.read_or_park(pull, reply, deadline, &config);
     }
 
@@ -141,7 +141,7 @@ impl BrokerProcessor {
             reply,
             ..
         } = parked;
-        let deadline = Some(deadline).filter(|deadline| *deadline > self.now());
+        let deadline = Some(deadline).filter(|deadline| *deadline > self.elapsed());
         let config = self.deps.config.load();
         self.read_or_park(pull, reply, deadline, &config);
     }
@@ -150,7 +150,7 @@ impl BrokerProcessor {
         &self,
         mut pull: Pull,
         mut reply: Reply,
-        deadline: Option<UnixMillis>,
+        deadline: Option<ElapsedMillis>,
         config: &BrokerConfig,
     ) {
         loop {
@@ -170,7 +170,7 @@ impl BrokerProcessor {
         &self,
         pull: Pull,
         mut reply: Reply,
-        deadline: Option<UnixMillis>,
+        deadline: Option<ElapsedMillis>,
         result: GetResult,
     ) -> Option<(Pull, Reply)> {
         let status = result.status;
@@ -187,7 +187,7 @@ impl BrokerProcessor {
         // There is something, which cannot be read now: neither an answer nor the next message would bring it.
         let is_held = result.next_begin < result.max;
         let until = if is_held {
-            deadline.min(self.now().plus_millis(HOLD_MS))
+            deadline.min(self.elapsed().plus(HOLD_MS))
         } else {
             deadline
         };
@@ -240,7 +240,7 @@ impl BrokerProcessor {
     }
 
     /// Serves a pull whose messages are not in memory. Waits for the disk.
-    pub(super) fn read_from_disk(&self, pull: Pull, reply: Reply, deadline: Option<UnixMillis>) {
+    pub(super) fn read_from_disk(&self, pull: Pull, reply: Reply, deadline: Option<ElapsedMillis>) {
         let config = self.deps.config.load();
         let limits = limits(&pull, &config);
         let store = &self.deps.store;
@@ -251,7 +251,7 @@ impl BrokerProcessor {
             limits,
             &|tags_code, _| pull.may_match(tags_code),
         );
-        let deadline = deadline.filter(|deadline| *deadline > self.now());
+        let deadline = deadline.filter(|deadline| *deadline > self.elapsed());
         if let Some((pull, reply)) = self.answer_or_park(pull, reply, deadline, result) {
             self.read_or_park(pull, reply, deadline, &config);
         }

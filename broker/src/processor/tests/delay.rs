@@ -1,4 +1,3 @@
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +10,6 @@ use rocket_remoting::ServerConfig;
 use super::{Peer, START, World, pull_request, until};
 
 impl World {
-    fn set_back(&self, by: Duration) {
-        let ms = i64::try_from(by.as_millis()).unwrap();
-        self.clock.0.fetch_sub(ms, Ordering::SeqCst);
-    }
-
     fn delivered(&self, level: i32) -> i64 {
         self.processor.deps.metadata.delay.get(level)
     }

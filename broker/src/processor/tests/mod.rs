@@ -49,11 +49,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// 2023-11-14T22:13:20Z.
 const START: i64 = 1_700_000_000_000;
 
-struct TestClock(AtomicI64);
+/// Milliseconds, and by how much somebody has set the time of day since.
+struct TestClock(AtomicI64, AtomicI64);
 
 impl Clock for TestClock {
     fn now(&self) -> UnixMillis {
-        UnixMillis(self.0.load(Ordering::SeqCst))
+        let set_by = self.1.load(Ordering::SeqCst);
+        UnixMillis(self.0.load(Ordering::SeqCst) + set_by)
+    }
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst).unsigned_abs())
     }
 }
 
@@ -123,7 +128,7 @@ impl World {
         for (key, value) in pairs {
             config.set(key, value).unwrap().unwrap();
         }
-        let clock = Arc::new(TestClock(AtomicI64::new(START)));
+        let clock = Arc::new(TestClock(AtomicI64::new(START), AtomicI64::new(0)));
         let long_polling = Arc::new(PullPolling::new(3000));
         let settings = StoreConfig {
             dir: dir.path().to_owned(),
@@ -198,6 +203,12 @@ impl World {
             tasks,
             following,
         }
+    }
+
+    /// Somebody sets the time of day.
+    fn set_back(&self, by: Duration) {
+        let ms = i64::try_from(by.as_millis()).unwrap();
+        self.clock.1.fetch_sub(ms, Ordering::SeqCst);
     }
 
     fn advance(&self, by: Duration) {

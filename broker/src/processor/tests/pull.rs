@@ -74,6 +74,22 @@ async fn a_pull_that_waited_in_vain_is_answered_with_all_its_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_waits_no_longer_when_somebody_sets_the_clock_back() {
+    let world = World::new().await;
+    let client = world.client().await;
+    client.send_ok("orders", 0, "first", "").await;
+    let waiting = client.call(pull_request("orders", 0, 1, WAIT));
+    let time = async {
+        until(|| world.processor.deps.long_polling.len() == 1).await;
+        world.set_back(Duration::from_hours(1));
+        world.advance(Duration::from_secs(15));
+    };
+    let (response, ()) = tokio::join!(waiting, time);
+    assert_eq!(response.response_code(), ResponseCode::PULL_NOT_FOUND);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_answers_waiting_pulls_at_once() {
     let world = World::new().await;
     let client = world.client().await;
@@ -101,7 +117,7 @@ impl Processor for AllFromDisk {
         let Ok((pull, header)) = pull else {
             panic!("a good pull");
         };
-        let deadline = self.0.now().plus_millis(header.suspend_timeout_millis);
+        let deadline = self.0.elapsed().plus(header.suspend_timeout_millis);
         self.0
             .catch_up(pull, reply, (header.sys_flag & 2 != 0).then_some(deadline));
     }
@@ -150,7 +166,7 @@ async fn what_cannot_be_read_now_is_tried_again(is_from_disk: bool) {
         client.send_ok("orders", 0, "one more", "").await;
         for _ in 0..3 {
             world.advance(Duration::from_millis(HOLD_MS.unsigned_abs()));
-            until(|| polling.ticked() == world.processor.now() && polling.len() == 1).await;
+            until(|| polling.ticked() == world.processor.elapsed() && polling.len() == 1).await;
         }
         fs::rename(&elsewhere, &file).unwrap();
         world.advance(Duration::from_millis(HOLD_MS.unsigned_abs()));
