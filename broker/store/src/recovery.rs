@@ -32,7 +32,7 @@ use crate::import;
 use crate::index::apache::Sizes;
 use crate::index::{Index, Known};
 use crate::intent;
-use crate::lost;
+use crate::lost::{self, Floor};
 use crate::prepare::first_pace;
 use crate::queues::Queues;
 use crate::tail::{self, Followed};
@@ -82,11 +82,16 @@ fn recover_locked(
         .is_none();
     let (mut checkpoint, bounds) =
         Checkpoint::open(Arc::clone(dir)).map_err(OpenError::io("open", checkpoint::FOLDER))?;
-    let bounds = match bounds {
-        Some(bounds) => Some(bounds),
+    let known = match bounds {
+        Some(bounds) => Some((bounds, Floor::Record)),
         None => lost::bounds(&**dir, config.checksum_block_bytes)?,
     };
+    let (bounds, floor) = known.unzip();
     let (bounds, log) = cut_and_open_log(config, dir, &mut checkpoint, bounds, events)?;
+    let bounds = match bounds {
+        Some(bounds) if floor == Some(Floor::Block) => Some(lost::between_records(&log, bounds)?),
+        bounds => bounds,
+    };
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
     let carried = Carried::open(Arc::clone(dir))

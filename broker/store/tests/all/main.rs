@@ -22,6 +22,7 @@ mod following;
 mod following_room;
 mod gaps_in_queues;
 mod last_file;
+mod lost_checkpoint;
 mod opening;
 mod preparing;
 mod reading;
