@@ -67,8 +67,10 @@ impl<C: Completion> Engine<C> {
         let mut run: Vec<u32> = Vec::new();
         let end_of = |block: u64| file.start + file.sums.range(block).1;
         while block - first < SEAL_BLOCKS && end_of(block) <= durable && end_of(block) > from {
+            // Asked before it is read: a repair may end in between, and what was read is what was damaged.
+            let was_damaged = self.is_damaged(&file, block);
             match sound.compare(&file, block, Through::Cache) {
-                Ok(Some(sum)) if !self.is_damaged(&file, block) => run.push(sum),
+                Ok(Some(sum)) if !was_damaged && !self.is_damaged(&file, block) => run.push(sum),
                 Ok(_) | Err(Unsound::Damaged) => {
                     if !Self::enter(&file, block - run.len() as u64, &run) {
                         return Step::Idle;
@@ -149,10 +151,11 @@ impl<C: Completion> Engine<C> {
                 break;
             };
             let (from, to) = file.sums.range(block);
+            let was_damaged = self.is_damaged(&file, block);
             match self.log.sound().compare(&file, block, Through::Aside) {
                 Ok(None) => self.heals_by_itself(&file, block),
-                // A checksum of damage would vouch for it.
-                Ok(Some(_)) if self.is_damaged(&file, block) => {}
+                // A checksum of damage would vouch for it, also when that is repaired by now.
+                Ok(Some(_)) if was_damaged || self.is_damaged(&file, block) => {}
                 Ok(Some(sum)) => {
                     if Self::enter(&file, block, &[sum]) {
                         sums += 1;

@@ -28,6 +28,7 @@ mod preparing;
 mod reading;
 mod rebuilding;
 mod repair_and_retention;
+mod repair_and_seal;
 mod repairing;
 mod retention;
 mod rotten_queues;

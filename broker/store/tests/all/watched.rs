@@ -33,10 +33,18 @@ impl Cache {
     }
 }
 
+/// What happens once, when a byte of a file has been read and whoever read it does not know yet.
+struct Deed {
+    path: String,
+    at: u64,
+    act: Box<dyn FnOnce() + Send>,
+}
+
 #[derive(Clone)]
 pub(crate) struct Watched {
     dir: MemoryDirectory,
     cache: Arc<Mutex<Cache>>,
+    deed: Arc<Mutex<Option<Deed>>>,
     /// This small file cannot be replaced.
     refused: Option<&'static str>,
 }
@@ -46,6 +54,7 @@ impl Watched {
         Self {
             dir,
             cache: Arc::default(),
+            deed: Arc::default(),
             refused: None,
         }
     }
@@ -58,6 +67,15 @@ impl Watched {
         }
     }
 
+    /// `act` is called when the byte at `at` of a file has been read.
+    pub(crate) fn when_read(&self, path: &str, at: u64, act: impl FnOnce() + Send + 'static) {
+        *self.deed.lock().unwrap() = Some(Deed {
+            path: path.to_owned(),
+            at,
+            act: Box::new(act),
+        });
+    }
+
     pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap()
     }
@@ -67,6 +85,7 @@ impl Watched {
             path: path.to_owned(),
             segment,
             cache: Arc::clone(&self.cache),
+            deed: Arc::clone(&self.deed),
         })
     }
 }
@@ -119,6 +138,7 @@ struct WatchedSegment {
     path: String,
     segment: Arc<dyn Segment>,
     cache: Arc<Mutex<Cache>>,
+    deed: Arc<Mutex<Option<Deed>>>,
 }
 
 impl WatchedSegment {
@@ -152,7 +172,14 @@ impl Segment for WatchedSegment {
     }
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.touch(offset, into.len() as u64, false);
-        self.segment.read_at(offset, into)
+        self.segment.read_at(offset, into)?;
+        let read = offset..offset + into.len() as u64;
+        let is_due = |deed: &mut Deed| deed.path == self.path && read.contains(&deed.at);
+        let due = self.deed.lock().unwrap().take_if(is_due);
+        if let Some(deed) = due {
+            (deed.act)();
+        }
+        Ok(())
     }
     fn replace_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.segment.replace_at(offset, bytes)
