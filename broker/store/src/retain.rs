@@ -14,6 +14,7 @@ use crate::commit_log::LogFile;
 use crate::engine::{Engine, Step};
 use crate::readers::{Needed, Reader};
 use crate::retention::{Candidate, Due, Scene, due, granted, is_forced};
+use crate::room::{Freeing, ratio_of};
 
 /// What one look decided.
 enum Decision {
@@ -43,15 +44,19 @@ impl<C: Completion> Engine<C> {
         let has_ages = self.ages.lock().now(now, elapsed, reserved).is_some();
         let mut left = self.config.retention.files_per_round;
         let mut step = Step::Idle;
+        let mut freeing = Freeing::default();
         while left > 0 {
-            self.look_at_disk();
+            let room = self.room_on_disk().map(|space| freeing.room(space));
+            let used = room
+                .as_ref()
+                .map_or_else(|| self.disk.read().ratio, ratio_of);
             let candidates = self.candidates();
             let files = self.log.files();
             let scene = Scene {
                 now,
                 has_ages,
-                used: self.disk.read().ratio,
-                is_short: self.is_short(),
+                used,
+                is_short: room.is_some_and(|room| self.is_short(&room)),
                 log_bytes: files.iter().map(|file| file.segment.len()).sum(),
                 files: candidates.get(..left).unwrap_or(&candidates),
                 is_held: self.counters.bytes_held.load(Ordering::Relaxed) > 0,
@@ -69,8 +74,9 @@ impl<C: Completion> Engine<C> {
                         break;
                     };
                     left -= count.min(left);
-                    if !self.remove(count, reason, repairing) {
-                        break;
+                    match self.remove(count, reason, repairing) {
+                        0 => break,
+                        bytes => freeing.removed(bytes),
                     }
                 }
             }
@@ -151,8 +157,8 @@ impl<C: Completion> Engine<C> {
         }
     }
 
-    /// Removes the oldest files; nothing is `repairing` meanwhile. `false` if that failed.
-    fn remove(&self, count: usize, reason: RemovalReason, repairing: MutexGuard<'_, ()>) -> bool {
+    /// Removes the oldest files; nothing is `repairing` meanwhile. How many bytes they had; 0 if that failed.
+    fn remove(&self, count: usize, reason: RemovalReason, repairing: MutexGuard<'_, ()>) -> u64 {
         let from = self.log.min();
         let readers = self.readers.get();
         let readers = readers.map_or_else(Vec::new, |readers| readers.readers(self.now()));
@@ -160,20 +166,21 @@ impl<C: Completion> Engine<C> {
             Ok(removed) => removed,
             Err(error) => {
                 tracing::warn!(error = %error, "log files could not be removed");
-                return false;
+                return 0;
             }
         };
         drop(repairing);
+        let bytes = removed.iter().map(|file| file.segment.len()).sum();
         let messages = self.remove_derived();
         self.tell_removed(&Removed {
             from: PhysicalOffset(from),
             to: PhysicalOffset(self.log.min()),
-            bytes: removed.iter().map(|file| file.segment.len()).sum(),
+            bytes,
             reason,
             unconsumed: self.unconsumed(readers, &messages),
             messages,
         });
-        !removed.is_empty()
+        bytes
     }
 
     /// The oldest files that nobody needs any more but consumers: flushed, committed, and secured in queues and index,

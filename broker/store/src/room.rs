@@ -59,18 +59,55 @@ impl NoRoom {
     }
 }
 
+/// The room while files are removed. Some file systems free what is removed a while later, and all of them what a reader still
+/// has a part of: it counts as free at once, or one file after the other would go for the same want.
+#[derive(Debug, Default)]
+pub(crate) struct Freeing {
+    /// When the first one was to go, and what was removed since.
+    begun: Option<Space>,
+    removed: u64,
+}
+
+impl Freeing {
+    /// So many bytes more were removed.
+    pub(crate) fn removed(&mut self, bytes: u64) {
+        self.removed = self.removed.saturating_add(bytes);
+    }
+
+    /// What there is where the file system tells `now`.
+    pub(crate) fn room(&mut self, now: Space) -> Space {
+        let begun = *self.begun.get_or_insert(now);
+        let freed = begun.available.saturating_add(self.removed);
+        Space {
+            available: now.available.max(freed).min(now.capacity),
+            ..now
+        }
+    }
+}
+
+/// How full a disk is, 0 to 1; one that does not say how large it is counts as empty.
+#[expect(clippy::cast_precision_loss, reason = "a ratio needs no 53 bits")]
+pub(crate) fn ratio_of(space: &Space) -> f64 {
+    let used = space.capacity.saturating_sub(space.available);
+    if space.capacity == 0 {
+        0.0
+    } else {
+        used as f64 / space.capacity as f64
+    }
+}
+
 impl<C: Completion> Engine<C> {
     /// Looks how full the disk is; decides whether appends are refused for it.
     pub fn look_at_disk(&self) {
+        self.room_on_disk();
+    }
+
+    /// As [`Engine::look_at_disk`]. What there is, as far as it is known.
+    pub(crate) fn room_on_disk(&self) -> Option<Space> {
         match self.dir.space() {
             Ok(space) => {
                 let used = space.capacity.saturating_sub(space.available);
-                #[expect(clippy::cast_precision_loss, reason = "a ratio needs no 53 bits")]
-                let ratio = if space.capacity == 0 {
-                    0.0
-                } else {
-                    used as f64 / space.capacity as f64
-                };
+                let ratio = ratio_of(&space);
                 let refused = is_above(ratio, self.config.watermarks.refuse)
                     || space.available < self.reserve(&space);
                 let before = std::mem::replace(
@@ -83,8 +120,12 @@ impl<C: Completion> Engine<C> {
                     },
                 );
                 tell(before.refused, refused, used, space.available);
+                Some(space)
             }
-            Err(error) => tracing::warn!(error = %error, "the room on the disk is not known"),
+            Err(error) => {
+                tracing::warn!(error = %error, "the room on the disk is not known");
+                None
+            }
         }
     }
 
@@ -105,17 +146,14 @@ impl<C: Completion> Engine<C> {
         Ok(())
     }
 
-    /// Whether senders are refused because the next log file has no room. Then the hard limit of retention is reached,
-    /// however full the disk is: on a small one a file may be more than what lies between the marks.
-    pub(crate) fn is_short(&self) -> bool {
-        let is_short = |space: Space| {
-            let needed = self
-                .config
-                .segment_bytes
-                .saturating_add(self.reserve(&space));
-            space.capacity > 0 && space.available < needed
-        };
-        self.no_room.is_for(Writer::Log) && self.dir.space().is_ok_and(is_short)
+    /// Whether senders are refused because the next log file has no room in what there is. Then the hard limit of retention is
+    /// reached, however full the disk is: on a small one a file may be more than what lies between the marks.
+    pub(crate) fn is_short(&self, space: &Space) -> bool {
+        let needed = self
+            .config
+            .segment_bytes
+            .saturating_add(self.reserve(space));
+        self.no_room.is_for(Writer::Log) && space.capacity > 0 && space.available < needed
     }
 
     /// What is kept back: never more than the mark at which appends are refused leaves, and nothing on a disk that does not

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocket_mapped_file::memory::MemoryDirectory;
-use rocket_mapped_file::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
 use rocket_protocol::{PhysicalOffset, QueueId};
 use rocket_store::{
     Engine, Flush, GetStatus, Health, LocalPolicy, NoEvents, ReadLimits, RepairError,
@@ -14,67 +13,20 @@ use rocket_store::{
 use crate::damage::{FIRST, consumed, world};
 use crate::opening::config;
 use crate::support::{Tell, clock, topic};
+use crate::wrapped::Wrapped;
 
 const EMFILE: i32 = 24;
 
-/// A disk on which no file of checksums can be opened while descriptors are scarce.
-#[derive(Clone)]
-struct Scarce {
-    dir: MemoryDirectory,
-    is_scarce: Arc<AtomicBool>,
-}
-
-impl Directory for Scarce {
-    fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {
-        self.dir.list(folder)
-    }
-    fn create_folder(&self, folder: &str) -> io::Result<()> {
-        self.dir.create_folder(folder)
-    }
-    fn create(
-        &self,
-        path: &str,
-        len: u64,
-        options: SegmentOptions,
-    ) -> io::Result<Arc<dyn Segment>> {
-        self.dir.create(path, len, options)
-    }
-    fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
-        if path.starts_with("rocket/checksums/") && self.is_scarce.load(Ordering::Relaxed) {
-            return Err(io::Error::from_raw_os_error(EMFILE));
-        }
-        self.dir.open(path, options)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.dir.remove(path)
-    }
-    fn remove_folder(&self, folder: &str) -> io::Result<()> {
-        self.dir.remove_folder(folder)
-    }
-    fn sync(&self, folder: &str) -> io::Result<()> {
-        self.dir.sync(folder)
-    }
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        self.dir.read(path)
-    }
-    fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
-        self.dir.replace(path, content)
-    }
-    fn space(&self) -> io::Result<Space> {
-        self.dir.space()
-    }
-    fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
-        self.dir.lock(path)
-    }
-}
-
-/// A store, and the switch.
+/// A store, and the switch by which no file of checksums can be opened.
 fn open(dir: MemoryDirectory) -> (Engine<Tell>, Arc<AtomicBool>) {
     let is_scarce = Arc::new(AtomicBool::new(false));
-    let scarce = Scarce {
-        dir,
-        is_scarce: Arc::clone(&is_scarce),
-    };
+    let switch = Arc::clone(&is_scarce);
+    let scarce = Wrapped::new(dir).opening(move |path| {
+        if path.starts_with("rocket/checksums/") && switch.load(Ordering::Relaxed) {
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Ok(())
+    });
     let opened = Engine::open(
         config(),
         Arc::new(scarce),

@@ -1,0 +1,92 @@
+//! The disk in memory with something between it and the store.
+
+use std::io;
+use std::sync::Arc;
+
+use rocket_mapped_file::memory::MemoryDirectory;
+use rocket_mapped_file::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
+
+type MayOpen = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
+type Told = Arc<dyn Fn(Space) -> Space + Send + Sync>;
+
+#[derive(Clone)]
+pub(crate) struct Wrapped {
+    dir: MemoryDirectory,
+    may_open: MayOpen,
+    told: Told,
+}
+
+impl Wrapped {
+    pub(crate) fn new(dir: MemoryDirectory) -> Self {
+        Self {
+            dir,
+            may_open: Arc::new(|_| Ok(())),
+            told: Arc::new(|space| space),
+        }
+    }
+
+    /// Only such files can be opened.
+    pub(crate) fn opening(
+        self,
+        may_open: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let may_open = Arc::new(may_open);
+        Self { may_open, ..self }
+    }
+
+    /// The file system tells something else of its room.
+    pub(crate) fn telling(self, told: impl Fn(Space) -> Space + Send + Sync + 'static) -> Self {
+        let told = Arc::new(told);
+        Self { told, ..self }
+    }
+}
+
+impl Directory for Wrapped {
+    fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {
+        self.dir.list(folder)
+    }
+    fn create_folder(&self, folder: &str) -> io::Result<()> {
+        self.dir.create_folder(folder)
+    }
+    fn create(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+    ) -> io::Result<Arc<dyn Segment>> {
+        self.dir.create(path, len, options)
+    }
+    fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
+        (self.may_open)(path)?;
+        self.dir.open(path, options)
+    }
+    fn open_later(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+    ) -> io::Result<Arc<dyn Segment>> {
+        self.dir.open_later(path, len, options)
+    }
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.dir.remove(path)
+    }
+    fn remove_folder(&self, folder: &str) -> io::Result<()> {
+        self.dir.remove_folder(folder)
+    }
+    fn sync(&self, folder: &str) -> io::Result<()> {
+        self.dir.sync(folder)
+    }
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        self.dir.read(path)
+    }
+    fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.dir.replace(path, content)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.dir.space().map(|space| (self.told)(space))
+    }
+    fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
+        self.dir.lock(path)
+    }
+}
