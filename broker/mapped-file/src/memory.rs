@@ -2,7 +2,8 @@
 //!
 //! A file has two images: what a read sees (the page cache) and what is on the disk. A write changes the first and marks
 //! its 512-byte sectors; a flush brings the marked ones over. A crash of the machine keeps any subset of the marked
-//! sectors, chosen by a seed, and undoes any suffix of the changes to folders that were not flushed. A flush that fails
+//! sectors, chosen by a seed, and undoes any suffix of the changes to folders that were not flushed, as a journal that commits
+//! in order does; or any of them, as the seam allows ([`MemoryDirectory::crashed_in_any_order`]). A flush that fails
 //! brings over any subset and marks nothing any more: the cache then shows bytes that the disk does not have, and a
 //! later flush succeeds without them, as on Linux.
 
@@ -32,16 +33,26 @@ pub const SECTOR_BYTES: usize = 512;
 
 type File = Arc<Mutex<Image>>;
 
+#[derive(Clone)]
 enum Undo {
     Created(String),
     Removed(String, File),
+}
+
+/// A change of the entries of a folder that was not flushed.
+#[derive(Clone)]
+struct Unsynced {
+    folder: String,
+    undo: Undo,
+    /// A later change was flushed, of another folder: a journal that commits in order has brought this one over as well.
+    is_carried: bool,
 }
 
 #[derive(Default)]
 struct World {
     files: BTreeMap<String, File>,
     folders: BTreeSet<String>,
-    unsynced: Vec<(String, Undo)>,
+    unsynced: Vec<Unsynced>,
     locks: BTreeSet<String>,
     faults: Faults,
     /// The folder was taken away under those who have files of it open.
@@ -60,6 +71,15 @@ impl World {
     fn dice(&mut self) -> &mut Dice {
         let seed = self.faults.seed;
         self.dice.get_or_insert_with(|| Dice::new(seed))
+    }
+
+    /// The entries of `folder` changed.
+    fn changed(&mut self, folder: &str, undo: Undo) {
+        self.unsynced.push(Unsynced {
+            folder: folder.to_owned(),
+            undo,
+            is_carried: false,
+        });
     }
 
     /// Counts a change, unless the disk is dead.
@@ -105,6 +125,20 @@ impl World {
     fn may_open(&self) -> io::Result<()> {
         let error = self.faults.open_error.map(io::Error::from_raw_os_error);
         error.map_or(Ok(()), Err)
+    }
+
+    /// Brings over any subset of the sectors that were not flushed.
+    fn settle(&self, dice: &mut Dice) {
+        for file in self.files.values() {
+            let mut guard = file.lock();
+            let image = &mut *guard;
+            let dirty = std::mem::take(&mut image.dirty);
+            // All, none, or a coin for each: the plain cases must come up often too.
+            let kind = dice.below(4);
+            let kept: Vec<usize> = dirty.into_iter().filter(|_| keeps(kind, dice)).collect();
+            image.settle(kept.into_iter());
+            image.cache.clone_from(&image.disk);
+        }
     }
 
     fn counts_in(&mut self, folder: &Arc<str>) -> &mut Counts {
@@ -187,33 +221,45 @@ impl MemoryDirectory {
         }
     }
 
-    /// The folder as it is found after the machine lost power: of what was not flushed, any subset by `seed`.
+    /// The folder as it is found after the machine lost power: of what was not flushed, any subset by `seed`; of the changes of
+    /// folders the first ones.
     #[must_use]
     pub fn crashed(&self, seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let next = self.killed();
         {
             let mut world = next.world.lock();
-            let mut old = self.world.lock();
-            let keep = dice.below(old.unsynced.len() as u64 + 1);
-            let unsynced = std::mem::take(&mut old.unsynced);
+            let mut unsynced = self.world.lock().unsynced.clone();
+            unsynced.retain(|change| !change.is_carried);
+            let keep = dice.below(unsynced.len() as u64 + 1);
             let (keep, count) = (usize::try_from(keep).unwrap_or(usize::MAX), unsynced.len());
-            for (_, undo) in unsynced.into_iter().rev().take(count - keep.min(count)) {
-                undo.apply(&mut world);
+            for change in unsynced.into_iter().rev().take(count - keep.min(count)) {
+                change.undo.apply(&mut world);
             }
-            for file in world.files.values() {
-                let mut guard = file.lock();
-                let image = &mut *guard;
-                let dirty = std::mem::take(&mut image.dirty);
-                // All, none, or a coin for each: the plain cases must come up often too.
-                let kind = dice.below(4);
-                let kept: Vec<usize> = dirty
-                    .into_iter()
-                    .filter(|_| keeps(kind, &mut dice))
-                    .collect();
-                image.settle(kept.into_iter());
-                image.cache.clone_from(&image.disk);
+            world.settle(&mut dice);
+        }
+        next
+    }
+
+    /// As [`MemoryDirectory::crashed`], of a file system that brings over changes of folders in any order: only what the seam
+    /// promises is there. Of one path the first changes.
+    #[must_use]
+    pub fn crashed_in_any_order(&self, seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let next = self.killed();
+        {
+            let mut world = next.world.lock();
+            let unsynced = self.world.lock().unsynced.clone();
+            let kind = dice.below(4);
+            let mut kept = BTreeSet::new();
+            for change in unsynced.into_iter().rev() {
+                if kept.contains(change.undo.path()) || keeps(kind, &mut dice) {
+                    kept.insert(change.undo.path().to_owned());
+                } else {
+                    change.undo.apply(&mut world);
+                }
             }
+            world.settle(&mut dice);
         }
         next
     }
@@ -314,6 +360,12 @@ fn keeps(kind: u64, dice: &mut Dice) -> bool {
 }
 
 impl Undo {
+    fn path(&self) -> &str {
+        match self {
+            Self::Created(path) | Self::Removed(path, _) => path,
+        }
+    }
+
     fn apply(self, world: &mut World) {
         match self {
             Self::Created(path) => {

@@ -84,8 +84,8 @@ pub trait Lock: Send + Sync {}
 /// A folder and all below it. Paths are relative to it and separated by `/`.
 ///
 /// The rule: a file made by [`Directory::create`] has its name only when it has its full length and all of that is on the
-/// disk, so that whatever ends the process or the machine leaves a whole file or none of that name. A change made by
-/// `remove`, `rename` or `create_folder` may be undone by a crash unless [`Directory::sync`] of its folder returned.
+/// disk, so that whatever ends the process or the machine leaves a whole file or none of that name. A change made by `remove` or
+/// `remove_folder` may be undone by a crash unless [`Directory::sync`] of the folder that held it returned, whatever became of later ones.
 pub trait Directory: Send + Sync {
     /// The entries of `folder`, sorted by name; none if it does not exist. What others make or remove meanwhile is there or
     /// not, and no error.

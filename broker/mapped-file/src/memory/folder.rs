@@ -116,9 +116,7 @@ impl Directory for MemoryDirectory {
             world.may_create(path, len)?;
             world.count_change()?;
             world.files.insert(path.to_owned(), Arc::clone(&file));
-            world
-                .unsynced
-                .push((split(path).0.to_owned(), Undo::Created(path.to_owned())));
+            world.changed(split(path).0, Undo::Created(path.to_owned()));
         }
         self.sync(split(path).0)?;
         Ok(self.segment(path, file))
@@ -147,7 +145,12 @@ impl Directory for MemoryDirectory {
         let file = world.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         world.files.insert(to.to_owned(), file);
         // Durable on return, and a journal commits in order.
-        world.unsynced.clear();
+        world
+            .unsynced
+            .retain(|change| ![from, to].contains(&change.undo.path()));
+        for change in &mut world.unsynced {
+            change.is_carried = true;
+        }
         Ok(())
     }
 
@@ -155,8 +158,7 @@ impl Directory for MemoryDirectory {
         let mut world = self.world.lock();
         world.change()?;
         if let Some(file) = world.files.remove(path) {
-            let undo = Undo::Removed(path.to_owned(), file);
-            world.unsynced.push((split(path).0.to_owned(), undo));
+            world.changed(split(path).0, Undo::Removed(path.to_owned(), file));
         }
         Ok(())
     }
@@ -173,9 +175,7 @@ impl Directory for MemoryDirectory {
             .collect();
         for path in files {
             if let Some(file) = world.files.remove(&path) {
-                world
-                    .unsynced
-                    .push((split(folder).0.to_owned(), Undo::Removed(path, file)));
+                world.changed(split(folder).0, Undo::Removed(path, file));
             }
         }
         world
@@ -188,13 +188,15 @@ impl Directory for MemoryDirectory {
         let mut world = self.world.lock();
         world.count_change()?;
         // A journal commits in order: what was changed before a change that is flushed is flushed with it.
-        if let Some(last) = world
+        let last = world
             .unsynced
             .iter()
-            .rposition(|(changed, _)| changed == folder)
-        {
-            world.unsynced.drain(..=last);
+            .rposition(|change| change.folder == folder);
+        let carried = last.map_or(0, |last| last + 1);
+        for change in world.unsynced.iter_mut().take(carried) {
+            change.is_carried = true;
         }
+        world.unsynced.retain(|change| change.folder != folder);
         Ok(())
     }
 
