@@ -19,6 +19,8 @@ use crate::error::OpenError;
 use crate::prepare::Haste;
 use crate::sound::{Soundness, Unsound};
 
+#[cfg(test)]
+mod crashes;
 mod scan;
 mod shape;
 
@@ -361,7 +363,7 @@ impl CommitLog {
     }
 
     /// Removes the files that begin beyond `end`, last first, unless nothing was ever written to them: those were made
-    /// ahead.
+    /// ahead. Each is gone for good before the next one goes, so that none comes back behind a gap.
     pub(crate) fn remove_written_beyond(&self, end: u64) -> io::Result<bool> {
         let mut any = false;
         let mut files = self.files.write();
@@ -372,13 +374,10 @@ impl CommitLog {
         while let Some(last) = files.last()
             && last.start > end
         {
-            self.dir.remove(&last.path())?;
-            last.sums.remove()?;
+            self.remove_file(last)?;
+            self.dir.sync(FOLDER)?;
             files.pop();
             any = true;
-        }
-        if any {
-            self.dir.sync(FOLDER)?;
         }
         Ok(any)
     }

@@ -95,7 +95,7 @@ impl CommitLog {
         for file in files.drain(..) {
             self.remove_file(&file)?;
         }
-        self.sync_folders()?;
+        self.dir.sync(FOLDER)?;
         let path = super::path_of(at);
         let segment = self.dir.create(&path, len, self.options)?;
         files.push(self.file_of(at, segment));
@@ -133,18 +133,15 @@ impl CommitLog {
             self.remove_file(&last)?;
             any = true;
         }
-        if any { self.sync_folders() } else { Ok(()) }
+        if any { self.dir.sync(FOLDER) } else { Ok(()) }
     }
 
-    fn remove_file(&self, file: &LogFile) -> io::Result<()> {
-        self.dir.remove(&file.path())?;
-        file.sums.remove()
-    }
-
-    /// A file of checksums that came back would condemn the file that takes its place.
-    fn sync_folders(&self) -> io::Result<()> {
-        self.dir.sync(FOLDER)?;
-        self.dir.sync(checksums::FOLDER)
+    /// Removes a file, its checksums first and for good: if they came back they would condemn the file that takes its place. That
+    /// the file itself is gone is to be flushed.
+    pub(super) fn remove_file(&self, file: &LogFile) -> io::Result<()> {
+        file.sums.remove()?;
+        self.dir.sync(checksums::FOLDER)?;
+        self.dir.remove(&file.path())
     }
 }
 

@@ -1,0 +1,77 @@
+//! Crashes while files of the log are removed, on a file system that brings over changes of folders in any order.
+
+use rocket_mapped_file::memory::{Faults, MemoryDirectory};
+
+use super::*;
+
+const FILE: u64 = 4096;
+const FILES: u64 = 4;
+const MAY: fn() -> io::Result<()> = || Ok(());
+
+/// A log of some files with a checksum each, of which all is flushed.
+fn log_in(dir: &MemoryDirectory) -> CommitLog {
+    let dir: Arc<dyn Directory> = Arc::new(dir.clone());
+    let log = CommitLog::open(dir, FILE, SegmentOptions::default(), 512, None).unwrap();
+    for number in 0..FILES {
+        let file = log.ensure(number * FILE, &MAY).unwrap();
+        file.sums.enter(0, &[7]).unwrap();
+        file.sums.flush().unwrap();
+    }
+    log
+}
+
+fn starts(dir: &MemoryDirectory, folder: &str) -> Vec<u64> {
+    let names = dir.list_names(folder).into_iter();
+    names.map(|name| name.parse().unwrap()).collect()
+}
+
+/// What is left of the log, and of its checksums, by each crash in the middle of `remove`; and at last when that is done.
+fn left_by(remove: impl Fn(&CommitLog) -> io::Result<()>) -> Vec<(Vec<u64>, Vec<u64>)> {
+    let mut left = Vec::new();
+    for changes in 0.. {
+        for seed in 0..16 {
+            let dir = MemoryDirectory::default();
+            let log = log_in(&dir);
+            dir.set_faults(Faults {
+                dies_after: Some(changes),
+                ..Faults::default()
+            });
+            let removed = remove(&log);
+            let crashed = dir.crashed_in_any_order(seed);
+            left.push((
+                starts(&crashed, FOLDER),
+                starts(&crashed, checksums::FOLDER),
+            ));
+            if removed.is_ok() && seed == 15 {
+                return left;
+            }
+        }
+    }
+    left
+}
+
+#[test]
+fn of_the_oldest_files_none_comes_back_behind_which_another_one_is_missing() {
+    let left = left_by(|log| log.remove_first(3).map(drop));
+    for (log, _) in &left {
+        let all: Vec<u64> = (0..FILES).map(|number| number * FILE).collect();
+        assert!(all.ends_with(log) && !log.is_empty(), "{log:?}");
+    }
+    assert!(left.iter().any(|(log, _)| log.len() == 3), "in the middle");
+    assert_eq!(left.last().unwrap().0, [3 * FILE]);
+}
+
+#[test]
+fn of_files_beyond_the_end_none_comes_back_behind_a_gap_and_no_checksums_without_their_file() {
+    let written = |log: &CommitLog| log.remove_written_beyond(FILE - 1).map(drop);
+    let cut = |log: &CommitLog| log.cut(FILE, FILES * FILE);
+    for (left, has_gaps) in [(left_by(written), false), (left_by(cut), true)] {
+        for (log, sums) in &left {
+            let all: Vec<u64> = (0..FILES).map(|number| number * FILE).collect();
+            // A cut that is not finished is begun again, by its note.
+            assert!(has_gaps || all.starts_with(log), "{log:?}");
+            assert!(sums.iter().all(|start| log.contains(start)), "{sums:?}");
+        }
+        assert_eq!(left.last().unwrap(), &(vec![0], vec![0]));
+    }
+}
