@@ -339,6 +339,9 @@ fn end_at(
     })?;
     let end = found.end;
     let tail_cut = tail::cut(log, from, end).map_err(OpenError::io("cut", "commitlog"))?;
+    // What comes there next is not damaged: a file that was missing before one that is gone now, say.
+    let forgotten = log.damage().forget_from(end);
+    forgotten.map_err(OpenError::io("write", damage::PATH))?;
     if log.files().is_empty() {
         let begun = clock.elapsed();
         let took = || clock.elapsed().saturating_sub(begun);

@@ -74,3 +74,28 @@ fn a_file_that_was_made_ahead_makes_room_for_one_of_the_size_that_is_wanted_now(
     let lens: Vec<u64> = entries.iter().map(|entry| entry.len).collect();
     assert_eq!(lens, [FILE, FILE, FILE, 2 * FILE]);
 }
+
+/// As a start leaves it that found a file missing before another one, and took that one away behind the end of the log.
+#[test]
+fn what_is_said_of_damage_behind_the_end_holds_for_nothing_that_comes_there() {
+    let dir = MemoryDirectory::default();
+    let (engine, _) = open(&dir, FILE);
+    fill(&engine, 2);
+    engine.mark_step();
+    drop(engine);
+    let dir = dir.killed();
+    let note = format!(
+        r#"[{{"file": "commitlog/{:020}", "from": {FILE}, "to": {}, "reason": "files are missing"}}]"#,
+        0,
+        2 * FILE
+    );
+    dir.replace("rocket/damage.json", note.as_bytes()).unwrap();
+    let (engine, report) = open(&dir, FILE);
+    assert_eq!(report.damaged_ranges, 0);
+    fill(&engine, 5);
+    while engine.dispatch_step() == Step::Worked {}
+    assert_eq!(consumed(&engine).len(), 7);
+    drop(engine);
+    let (engine, _) = open(&dir.killed(), FILE);
+    assert_eq!((engine.damage(), consumed(&engine).len()), (vec![], 7));
+}
