@@ -69,6 +69,9 @@ enum Op {
     Lose {
         seed: u64,
     },
+    LoseInAnyOrder {
+        seed: u64,
+    },
     Kill,
     Close,
     Delete,
@@ -98,6 +101,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1_u8..4, any::<u64>()).prop_map(|(at, seed)| Op::FailFlush { at, seed }),
         1 => (1_u8..4, any::<u64>()).prop_map(|(at, seed)| Op::ShortWrite { at, seed }),
         2 => any::<u64>().prop_map(|seed| Op::Lose { seed }),
+        1 => any::<u64>().prop_map(|seed| Op::LoseInAnyOrder { seed }),
         1 => Just(Op::Kill),
         1 => Just(Op::Close),
         1 => prop::bool::weighted(0.3).prop_map(|is_deleted| if is_deleted { Op::Delete } else { Op::Write }),
@@ -291,6 +295,10 @@ impl World {
             }
             Op::Lose { seed } => {
                 let next = self.dir.crashed(seed);
+                self.restart(next);
+            }
+            Op::LoseInAnyOrder { seed } => {
+                let next = self.dir.crashed_in_any_order(seed);
                 self.restart(next);
             }
             Op::Kill => {
