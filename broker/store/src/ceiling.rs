@@ -73,12 +73,15 @@ impl<C: Completion> Engine<C> {
 mod tests {
     use std::sync::Arc;
 
+    use rocket_mapped_file::Directory as _;
     use rocket_mapped_file::memory::{Faults, MemoryDirectory};
     use rocket_protocol::UnixMillis;
 
     use super::*;
     use crate::checkpoint::Checkpoint;
-    use crate::{Clock, LocalPolicy, NoEvents, Preallocate, PutOutcome};
+    use crate::commit_log::FOLDER;
+    use crate::test_support::message;
+    use crate::{Clock, LocalPolicy, NoEvents, Preallocate, Promise, PutOutcome};
 
     struct Noon;
 
@@ -100,24 +103,72 @@ mod tests {
         assert_eq!(step_of(Preallocate::Reserve), 256 << 20);
     }
 
-    #[test]
-    fn a_ceiling_whose_flush_failed_does_not_count_until_one_succeeded() {
-        let dir = MemoryDirectory::default();
+    fn opened(dir: &MemoryDirectory, segment_bytes: u64) -> Engine<fn(PutOutcome)> {
         let config = StoreConfig {
-            segment_bytes: 1 << 16,
+            segment_bytes,
             ..StoreConfig::default()
         };
         let policy = LocalPolicy {
             flush: config.flush,
         };
-        let (engine, _) = Engine::<fn(PutOutcome)>::open(
+        let opened = Engine::open(
             config,
             Arc::new(dir.clone()),
             Arc::new(Noon),
             Arc::new(policy),
             Arc::new(NoEvents),
-        )
-        .unwrap();
+        );
+        opened.unwrap().0
+    }
+
+    /// One behind the last byte of the log that is not zero.
+    fn written(dir: &MemoryDirectory) -> u64 {
+        let ends = dir.list_names(FOLDER).into_iter().map(|name| {
+            let bytes = dir.read(&format!("{FOLDER}/{name}")).unwrap().unwrap();
+            let last = bytes.iter().rposition(|&byte| byte != 0);
+            let start: u64 = name.parse().unwrap();
+            last.map_or(0, |last| start + last as u64 + 1)
+        });
+        ends.max().unwrap_or(0)
+    }
+
+    /// The house raises nothing ahead here: the writer alone does.
+    #[test]
+    fn no_crash_leaves_anything_at_or_beyond_the_ceiling_that_it_leaves() {
+        let one = message("t", 0, 3000);
+        let mut crashes = 0;
+        for changes in 0.. {
+            let dir = MemoryDirectory::default();
+            let engine = opened(&dir, 1 << 14);
+            dir.set_faults(Faults {
+                dies_after: Some(changes),
+                ..Faults::default()
+            });
+            for _ in 0..10 {
+                let _taken = engine.append(&[one.as_ref()], Promise::Kept, |_| {});
+                engine.write_step();
+                engine.flush_step(0);
+            }
+            for seed in 0..8 {
+                let left = dir.crashed_in_any_order(seed);
+                let written = written(&left);
+                let (_, bounds) = Checkpoint::open(Arc::new(left)).unwrap();
+                let ceiling = bounds.unwrap().ceiling;
+                assert!(written <= ceiling, "{changes} {seed}: {written} {ceiling}");
+            }
+            if !engine.has_failed() {
+                assert!(written(&dir) > 30_000);
+                break;
+            }
+            crashes += 1;
+        }
+        assert!(crashes > 20, "{crashes}");
+    }
+
+    #[test]
+    fn a_ceiling_whose_flush_failed_does_not_count_until_one_succeeded() {
+        let dir = MemoryDirectory::default();
+        let engine = opened(&dir, 1 << 16);
         let before = engine.log.ceiling();
         dir.set_faults(Faults {
             flush_error_at: Some(1),
