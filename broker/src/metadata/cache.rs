@@ -13,8 +13,9 @@ use super::change::Content;
 use super::file::{FileError, JsonFile};
 use super::log::{ChangeLog, entries};
 
-/// The form of the file. What of the log an earlier program folded, it did not tell the store where queues go on.
-pub(super) const FORM: u32 = 2;
+/// The form of the file. A program that writes another one folds otherwise: one of form 1 does not tell the store where queues go on, one of
+/// form 2 knows no orders of administrators.
+pub(super) const FORM: u32 = 3;
 
 /// The last message that was folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

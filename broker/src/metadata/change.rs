@@ -9,7 +9,7 @@
 //! `writer` and `number` name the change: a random number for each time that a replica becomes master, and a count. What has another version
 //! is of a newer program and is not passed over: a state without it would be another one than the others have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rocket_protocol::UnixMillis;
 use rocket_protocol::body::{DataVersion, SubscriptionGroupConfig, TopicConfig};
@@ -29,6 +29,9 @@ const PARTS_MAX: u32 = 1 << 20;
 
 /// Offsets by queue by `topic@group`, as `consumerOffset.json` has them. In a change a negative one says that there is none any more.
 pub(super) type Positions = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// Queues by `topic@group`.
+pub(super) type Queues = BTreeMap<String, BTreeSet<i32>>;
 
 /// One change as it lies in the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,6 +117,9 @@ pub(super) enum GroupChange {
 #[serde(default)]
 pub(super) struct Moved {
     pub(super) rows: Positions,
+    /// Those of `rows` that an administrator set and that the group was not told of yet. Of all others it was, or needs not be.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) orders: Queues,
     /// What is delivered next of each delay level.
     pub(super) delay: BTreeMap<i32, i64>,
 }
@@ -158,6 +164,9 @@ pub(super) struct Content {
     pub(super) forbidden: BTreeMap<String, BTreeMap<String, i32>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) positions: Positions,
+    /// Those of `positions` that an administrator set and that the group was not told of yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) orders: Queues,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) delay: BTreeMap<i32, i64>,
     /// Before which offset of the log the messages of a topic are hidden.
@@ -248,11 +257,13 @@ mod tests {
             ..SubscriptionGroupConfig::default()
         };
         let rows = Positions::from([("t@g".to_owned(), BTreeMap::from([(0, 5), (1, -1)]))]);
+        let orders = Queues::from([("t@g".to_owned(), BTreeSet::from([0]))]);
         let content = Content {
             topics: vec![topic()],
             groups: vec![group.clone()],
             forbidden: BTreeMap::from([("g".to_owned(), BTreeMap::from([("t".to_owned(), 4)]))]),
             positions: rows.clone(),
+            orders: orders.clone(),
             delay: BTreeMap::from([(3, 9)]),
             hidden: BTreeMap::from([("t".to_owned(), u64::MAX)]),
             ..Content::default()
@@ -276,6 +287,7 @@ mod tests {
             }),
             Change::Positions(Moved {
                 rows,
+                orders,
                 delay: BTreeMap::from([(1, 2)]),
             }),
             Change::Part(Box::new(Part {
@@ -297,6 +309,14 @@ mod tests {
             let read = Record::decode(&written.encode().unwrap()).unwrap();
             assert_eq!(read, written);
         }
+    }
+
+    /// What an earlier version of this program wrote, and what such a one reads of this.
+    #[test]
+    fn positions_without_orders_are_as_they_were() {
+        let body = br#"{"v":1,"writer":1,"number":2,"stamp":{"at":3,"counter":0},"change":{"positions":{"rows":{"t@g":{"0":5}},"delay":{}}}}"#;
+        let read = Record::decode(body).unwrap();
+        assert_eq!(read.encode().unwrap(), body);
     }
 
     #[test]

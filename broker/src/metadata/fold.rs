@@ -257,13 +257,13 @@ impl Metadata {
             match change {
                 Ordered::ForgetTopic(topic) => self.offsets.forget_topic(&topic),
                 Ordered::ForgetGroup(group) => self.offsets.forget_group(&group),
-                Ordered::Move(Moved { rows, delay }) => {
-                    self.offsets.follow(&rows);
-                    self.delay.follow(&delay);
+                Ordered::Move(moved) => {
+                    self.offsets.follow(&moved.rows, &moved.orders);
+                    self.delay.follow(&moved.delay);
                 }
-                Ordered::MoveOwn(Moved { rows, delay }) => {
-                    self.offsets.follow_own(&rows);
-                    self.delay.follow_own(&delay);
+                Ordered::MoveOwn(moved) => {
+                    self.offsets.follow_own(&moved.rows);
+                    self.delay.follow_own(&moved.delay);
                 }
             }
         }

@@ -18,8 +18,8 @@ use super::file::FileError;
 use super::fold::{Newer, Replica};
 use super::log::LogError;
 
-/// Positions that are told in one change.
-const MOVED_MAX: usize = 3_000;
+/// Positions that are told in one change. They have room in it with the longest names, and each with an order.
+const MOVED_MAX: usize = 1_800;
 /// Bytes of a part of a snapshot.
 const PART_BYTES: usize = 256 << 10;
 /// Parts that are told at once; the next ones a second later.
@@ -198,8 +198,10 @@ impl Metadata {
         let _one = replica.telling.lock();
         let mut told = Ok(());
         loop {
+            let (rows, orders) = self.offsets.take_moved(MOVED_MAX);
             let moved = Moved {
-                rows: self.offsets.take_moved(MOVED_MAX),
+                rows,
+                orders,
                 delay: self.delay.take_moved(),
             };
             if moved.is_empty() {
@@ -288,4 +290,41 @@ fn is_snapshot_due(replica: &Replica, asked: u64) -> bool {
     let last = base.map_or(0, |base| base.physical).max(asked);
     let file = replica.log.last_file();
     file.is_some_and(|begin| begin.0 > last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use rocket_protocol::name::{DERIVED_TOPIC_BYTES_MAX, GROUP_BYTES_MAX};
+
+    use super::*;
+    use crate::metadata::change::{Record, VERSION};
+
+    #[test]
+    fn positions_with_the_longest_names_and_an_order_each_have_room_in_one_change() {
+        let mut moved = Moved::default();
+        for number in 0..MOVED_MAX {
+            let key = format!(
+                "{:t>DERIVED_TOPIC_BYTES_MAX$}@{number:g>GROUP_BYTES_MAX$}",
+                ""
+            );
+            let row = BTreeMap::from([(i32::MAX, i64::MAX)]);
+            moved.rows.insert(key.clone(), row);
+            moved.orders.insert(key, BTreeSet::from([i32::MAX]));
+        }
+        let record = Record {
+            v: VERSION,
+            writer: u64::MAX,
+            number: u64::MAX,
+            stamp: Stamp {
+                at: i64::MAX,
+                counter: i64::MAX,
+            },
+            change: Change::Positions(moved),
+        };
+        let len = record.encode().unwrap().len();
+        assert!(len < record.bytes_max(), "{len}");
+        assert!(len > record.bytes_max() / 2, "{len}");
+    }
 }

@@ -4,6 +4,7 @@
 //! written every few seconds when something changed: a crash costs consumers repeated messages, never lost ones. In a group
 //! the master notes besides which positions moved, so that it can tell the log of them and of no others.
 
+mod orders;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -179,26 +180,6 @@ impl Offsets {
         });
     }
 
-    /// Sets positions by order of an administrator; the next pull of each queue is answered with its new offset.
-    pub fn reset(&self, topic: &TopicName, group: &GroupName, offsets: &[(QueueId, i64)]) {
-        for (queue, offset) in offsets {
-            // First, so that no commit of the group comes behind the new position.
-            self.resets
-                .lock()
-                .insert((topic.clone(), group.clone(), *queue), *offset);
-            self.put(topic, group, *queue, *offset);
-        }
-    }
-
-    /// Takes the offset that an administrator set for a queue and that was not told to the group yet.
-    pub fn take_reset(&self, topic: &TopicName, group: &GroupName, queue: QueueId) -> Option<i64> {
-        let mut resets = self.resets.lock();
-        if resets.is_empty() {
-            return None;
-        }
-        resets.remove(&(topic.clone(), group.clone(), queue))
-    }
-
     /// Copies positions of `from` to `to` in one topic. That is an administrator's order too, and takes the place of one that
     /// `to` was not told yet.
     pub fn copy(&self, topic: &TopicName, from: &GroupName, to: &GroupName) {
@@ -300,7 +281,7 @@ impl Offsets {
                     .filter(|(_, offset)| *offset >= 0)
                     .collect();
                 if !offsets.is_empty() {
-                    rows.insert(format!("{topic}{SEPARATOR}{group}"), offsets);
+                    rows.insert(row_key(topic, group), offsets);
                 }
             }
         }
@@ -323,11 +304,6 @@ impl Offsets {
         saved
     }
 
-    fn has_reset(&self, topic: &TopicName, group: &GroupName, queue: QueueId) -> bool {
-        let resets = self.resets.lock();
-        !resets.is_empty() && resets.contains_key(&(topic.clone(), group.clone(), queue))
-    }
-
     fn set(&self, topic: &TopicName, group: &GroupName, queue: QueueId, set: impl Fn(&Cell)) {
         if let Some(cell) = find(&self.table.read(), topic.as_str(), group.as_str(), queue) {
             set(cell);
@@ -341,6 +317,10 @@ impl Offsets {
             .or_default();
         set(queues.entry(queue).or_insert_with(|| Cell::new(NONE, NONE)));
     }
+}
+
+fn row_key(topic: &TopicName, group: &GroupName) -> String {
+    format!("{topic}{SEPARATOR}{group}")
 }
 
 fn table_of(rows: &Positions) -> Table {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::change::{Change, Content, GroupChange, Moved, Positions, Record, TopicChange};
+use super::change::{Change, Content, GroupChange, Moved, Positions, Queues, Record, TopicChange};
 use super::shared::Fold;
 use super::{groups, topics};
 
@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) topics: topics::Table,
     pub(super) groups: groups::Table,
     pub(super) positions: Positions,
+    /// Those that an administrator set and that the group was not told of yet.
+    pub(super) orders: Queues,
     /// What is delivered next of each delay level.
     pub(super) delay: BTreeMap<i32, i64>,
     /// Before which offset of the log the messages of a topic are hidden: where it was deleted last.
@@ -48,8 +50,13 @@ impl State {
                     self.forget_group(group);
                 }
             }
-            Change::Positions(Moved { rows, delay }) => {
+            Change::Positions(Moved {
+                rows,
+                orders,
+                delay,
+            }) => {
                 self.put_positions(rows);
+                self.put_orders(rows, orders);
                 self.delay.extend(delay);
             }
             Change::Part(_) => {}
@@ -76,6 +83,11 @@ impl State {
             }
         }
         self.put_positions(&content.positions);
+        for (key, queues) in content.orders {
+            if !queues.is_empty() {
+                self.orders.entry(key).or_default().extend(queues);
+            }
+        }
         self.delay.extend(content.delay);
         for (topic, offset) in content.hidden {
             hide(&mut self.hidden, &topic, offset);
@@ -122,6 +134,12 @@ impl State {
                 }
             }
         }
+        for (key, queues) in &self.orders {
+            for queue in queues {
+                let orders = &mut parts.room(key.len() + POSITION_BYTES).orders;
+                orders.entry(key.clone()).or_default().insert(*queue);
+            }
+        }
         for (level, offset) in &self.delay {
             parts.room(POSITION_BYTES).delay.insert(*level, *offset);
         }
@@ -158,6 +176,27 @@ impl State {
         }
     }
 
+    /// A position that comes without an order takes the place of one that had one.
+    fn put_orders(&mut self, rows: &Positions, orders: &Queues) {
+        if self.orders.is_empty() && orders.is_empty() {
+            return;
+        }
+        for (key, queues) in rows {
+            let ordered = orders.get(key);
+            let known = self.orders.entry(key.clone()).or_default();
+            for (queue, offset) in queues {
+                if *offset >= 0 && ordered.is_some_and(|ordered| ordered.contains(queue)) {
+                    known.insert(*queue);
+                } else {
+                    known.remove(queue);
+                }
+            }
+            if known.is_empty() {
+                self.orders.remove(key);
+            }
+        }
+    }
+
     fn forget_topic(&mut self, topic: &str) {
         let begin = format!("{topic}{SEPARATOR}");
         let from = (Bound::Included(begin.as_str()), Bound::Unbounded);
@@ -169,11 +208,13 @@ impl State {
         for key in keys {
             self.positions.remove(&key);
         }
+        self.orders.retain(|key, _| !key.starts_with(&begin));
     }
 
     fn forget_group(&mut self, group: &str) {
         let is_other = |key: &str| key.split_once(SEPARATOR).is_none_or(|(_, of)| of != group);
         self.positions.retain(|key, _| is_other(key));
+        self.orders.retain(|key, _| is_other(key));
     }
 }
 
@@ -210,6 +251,8 @@ impl Parts {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
     use rocket_protocol::body::{SubscriptionGroupConfig, TopicConfig};
 
@@ -264,13 +307,17 @@ mod tests {
                     forgets_positions,
                 })
             }),
-            (small.clone(), small, 0..3_i32, -1..50_i64).prop_map(|(topic, group, queue, to)| {
-                let row = BTreeMap::from([(queue, to)]);
-                Change::Positions(Moved {
-                    rows: Positions::from([(format!("t{topic}@g{group}"), row)]),
-                    delay: BTreeMap::from([(queue + 1, to.max(0))]),
-                })
-            }),
+            (small.clone(), small, 0..3_i32, -1..50_i64, any::<bool>()).prop_map(
+                |(topic, group, queue, to, is_order)| {
+                    let key = format!("t{topic}@g{group}");
+                    let order = is_order.then(|| (key.clone(), BTreeSet::from([queue])));
+                    Change::Positions(Moved {
+                        rows: Positions::from([(key, BTreeMap::from([(queue, to)]))]),
+                        orders: order.into_iter().collect(),
+                        delay: BTreeMap::from([(queue + 1, to.max(0))]),
+                    })
+                }
+            ),
         ]
     }
 
@@ -364,11 +411,14 @@ mod tests {
         let row = || BTreeMap::from([(0, 1)]);
         for key in ["t@g", "t-1@g", "s@t"] {
             state.positions.insert(key.to_owned(), row());
+            let order = BTreeSet::from([0]);
+            state.orders.insert(key.to_owned(), order);
         }
         let delete = Change::Topics(TopicChange::Delete("t".to_owned()));
         state.apply(&record(0, delete), 77);
         let keys: Vec<_> = state.positions.keys().collect();
         assert_eq!(keys, ["s@t", "t-1@g"]);
+        assert!(state.orders.keys().eq(keys));
         assert_eq!(state.hidden["t"], 77);
     }
 }

@@ -124,7 +124,7 @@ impl Metadata {
         );
         in_memory(self.groups.shared.replace(state.groups));
         in_memory(self.groups.ensure_system(UnixMillis(groups_at)));
-        self.offsets.replace(&state.positions);
+        self.offsets.replace(&state.positions, &state.orders);
         self.delay.replace(state.delay);
         replica.hidden.lock().clear();
         for (topic, offset) in &state.hidden {
@@ -141,6 +141,7 @@ impl Metadata {
             topics: topics::Table::clone(&self.topics.shared.load()),
             groups: groups::Table::clone(&self.groups.shared.load()),
             positions: self.offsets.to_body().offset_table,
+            orders: self.offsets.orders(),
             delay: self.delay.positions(),
             hidden,
         }
@@ -166,6 +167,7 @@ impl Metadata {
             let state = State {
                 // Without what a master has in memory alone: a cut would not take that along, and nobody else has it.
                 positions: self.offsets.folded(),
+                orders: self.offsets.folded_orders(),
                 delay: self.delay.folded(),
                 ..self.capture(replica, positions.min.0)
             };

@@ -4,9 +4,8 @@ use std::sync::atomic::Ordering;
 
 use rocket_protocol::{GroupName, QueueId, TopicName};
 
-use super::{Key, NONE, Offsets, find, names, table_of};
-use crate::metadata::change::Positions;
-use crate::metadata::state::SEPARATOR;
+use super::{Key, NONE, Offsets, find, names, row_key, table_of};
+use crate::metadata::change::{Positions, Queues};
 
 impl Offsets {
     /// From now on moved positions are noted for [`Offsets::take_moved`], or not any more.
@@ -23,15 +22,16 @@ impl Offsets {
         }
     }
 
-    /// Takes at most `max` of the positions that moved; a negative one says that there is none any more.
-    pub(in crate::metadata) fn take_moved(&self, max: usize) -> Positions {
+    /// Takes at most `max` of the positions that moved; a negative one says that there is none any more. And which of them their groups
+    /// were not told of yet.
+    pub(in crate::metadata) fn take_moved(&self, max: usize) -> (Positions, Queues) {
         let taken: Vec<Key> = {
             let mut moved = self.moved.lock();
             let rest = moved.len().saturating_sub(max);
             moved.split_off(rest)
         };
         let table = self.table.read();
-        let mut rows = Positions::new();
+        let (mut rows, mut orders) = (Positions::new(), Queues::new());
         for (topic, group, queue) in taken {
             let cell = find(&table, topic.as_str(), group.as_str(), queue);
             let offset = cell.map_or(NONE, |cell| {
@@ -39,10 +39,15 @@ impl Offsets {
                 cell.is_noted.store(false, Ordering::SeqCst);
                 cell.committed.load(Ordering::SeqCst)
             });
-            let row = rows.entry(format!("{topic}{SEPARATOR}{group}"));
-            row.or_default().insert(queue.to_wire(), offset);
+            let key = row_key(&topic, &group);
+            if offset >= 0 && self.has_reset(&topic, &group, queue) {
+                let of_row = orders.entry(key.clone()).or_default();
+                of_row.insert(queue.to_wire());
+            }
+            let row = rows.entry(key).or_default();
+            row.insert(queue.to_wire(), offset);
         }
-        rows
+        (rows, orders)
     }
 
     /// What was taken could not be told.
@@ -61,8 +66,9 @@ impl Offsets {
         }
     }
 
-    /// Positions from the log.
-    pub(in crate::metadata) fn follow(&self, rows: &Positions) {
+    /// Positions from the log, of which `orders` are to be told to their groups.
+    pub(in crate::metadata) fn follow(&self, rows: &Positions, orders: &Queues) {
+        self.follow_orders(rows, orders);
         for (topic, group, queues) in names(rows) {
             for (queue, offset) in queues {
                 let Some(queue) = QueueId::from_wire(*queue) else {
@@ -102,9 +108,10 @@ impl Offsets {
     }
 
     /// Positions that were folded elsewhere, and no others.
-    pub(in crate::metadata) fn replace(&self, rows: &Positions) {
+    pub(in crate::metadata) fn replace(&self, rows: &Positions, orders: &Queues) {
         *self.table.write() = table_of(rows);
         self.resets.lock().clear();
+        self.follow_orders(rows, orders);
         self.moved.lock().clear();
         self.is_changed.store(true, Ordering::Relaxed);
     }

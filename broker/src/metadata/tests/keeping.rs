@@ -277,3 +277,76 @@ fn copy_folder(from: &Path, to: &Path) {
         }
     }
 }
+
+/// An administrator's order is told to the clients of the group once, by whichever master, and until then their commits are void.
+#[test]
+fn order_that_no_client_fetched_outlives_its_master() {
+    let world = World::new();
+    let master = world.master();
+    master.put("t").unwrap();
+    commit(&master.metadata, "t", "g", 7);
+    let (topic, group) = (
+        TopicName::parse("t").unwrap(),
+        GroupName::parse("g").unwrap(),
+    );
+    let told = |metadata: &Metadata| metadata.offsets.take_reset(&topic, &group, Q);
+    let order = |offset| {
+        master
+            .metadata
+            .offsets
+            .reset(&topic, &group, &[(Q, offset)]);
+        world.tell(&master.metadata);
+        master.applied();
+    };
+    order(2);
+    let slave = world.slave("slave");
+    assert_eq!(slave.offsets.committed("t", "g", Q), Some(2));
+    assert!(!slave.offsets.commit(&topic, &group, Q, 9));
+    // The master tells it itself: nobody else is to do so again.
+    assert_eq!(told(&master.metadata), Some(2));
+    world.tell(&master.metadata);
+    master.applied();
+    drain(&slave);
+    assert_eq!(told(&slave), None);
+    assert_eq!(slave.offsets.committed("t", "g", Q), Some(2));
+
+    order(3);
+    let snapshot = |metadata: &Metadata| state(metadata).split(1);
+    assert!(
+        snapshot(&master.metadata)
+            .iter()
+            .any(|part| !part.orders.is_empty())
+    );
+    master.stop();
+    let world = world.again();
+    // From what was kept beside the log, and from the log alone.
+    for name in ["master", "late"] {
+        assert_eq!(told(&world.slave(name)), Some(3), "{name}");
+    }
+}
+
+/// An earlier program passes orders over where it folds them.
+#[test]
+fn what_a_program_folded_that_knows_no_orders_is_folded_again() {
+    let world = World::new();
+    let master = world.master();
+    master.put("t").unwrap();
+    let (topic, group) = (
+        TopicName::parse("t").unwrap(),
+        GroupName::parse("g").unwrap(),
+    );
+    master.metadata.offsets.reset(&topic, &group, &[(Q, 3)]);
+    world.tell(&master.metadata);
+    master.applied();
+    master.stop();
+    let path = world.dir.path().join("master/config/rocket-metadata.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut kept: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let content = kept["content"].as_object_mut().unwrap();
+    assert!(content.remove("orders").is_some());
+    kept["v"] = 2.into();
+    fs::write(&path, kept.to_string()).unwrap();
+    let world = world.again();
+    let again = world.slave("master");
+    assert_eq!(again.offsets.take_reset(&topic, &group, Q), Some(3));
+}
