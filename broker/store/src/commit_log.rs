@@ -274,6 +274,7 @@ impl CommitLog {
         len: u64,
         pace: &mut dyn FnMut(u64) -> Pace,
     ) -> io::Result<Arc<LogFile>> {
+        self.forget_checksums(start, len)?;
         let segment = self
             .dir
             .create_paced(&path_of(start), len, self.options, pace)?;
@@ -285,6 +286,12 @@ impl CommitLog {
         );
         files.push(Arc::clone(&file));
         Ok(file)
+    }
+
+    /// No checksum that a crash brought back holds for the file that is to be made at `start`.
+    fn forget_checksums(&self, start: u64, len: u64) -> io::Result<()> {
+        let dir = Arc::clone(&self.dir);
+        Checksums::new(dir, start, len, self.block_bytes).forget_from(0)
     }
 
     fn file_of(&self, start: u64, segment: Arc<dyn Segment>) -> Arc<LogFile> {

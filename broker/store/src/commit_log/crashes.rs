@@ -75,3 +75,23 @@ fn of_files_beyond_the_end_none_comes_back_behind_a_gap_and_no_checksums_without
         assert_eq!(left.last().unwrap(), &(vec![0], vec![0]));
     }
 }
+
+/// Retention does not wait until its checksums are gone for good.
+#[test]
+fn checksums_that_come_back_hold_for_no_file_that_is_made_there() {
+    let dir = MemoryDirectory::default();
+    let log = log_in(&dir);
+    let comes_back = |start| {
+        let dir = Arc::new(dir.clone());
+        let sums = Checksums::new(dir, start, FILE, 512);
+        sums.enter(0, &[7]).unwrap();
+        sums.flush().unwrap();
+    };
+    comes_back(FILES * FILE);
+    let made = log.ensure(FILES * FILE, &MAY).unwrap();
+    assert_eq!(made.sums.known(0).unwrap(), None);
+    comes_back(9 * FILE);
+    log.begin_at(9 * FILE, FILE).unwrap();
+    let begun = log.file_at(9 * FILE).unwrap();
+    assert_eq!(begun.sums.known(0).unwrap(), None);
+}

@@ -96,6 +96,7 @@ impl CommitLog {
             self.remove_file(&file)?;
         }
         self.dir.sync(FOLDER)?;
+        self.forget_checksums(at, len)?;
         let path = super::path_of(at);
         let segment = self.dir.create(&path, len, self.options)?;
         files.push(self.file_of(at, segment));
