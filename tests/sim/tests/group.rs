@@ -104,11 +104,13 @@ fn schedules_that_did_not_pass_do() {
         (Light, C1, 1_034),
         (Light, C1, 95_844),
     ];
+    let newest = [(Heavy, C, 344), (Heavy, C1, 40_752)];
     let plan = |(weight, column, seed)| Plan::of(seed, column, weight);
     let plans = old
         .map(|which| plan(which).of_old())
         .into_iter()
-        .chain(new.map(|which| plan(which).without_expiry()));
+        .chain(new.map(|which| plan(which).without_expiry()))
+        .chain(newest.map(plan));
     let verdicts = plans.map(|plan| {
         let verdict = schedule(plan, false);
         verdict
