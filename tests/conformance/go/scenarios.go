@@ -169,7 +169,12 @@ func (d *driver) readBack(f facts, topic string, expected int) error {
 		return err
 	}
 	defer a.Close()
-	queues, err := a.FetchPublishMessageQueues(context.Background(), topic)
+	var queues []*primitive.MessageQueue
+	// A topic that the first send made is told to the name server beside the answer, not before it.
+	err = await("route of "+topic, func() bool {
+		queues, err = a.FetchPublishMessageQueues(context.Background(), topic)
+		return err == nil
+	})
 	if err != nil {
 		return err
 	}
