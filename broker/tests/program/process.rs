@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_rocket-broker");
 /// Generous: a machine under load must not fail a test.
@@ -81,6 +81,14 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Stops it, and returns when it stands still: until its threads have heard of the signal it goes on serving.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        let child = Some(Pid::from_child(&self.child));
+        let (_, status) = waitpid(child, WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
     }
 
     pub(crate) fn id(&self) -> u32 {

@@ -142,6 +142,12 @@ async fn rolling_restart_of_all_three_loses_nothing_and_hands_the_mastership_ove
     assert!(reason.contains("name its coordinator"), "{reason}");
 }
 
+/// No residence proof, and nobody's connection is closed because it is silent.
+const NO_IDLE_TIME: &[&str] = &[
+    "residenceProofPath=",
+    "serverChannelMaxIdleTimeSeconds=86400",
+];
+
 /// Until one waits at `n`.
 async fn pull_waits(group: &Group, n: usize) {
     until("the pull waits", || {
@@ -158,7 +164,7 @@ async fn pull_waits(group: &Group, n: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_that_is_replaced_answers_the_pulls_that_wait_and_closes_its_connections() {
-    let group = Group::start();
+    let group = Group::start_with(NO_IDLE_TIME);
     let mut producer = Producer::new(&group);
     let old = group.settled().await;
     producer.send_many(10).await;
@@ -233,7 +239,7 @@ fn registered(group: &Group) -> u64 {
 /// It learns that it was replaced when it goes on: then it answers the pulls that wait, closes its connections and has the name server forget it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follows() {
-    let group = Group::start();
+    let group = Group::start_with(NO_IDLE_TIME);
     let mut producer = Producer::new(&group);
     let old = group.settled().await;
     producer.send_many(20).await;
@@ -248,7 +254,7 @@ async fn master_that_stood_still_and_was_replaced_acknowledges_nothing_and_follo
         async move { consumer.call(pulling, hold).await }
     });
     pull_waits(&group, old).await;
-    group.replica(old).signal(Signal::STOP);
+    group.replica(old).pause();
     // Waits in its socket until it goes on.
     let request = Command::request(RequestCode::SEND_MESSAGE)
         .with_header(&send(TOPIC))
