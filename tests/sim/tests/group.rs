@@ -104,7 +104,7 @@ fn schedules_that_did_not_pass_do() {
         (Light, C1, 1_034),
         (Light, C1, 95_844),
     ];
-    let newest = [(Heavy, C, 344), (Heavy, C1, 40_752)];
+    let newest = [(Heavy, C, 344), (Heavy, C1, 40_752), (Light, C1, 3_198_765)];
     let plan = |(weight, column, seed)| Plan::of(seed, column, weight);
     let plans = old
         .map(|which| plan(which).of_old())

@@ -96,6 +96,11 @@ impl MemoryRequests {
         self.out.lock().take()
     }
 
+    /// Whether the request that is out is a write.
+    pub fn is_write(&self) -> bool {
+        matches!(*self.out.lock(), Some(Request::Cas(_)))
+    }
+
     fn ask(&self, request: Request) {
         let before = self.out.lock().replace(request);
         assert!(before.is_none(), "two requests to the coordinator at once");

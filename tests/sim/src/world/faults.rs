@@ -322,7 +322,7 @@ impl<L: GroupLog> World<L> {
         // One that was made from what the object was before would be applied to the old copy: outside of what C2 can tell.
         let writes_wait = (0..self.machines.len())
             .filter_map(|n| self.process(n))
-            .any(|process| process.actor.has_writes_waiting());
+            .any(|process| process.actor.has_writes_waiting() || process.requests.is_write());
         if !everybody_knows || writes_wait || self.forgotten.is_some() {
             return;
         }
