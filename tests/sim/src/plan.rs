@@ -256,6 +256,8 @@ pub struct Plan {
     pub begins_healthy: bool,
     /// Where modes change: the object asks for some from its beginning on, or from the first change on.
     pub begins_with_modes: bool,
+    /// Where logs lose their beginnings: how many messages there were before the first fault, some files of them or none.
+    pub old_messages: u64,
 }
 
 impl Plan {
@@ -277,6 +279,7 @@ impl Plan {
             elects_itself: dice.once_in(4),
             begins_healthy: !dice.once_in(5),
             begins_with_modes: !newer.once_in(3),
+            old_messages: if newest.once_in(2) { 100 } else { 0 },
         }
     }
 

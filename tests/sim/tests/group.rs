@@ -110,7 +110,10 @@ fn schedules_that_did_not_pass_do() {
         .map(|which| plan(which).of_old())
         .into_iter()
         .chain(new.map(|which| plan(which).without_expiry()))
-        .chain(newest.map(plan));
+        .chain(newest.map(|which| Plan {
+            old_messages: 0,
+            ..plan(which)
+        }));
     let verdicts = plans.map(|plan| {
         let verdict = schedule(plan, false);
         verdict

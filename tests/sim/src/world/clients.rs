@@ -71,7 +71,12 @@ impl<L: GroupLog> World<L> {
 
     /// A message for `n`. Returns whether it was taken.
     pub(super) fn send(&mut self, n: usize) -> bool {
-        let (queue, len) = (self.queue(), self.dice.below(40) as usize);
+        let queue = self.queue();
+        self.send_to(n, queue)
+    }
+
+    pub(super) fn send_to(&mut self, n: usize, queue: u64) -> bool {
+        let len = self.dice.below(40) as usize;
         let len = if self.dice.once_in(12) { len * 4 } else { len };
         let starts = self.machines[n].starts;
         if !self.is_awake(n) || !self.serves(n) {

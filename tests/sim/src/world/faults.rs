@@ -287,7 +287,7 @@ impl<L: GroupLog> World<L> {
         self.write_as_human(|state, proposal| state.handover_asked(proposal, Some(id)));
     }
 
-    fn retain(&mut self, n: usize) {
+    pub(super) fn retain(&mut self, n: usize) {
         let Some(process) = self.process(n) else {
             return;
         };

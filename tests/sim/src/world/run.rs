@@ -45,6 +45,9 @@ impl<L: GroupLog> World<L> {
         }
         if self.plan.begins_healthy {
             self.heal();
+            if self.plan.old_messages > 0 && self.plan.has_snapshots() && L::QUEUES > 1 {
+                self.age();
+            }
         }
         for _ in 0..self.plan.steps {
             if self.ledger.broken.is_some() {

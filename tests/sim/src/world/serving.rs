@@ -9,6 +9,8 @@ use crate::log::{Followed, GroupLog};
 
 /// One message in so many that would go to the last queue goes there.
 const SELDOM: u64 = 8;
+/// What [`GroupLog::keep_house`] takes for a checkpoint.
+const CHECKPOINT: u64 = 3;
 
 impl<L: GroupLog> World<L> {
     fn epoch_of(&self, n: usize) -> Option<Epoch> {
@@ -99,6 +101,30 @@ impl<L: GroupLog> World<L> {
         }
         self.hear(n, told);
         self.tell_failure(n);
+    }
+
+    /// The group is one that has been there for long: retention has taken the beginnings of its logs, and all that was sent to one
+    /// queue.
+    pub(super) fn age(&mut self) {
+        self.say(format_args!("the group grows old"));
+        for number in 0..self.plan.old_messages {
+            let Some(master) = self.open_master() else {
+                return;
+            };
+            self.send_to(master, if number < 3 { L::QUEUES - 1 } else { 0 });
+            self.calm();
+            for n in 0..self.machines.len() {
+                self.keep_house(n, 0);
+            }
+            if self.ledger.broken.is_some() {
+                return;
+            }
+        }
+        for n in 0..self.machines.len() {
+            self.keep_house(n, CHECKPOINT);
+            self.retain(n);
+        }
+        self.heal();
     }
 
     /// Which queue a message goes to.
