@@ -275,6 +275,9 @@ impl Queue {
     /// What is `passed` over, from index `first` on, was put before, and a start puts it again; unless it lies behind all that ever
     /// was put: then its offset was given twice, and nobody can read it.
     fn tell_misplaced(&self, first: u64, passed: &[Unit]) {
+        if passed.is_empty() {
+            return;
+        }
         let upper = self.home().upper.load(Ordering::Acquire);
         let is_new = |(_, unit): &(u64, &Unit)| unit.is_at_least(upper);
         for (index, unit) in (first..).zip(passed).filter(is_new) {
