@@ -32,11 +32,12 @@ public final class Orderly {
     private final List<DefaultMQPushConsumer> consumers = new ArrayList<>();
     private final Map<String, AtomicInteger> inside = new ConcurrentHashMap<>();
     private final Map<String, Long> lasts = new HashMap<>();
+    private final Set<MessageQueue> all = new HashSet<>();
     private final AtomicLong consumed = new AtomicLong();
     private final AtomicLong overlaps = new AtomicLong();
     private final AtomicLong backwards = new AtomicLong();
-    /** Before both share the queues, these still move. */
-    private volatile boolean counts;
+    /** Before both share all queues, these still move, and the next owner begins with the message that the last one had in hand. */
+    private boolean counts;
 
     private Orderly(String topic, String group) {
         this.topic = topic;
@@ -50,15 +51,23 @@ public final class Orderly {
             for (String name : new String[] {"a", "b"}) {
                 orderly.start(args[0], name);
             }
+            orderly.all.addAll(orderly.consumers.get(0).fetchSubscribeMessageQueues(args[1]));
             await("both share the queues", orderly::isShared);
         } catch (Exception e) {
             e.printStackTrace();
             Runtime.getRuntime().halt(1);
         }
-        orderly.counts = true;
+        orderly.begin();
         while (true) {
             System.err.println(orderly.consumed.get() + " acknowledged");
             Thread.sleep(PROGRESS_MS);
+        }
+    }
+
+    private void begin() {
+        synchronized (lasts) {
+            lasts.clear();
+            counts = true;
         }
     }
 
@@ -82,10 +91,12 @@ public final class Orderly {
         AtomicInteger here = inside.computeIfAbsent(queue, key -> new AtomicInteger());
         boolean isAlone = here.incrementAndGet() == 1;
         Long last;
+        boolean isCounted;
         synchronized (lasts) {
             last = lasts.put(queue, message.getQueueOffset());
+            isCounted = counts;
         }
-        if (counts) {
+        if (isCounted) {
             consumed.incrementAndGet();
             if (!isAlone) {
                 overlaps.incrementAndGet();
@@ -116,7 +127,7 @@ public final class Orderly {
     }
 
     private boolean isShared() {
-        Set<MessageQueue> all = new HashSet<>();
+        Set<MessageQueue> owned = new HashSet<>();
         int sum = 0;
         for (DefaultMQPushConsumer consumer : consumers) {
             Set<MessageQueue> queues = owned(consumer).keySet();
@@ -124,9 +135,9 @@ public final class Orderly {
                 return false;
             }
             sum += queues.size();
-            all.addAll(queues);
+            owned.addAll(queues);
         }
-        return sum == all.size();
+        return sum == owned.size() && owned.equals(all);
     }
 
     /** Whether the broker says that both are there. */
