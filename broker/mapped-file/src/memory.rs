@@ -202,19 +202,25 @@ impl MemoryDirectory {
         self.world.lock().changes
     }
 
-    /// The folder as the next process finds it after this one was killed: all that was written is there.
+    /// The folder as the next process finds it after this one was killed: all that was written is there, and of what was not flushed
+    /// the machine may still lose anything.
     #[must_use]
     pub fn killed(&self) -> Self {
         let world = self.world.lock();
+        let copy = |file: &File| Arc::new(Mutex::new(file.lock().clone()));
         let mut next = World {
             folders: world.folders.clone(),
+            unsynced: world.unsynced.clone(),
             capacity: world.capacity,
             ..World::default()
         };
+        for change in &mut next.unsynced {
+            if let Undo::Removed(_, file) = &mut change.undo {
+                *file = copy(file);
+            }
+        }
         for (path, file) in &world.files {
-            let file = file.lock();
-            next.files
-                .insert(path.clone(), Arc::new(Mutex::new(file.clone())));
+            next.files.insert(path.clone(), copy(file));
         }
         Self {
             world: Arc::new(Mutex::new(next)),
@@ -229,7 +235,7 @@ impl MemoryDirectory {
         let next = self.killed();
         {
             let mut world = next.world.lock();
-            let mut unsynced = self.world.lock().unsynced.clone();
+            let mut unsynced = std::mem::take(&mut world.unsynced);
             unsynced.retain(|change| !change.is_carried);
             let keep = dice.below(unsynced.len() as u64 + 1);
             let (keep, count) = (usize::try_from(keep).unwrap_or(usize::MAX), unsynced.len());
@@ -249,7 +255,7 @@ impl MemoryDirectory {
         let next = self.killed();
         {
             let mut world = next.world.lock();
-            let unsynced = self.world.lock().unsynced.clone();
+            let unsynced = std::mem::take(&mut world.unsynced);
             let kind = dice.below(4);
             let mut kept = BTreeSet::new();
             for change in unsynced.into_iter().rev() {

@@ -164,6 +164,12 @@ impl CommitLog {
                 retired: AtomicBool::new(false),
             }));
         }
+        let min = files.first().map_or(0, |file| file.start);
+        if damage.within(0, min).is_some() {
+            // The run that removed the files may have ended before they were gone for good, or before it forgot this.
+            dir.sync(FOLDER).map_err(OpenError::io("flush", FOLDER))?;
+            damage.forget_before(min);
+        }
         Ok(Self {
             dir,
             segment_bytes,
@@ -361,10 +367,8 @@ impl CommitLog {
                 tracing::warn!(file = %first.path(), %error, "the checksums of a removed file stay");
             }
             self.files.write().remove(0);
-            removed.push(first);
-        }
-        if !removed.is_empty() {
             self.damage().forget_before(self.min());
+            removed.push(first);
         }
         Ok(removed)
     }

@@ -161,18 +161,23 @@ impl Damage {
         self.save(&ranges);
     }
 
-    /// Forgets what lies before the log.
+    /// Forgets what lies before the log, whose files there are gone for good: nobody could repair it.
     pub(crate) fn forget_before(&self, log_min: u64) {
-        if !self.any.load(Ordering::Acquire) {
+        if self.within(0, log_min).is_none() {
             return;
         }
         let mut ranges = self.ranges.write();
-        let before = ranges.len();
-        ranges.retain(|_, damaged| damaged.to.0 > log_min);
-        if ranges.len() != before {
-            self.changed(&ranges);
-            self.save(&ranges);
+        let left = ranges.split_off(&log_min);
+        let before = std::mem::replace(&mut *ranges, left);
+        for damaged in before.into_values().filter(|it| it.to.0 > log_min) {
+            let from = PhysicalOffset(log_min);
+            let behind = ranges.get(&log_min).map_or(0, |known| known.to.0);
+            if damaged.to.0 > behind {
+                ranges.insert(log_min, Damaged { from, ..damaged });
+            }
         }
+        self.changed(&ranges);
+        self.save(&ranges);
     }
 
     /// Forgets what lies at or behind `end`, where the log is cut. Durable on return: what comes there next is not damaged.
@@ -296,11 +301,22 @@ mod tests {
         assert_eq!(damage.within(0, u64::MAX), None);
         assert!(damage.note(&damaged(100, 200)));
         assert!(!damage.note(&damaged(100, 200)), "it was known");
-        let again = Damage::open(Arc::new(dir.killed())).unwrap();
+        let dir = dir.killed();
+        let again = Damage::open(Arc::new(dir.clone())).unwrap();
         assert_eq!(again.within(199, 200), Some(damaged(100, 200)));
         assert_eq!(again.within(0, 100), None);
         assert_eq!(again.within(200, 300), None);
+        again.note(&damaged(300, 500));
+        again.note(&damaged(350, 700));
+        again.note(&damaged(400, 450));
         again.forget_before(200);
+        let left = [damaged(300, 500), damaged(350, 700), damaged(400, 450)];
+        assert_eq!(again.all(), left);
+        again.forget_before(400);
+        assert_eq!(again.all(), [damaged(400, 700)], "the part that is there");
+        let again = Damage::open(Arc::new(dir.killed())).unwrap();
+        assert_eq!(again.all(), [damaged(400, 700)]);
+        again.forget_before(700);
         assert_eq!(again.all(), []);
     }
 

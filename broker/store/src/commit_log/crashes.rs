@@ -76,6 +76,59 @@ fn of_files_beyond_the_end_none_comes_back_behind_a_gap_and_no_checksums_without
     }
 }
 
+/// What ends retention, or the start after it, and then takes the power: of the files that are there what was damaged is known, and of
+/// those that are gone nothing is.
+#[test]
+fn damage_goes_with_its_file_whatever_ends_the_removal() {
+    let damaged = |from, to| Damaged {
+        file: path_of(from / FILE * FILE),
+        from: PhysicalOffset(from),
+        to: PhysicalOffset(to),
+        reason: "flipped".to_owned(),
+    };
+    let all = [damaged(512, 1024), damaged(FILE, 2 * FILE + 512)];
+    let known = |dir: &MemoryDirectory| {
+        let log = CommitLog::open(
+            Arc::new(dir.clone()),
+            FILE,
+            SegmentOptions::default(),
+            512,
+            None,
+        );
+        let log = log.unwrap();
+        let there = |damaged: &Damaged| damaged.to.0 > log.min();
+        let expected = all.clone().into_iter().filter(there).map(|damaged| Damaged {
+            from: damaged.from.max(PhysicalOffset(log.min())),
+            ..damaged
+        });
+        assert_eq!(log.damage().all(), expected.collect::<Vec<_>>());
+        log.min()
+    };
+    let mut mins = std::collections::BTreeSet::new();
+    for changes in 0..16 {
+        for seed in 0..16 {
+            let dir = MemoryDirectory::default();
+            let log = log_in(&dir);
+            for damaged in &all {
+                log.damage().note(damaged);
+            }
+            dir.set_faults(Faults {
+                dies_after: Some(changes),
+                ..Faults::default()
+            });
+            let _ = log.remove_first(3);
+            let is_there = |damaged: &Damaged| damaged.from.0 >= log.min();
+            assert!(log.damage().all().iter().all(is_there));
+            let killed = dir.killed();
+            let crashed = killed.crashed_in_any_order(seed);
+            let killed_min = known(&killed);
+            let again = killed.crashed_in_any_order(seed);
+            mins.extend([known(&crashed), killed_min, known(&again)]);
+        }
+    }
+    assert_eq!(mins.len(), 4, "{mins:?}");
+}
+
 /// Retention does not wait until its checksums are gone for good.
 #[test]
 fn checksums_that_come_back_hold_for_no_file_that_is_made_there() {
