@@ -66,7 +66,7 @@ impl World {
         };
         let (engine, _) = Engine::open(
             config,
-            Arc::new(self.dir.clone()),
+            self.dir.disk(),
             Arc::clone(&self.clock) as _,
             Arc::new(LocalPolicy { flush: Flush::Sync }),
             Arc::new(NoEvents),

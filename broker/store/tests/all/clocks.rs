@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rocket_mapped_file::memory::MemoryDirectory;
-use rocket_mapped_file::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
+use rocket_mapped_file::Segment;
 use rocket_protocol::UnixMillis;
 use rocket_store::{
     Clock, Engine, Flush, LocalPolicy, NoEvents, Promise, PutStatus, Retention, Store, StoreConfig,
@@ -16,6 +16,7 @@ use rocket_store::{
 
 use crate::opening::fill;
 use crate::support::{Tell, clock, message, send, small};
+use crate::wrapped::Wrapped;
 
 const T0: i64 = 1_800_000_000_000;
 const HOUR: i64 = 3_600_000;
@@ -129,62 +130,7 @@ impl Gate {
     }
 }
 
-/// The disk in memory, whose flushes and looks at its room wait at a gate of their own each.
-#[derive(Clone, Default)]
-struct Stuck {
-    dir: MemoryDirectory,
-    flushes: Arc<Gate>,
-    looks: Arc<Gate>,
-}
-
-impl Stuck {
-    fn stuck(&self, segment: Arc<dyn Segment>) -> Arc<dyn Segment> {
-        Arc::new(StuckSegment(segment, Arc::clone(&self.flushes)))
-    }
-}
-
-impl Directory for Stuck {
-    fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {
-        self.dir.list(folder)
-    }
-    fn create_folder(&self, folder: &str) -> io::Result<()> {
-        self.dir.create_folder(folder)
-    }
-    fn create(
-        &self,
-        path: &str,
-        len: u64,
-        options: SegmentOptions,
-    ) -> io::Result<Arc<dyn Segment>> {
-        Ok(self.stuck(self.dir.create(path, len, options)?))
-    }
-    fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
-        Ok(self.stuck(self.dir.open(path, options)?))
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.dir.remove(path)
-    }
-    fn remove_folder(&self, folder: &str) -> io::Result<()> {
-        self.dir.remove_folder(folder)
-    }
-    fn sync(&self, folder: &str) -> io::Result<()> {
-        self.dir.sync(folder)
-    }
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        self.dir.read(path)
-    }
-    fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
-        self.dir.replace(path, content)
-    }
-    fn space(&self) -> io::Result<Space> {
-        self.looks.pass();
-        self.dir.space()
-    }
-    fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
-        self.dir.lock(path)
-    }
-}
-
+/// Flushes wait at the gate.
 struct StuckSegment(Arc<dyn Segment>, Arc<Gate>);
 
 impl Segment for StuckSegment {
@@ -223,7 +169,16 @@ impl Segment for StuckSegment {
 
 #[test]
 fn who_waits_for_a_disk_that_does_not_answer_is_told_unknown_in_time() {
-    let (disk, clock) = (Stuck::default(), clock(T0));
+    let (flushes, looks): (Arc<Gate>, Arc<Gate>) = Default::default();
+    let at_flushes = Arc::clone(&flushes);
+    let at_looks = Arc::clone(&looks);
+    let disk = Wrapped::new(MemoryDirectory::default())
+        .with(move |_, segment| Arc::new(StuckSegment(segment, Arc::clone(&at_flushes))))
+        .telling(move |space| {
+            at_looks.pass();
+            space
+        });
+    let clock = clock(T0);
     let config = StoreConfig {
         retention: Retention {
             interval: Duration::from_millis(100),
@@ -232,22 +187,22 @@ fn who_waits_for_a_disk_that_does_not_answer_is_told_unknown_in_time() {
         ..small("unused".as_ref())
     };
     let (store, _) = Store::<Tell>::open_in(
-        Arc::new(disk.clone()),
+        Arc::new(disk),
         config,
         Arc::clone(&clock) as _,
         Arc::new(LocalPolicy { flush: Flush::Sync }),
         Arc::new(NoEvents),
     )
     .unwrap();
-    disk.looks.set_closed(true);
-    disk.looks.wait_until_held(1);
-    disk.flushes.set_closed(true);
+    looks.set_closed(true);
+    looks.wait_until_held(1);
+    flushes.set_closed(true);
     let told = send(&store, &message("t", 0, "x", ""));
-    disk.flushes.wait_until_held(1);
+    flushes.wait_until_held(1);
     clock.0.fetch_add(6000, Ordering::Relaxed);
     let outcome = told.recv_timeout(Duration::from_secs(20));
-    disk.looks.set_closed(false);
-    disk.flushes.set_closed(false);
+    looks.set_closed(false);
+    flushes.set_closed(false);
     assert_eq!(outcome.unwrap().status, PutStatus::FlushDiskTimeout);
     store.close().unwrap();
 }

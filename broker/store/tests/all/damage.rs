@@ -11,7 +11,7 @@ use rocket_store::{
 
 use crate::opening::{SEGMENT, config, fill, open};
 use crate::support::{Tell, clock, small, topic};
-use crate::watched::Watched;
+use crate::wrapped::Wrapped;
 
 pub(crate) const FIRST: &str = "commitlog/00000000000000000000";
 
@@ -274,9 +274,13 @@ fn secured(dir: &MemoryDirectory) -> Vec<Damaged> {
 #[test]
 fn a_start_that_cannot_note_the_damage_that_it_finds_does_not_open_and_forgets_nothing() {
     let dir = rotten_and_not_summed();
+    let full = |path: &str| match path {
+        "rocket/damage.json" => Err(std::io::ErrorKind::StorageFull.into()),
+        _ => Ok(()),
+    };
     let opened = Engine::<Tell>::open(
         config(),
-        Arc::new(Watched::new(dir.clone()).refusing("rocket/damage.json")),
+        Arc::new(Wrapped::new(dir.clone()).replacing(full)),
         clock(1),
         Arc::new(LocalPolicy { flush: Flush::Sync }),
         Arc::new(rocket_store::NoEvents),

@@ -31,7 +31,7 @@ fn what_was_damaged_when_it_was_read_gets_no_checksum() {
             on_damage: OnDamage::Hold,
             ..config()
         },
-        Arc::new(watched.clone()),
+        watched.disk(),
         clock(1_800_000_000_000),
         Arc::new(LocalPolicy { flush: Flush::Sync }),
         Arc::new(NoEvents),

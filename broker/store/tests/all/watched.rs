@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
 use rocket_mapped_file::memory::MemoryDirectory;
-use rocket_mapped_file::{Advice, Directory, Entry, Lock, Segment, SegmentOptions, Space};
+use rocket_mapped_file::{Advice, Directory, Segment};
+
+use crate::wrapped::Wrapped;
 
 /// The cache is watched in pieces of this many bytes.
 pub(crate) const PIECE: u64 = 1 << 20;
@@ -40,31 +42,32 @@ struct Deed {
     act: Box<dyn FnOnce() + Send>,
 }
 
-#[derive(Clone)]
+/// See the module.
 pub(crate) struct Watched {
-    dir: MemoryDirectory,
+    disk: Wrapped,
     cache: Arc<Mutex<Cache>>,
     deed: Arc<Mutex<Option<Deed>>>,
-    /// This small file cannot be replaced.
-    refused: Option<&'static str>,
 }
 
 impl Watched {
     pub(crate) fn new(dir: MemoryDirectory) -> Self {
-        Self {
-            dir,
-            cache: Arc::default(),
-            deed: Arc::default(),
-            refused: None,
-        }
+        let cache: Arc<Mutex<Cache>> = Arc::default();
+        let deed: Arc<Mutex<Option<Deed>>> = Arc::default();
+        let (to_cache, to_deed) = (Arc::clone(&cache), Arc::clone(&deed));
+        let watch = move |path: &str, segment| -> Arc<dyn Segment> {
+            Arc::new(WatchedSegment {
+                path: path.to_owned(),
+                segment,
+                cache: Arc::clone(&to_cache),
+                deed: Arc::clone(&to_deed),
+            })
+        };
+        let disk = Wrapped::new(dir).with(watch);
+        Self { disk, cache, deed }
     }
 
-    /// The same disk, full whenever the file at `path` is to be replaced.
-    pub(crate) fn refusing(self, path: &'static str) -> Self {
-        Self {
-            refused: Some(path),
-            ..self
-        }
+    pub(crate) fn disk(&self) -> Arc<dyn Directory> {
+        Arc::new(self.disk.clone())
     }
 
     /// `act` is called when the byte at `at` of a file has been read.
@@ -78,59 +81,6 @@ impl Watched {
 
     pub(crate) fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap()
-    }
-
-    fn watch(&self, path: &str, segment: Arc<dyn Segment>) -> Arc<dyn Segment> {
-        Arc::new(WatchedSegment {
-            path: path.to_owned(),
-            segment,
-            cache: Arc::clone(&self.cache),
-            deed: Arc::clone(&self.deed),
-        })
-    }
-}
-
-impl Directory for Watched {
-    fn list(&self, folder: &str) -> io::Result<Vec<Entry>> {
-        self.dir.list(folder)
-    }
-    fn create_folder(&self, folder: &str) -> io::Result<()> {
-        self.dir.create_folder(folder)
-    }
-    fn create(
-        &self,
-        path: &str,
-        len: u64,
-        options: SegmentOptions,
-    ) -> io::Result<Arc<dyn Segment>> {
-        Ok(self.watch(path, self.dir.create(path, len, options)?))
-    }
-    fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
-        Ok(self.watch(path, self.dir.open(path, options)?))
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.dir.remove(path)
-    }
-    fn remove_folder(&self, folder: &str) -> io::Result<()> {
-        self.dir.remove_folder(folder)
-    }
-    fn sync(&self, folder: &str) -> io::Result<()> {
-        self.dir.sync(folder)
-    }
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        self.dir.read(path)
-    }
-    fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
-        if self.refused == Some(path) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.dir.replace(path, content)
-    }
-    fn space(&self) -> io::Result<Space> {
-        self.dir.space()
-    }
-    fn lock(&self, path: &str) -> io::Result<Box<dyn Lock>> {
-        self.dir.lock(path)
     }
 }
 

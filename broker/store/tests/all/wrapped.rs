@@ -6,14 +6,17 @@ use std::sync::Arc;
 use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_mapped_file::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
 
-type MayOpen = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
+type May = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 type Told = Arc<dyn Fn(Space) -> Space + Send + Sync>;
+type Around = Arc<dyn Fn(&str, Arc<dyn Segment>) -> Arc<dyn Segment> + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) struct Wrapped {
     dir: MemoryDirectory,
-    may_open: MayOpen,
+    may_open: May,
+    may_replace: May,
     told: Told,
+    around: Around,
 }
 
 impl Wrapped {
@@ -21,7 +24,9 @@ impl Wrapped {
         Self {
             dir,
             may_open: Arc::new(|_| Ok(())),
+            may_replace: Arc::new(|_| Ok(())),
             told: Arc::new(|space| space),
+            around: Arc::new(|_, segment| segment),
         }
     }
 
@@ -32,6 +37,27 @@ impl Wrapped {
     ) -> Self {
         let may_open = Arc::new(may_open);
         Self { may_open, ..self }
+    }
+
+    /// Only such small files can be replaced.
+    pub(crate) fn replacing(
+        self,
+        may_replace: impl Fn(&str) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        let may_replace = Arc::new(may_replace);
+        Self {
+            may_replace,
+            ..self
+        }
+    }
+
+    /// Something is around each segment, of this path.
+    pub(crate) fn with(
+        self,
+        around: impl Fn(&str, Arc<dyn Segment>) -> Arc<dyn Segment> + Send + Sync + 'static,
+    ) -> Self {
+        let around = Arc::new(around);
+        Self { around, ..self }
     }
 
     /// The file system tells something else of its room.
@@ -54,11 +80,13 @@ impl Directory for Wrapped {
         len: u64,
         options: SegmentOptions,
     ) -> io::Result<Arc<dyn Segment>> {
-        self.dir.create(path, len, options)
+        let segment = self.dir.create(path, len, options)?;
+        Ok((self.around)(path, segment))
     }
     fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
         (self.may_open)(path)?;
-        self.dir.open(path, options)
+        let segment = self.dir.open(path, options)?;
+        Ok((self.around)(path, segment))
     }
     fn open_later(
         &self,
@@ -66,7 +94,8 @@ impl Directory for Wrapped {
         len: u64,
         options: SegmentOptions,
     ) -> io::Result<Arc<dyn Segment>> {
-        self.dir.open_later(path, len, options)
+        let segment = self.dir.open_later(path, len, options)?;
+        Ok((self.around)(path, segment))
     }
     fn remove(&self, path: &str) -> io::Result<()> {
         self.dir.remove(path)
@@ -81,6 +110,7 @@ impl Directory for Wrapped {
         self.dir.read(path)
     }
     fn replace(&self, path: &str, content: &[u8]) -> io::Result<()> {
+        (self.may_replace)(path)?;
         self.dir.replace(path, content)
     }
     fn space(&self) -> io::Result<Space> {
