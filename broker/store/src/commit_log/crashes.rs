@@ -97,10 +97,14 @@ fn damage_goes_with_its_file_whatever_ends_the_removal() {
         );
         let log = log.unwrap();
         let there = |damaged: &Damaged| damaged.to.0 > log.min();
-        let expected = all.clone().into_iter().filter(there).map(|damaged| Damaged {
-            from: damaged.from.max(PhysicalOffset(log.min())),
-            ..damaged
-        });
+        let expected = all
+            .clone()
+            .into_iter()
+            .filter(there)
+            .map(|damaged| Damaged {
+                from: damaged.from.max(PhysicalOffset(log.min())),
+                ..damaged
+            });
         assert_eq!(log.damage().all(), expected.collect::<Vec<_>>());
         log.min()
     };

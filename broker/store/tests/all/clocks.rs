@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_mapped_file::Segment;
+use rocket_mapped_file::memory::MemoryDirectory;
 use rocket_protocol::UnixMillis;
 use rocket_store::{
     Clock, Engine, Flush, LocalPolicy, NoEvents, Promise, PutStatus, Retention, Store, StoreConfig,
