@@ -1,6 +1,10 @@
 //! The store's engine, its steps made by the world, over a disk in memory that loses any subset of unflushed sectors.
 
-use std::collections::BTreeMap;
+mod judge;
+mod records;
+mod replicated;
+mod snapshots;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -8,24 +12,22 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rocket_ha::memory::{Image, Told};
-use rocket_ha::{
-    AppendError, Chunk, CutError, Ends, Found, Log, Pending, RepairError, Residence, StoreLog,
-};
+use rocket_ha::{Found, Log, Residence, StoreLog};
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 use rocket_protocol::message::record::body_crc;
 use rocket_protocol::name::system_topic;
-use rocket_protocol::{Message, QueueId, RecordView, SysFlag, TopicName, UnixMillis};
-use rocket_replication::repair::{Damage, Span};
-use rocket_replication::{Epoch, PhysicalOffset};
+use rocket_protocol::{Message, QueueId, SysFlag, TopicName, UnixMillis};
+use rocket_replication::PhysicalOffset;
 use rocket_store::{
-    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, GetStatus, Health,
-    OnDamage, Opening, Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed,
-    Retention, Step, StoreConfig, StoreEvents, Watermarks,
+    Arrival, Clock, CommitPolicy, Completion, Engine, Flush, FlushFailure, Health, OnDamage,
+    Promise, PutOutcome, PutStatus, QueueLogConfig, ReadLimits, Removed, Retention, Step,
+    StoreConfig, StoreEvents, Watermarks,
 };
 
 use crate::fuse::FusedDirectory;
-use crate::log::{Followed, GroupLog, Mirror, Seen, ticket_of};
-use crate::snapshots::{Places, Snapshot, Snapshots};
+use crate::log::{Followed, GroupLog, Mirror, Seen};
+use crate::snapshots::Snapshots;
+use records::views;
 
 const SEGMENT_BYTES: u64 = 4096;
 const BLOCK_BYTES: u64 = 512;
@@ -317,121 +319,23 @@ impl GroupLog for EngineLog {
     }
 
     fn follow_snapshots(&self) -> Followed {
-        let limits = ReadLimits {
-            messages_max: 4,
-            bytes_max: 1 << 20,
-        };
-        let mut known = self.snapshots.lock();
-        loop {
-            let got =
-                (self.engine).get(&self.metadata, QueueId(0), known.next, limits, &|_, _| true);
-            match got.status {
-                GetStatus::Found => {}
-                GetStatus::NoMatchedLogicQueue | GetStatus::NoMessageInQueue => {
-                    *known = Snapshots::default();
-                    break;
-                }
-                // The log was begun anew.
-                GetStatus::OffsetTooSmall | GetStatus::OffsetOverflowBadly => {
-                    *known = Snapshots {
-                        next: got.min,
-                        ..Snapshots::default()
-                    };
-                    continue;
-                }
-                _ => break,
-            }
-            let before = known.next;
-            for (offset, body) in got.chunks.iter().flat_map(|chunk| bodies(chunk)) {
-                let Some(snapshot) = Snapshot::read(&body) else {
-                    return Followed::Later;
-                };
-                if !self.engine.reach(&snapshot.ends) {
-                    return Followed::Later;
-                }
-                known.next = offset + 1;
-                known.base = Some(snapshot.physical);
-            }
-            if known.next == before {
-                return Followed::Later;
-            }
-        }
-        let range = self.engine.queue_range(&self.metadata, QueueId(0));
-        if range.is_some_and(|range| range.max.to_wire() > known.next) {
-            return Followed::Later;
-        }
-        known.base.map_or(Followed::None, |_| Followed::All)
+        self.follow()
     }
 
     fn take_snapshot(&self) {
-        let physical = self.engine.positions().dispatched.0;
-        // A master of metadata has applied all that is visible before, and looks at the queues now.
-        let snapshot = Snapshot {
-            physical,
-            ends: self.engine.queue_ends(),
-        };
-        self.snapshots.lock().asked = physical;
-        // Refused, it is taken again when the log has gone into the next file.
-        let _taken = self.append(&self.metadata, 0, &snapshot.body(), None);
+        self.take();
     }
 
     fn is_snapshot_due(&self) -> bool {
-        let known = self.snapshots.lock();
-        let last = known.base.unwrap_or(0).max(known.asked);
-        let file = self.engine.file_start(self.engine.positions().appended);
-        file.is_some_and(|begin| begin.0 > last)
+        self.is_due()
     }
 
     fn places(&self, log: &[u8]) -> Result<(), String> {
-        let mut places = Places::default();
-        for_each_record(log, |view| {
-            places.count(view.topic(), view.queue_id().0, view.queue_offset().0)
-        })
+        judge::places(log)
     }
 
     fn derived(&self) -> Result<(), String> {
-        let mut mirror = Mirror::default();
-        self.refresh(&mut mirror);
-        let mut expected: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
-        for_each_record(&mirror.bytes, |view| {
-            if view.topic() == self.metadata.as_str() {
-                return Ok(());
-            }
-            let ticket = ticket_of(view.body()).ok_or("a record that nobody sent")?;
-            let queue = expected.entry(u64::from(view.queue_id().0)).or_default();
-            queue.push((view.queue_offset().0, ticket));
-            Ok(())
-        })?;
-        for (queue, records) in expected {
-            let first = if mirror.min == 0 {
-                0
-            } else {
-                self.first(queue)
-            };
-            let dense = records.iter().zip(first..).all(|((at, _), n)| *at == n);
-            if !dense {
-                return Err(format!(
-                    "I11: queue {queue} begins at {first}, and of the log it has offsets {records:?}"
-                ));
-            }
-            let mut read = Vec::new();
-            loop {
-                let seen = self.read(queue, first + read.len() as u64);
-                if seen.is_empty() {
-                    break;
-                }
-                read.extend(seen.iter().map(|s| (s.offset, s.ticket)));
-            }
-            if read != records {
-                return Err(format!(
-                    "I13: queue {queue} shows {read:?}, the log has {records:?}"
-                ));
-            }
-        }
-        match self.engine.stats().messages_misplaced {
-            0 => Ok(()),
-            count => Err(format!("I11: {count} messages have the places of others")),
-        }
+        self.judge_queues()
     }
 
     fn quarantine(&self) -> Vec<(u64, u64)> {
@@ -473,109 +377,5 @@ impl EngineLog {
         taken.map_err(|refused| refused.into_parts().1)?;
         self.engine.write_step();
         Ok(())
-    }
-}
-
-/// Calls `each` with all records of a log, up to the first thing that is none.
-fn for_each_record(
-    log: &[u8],
-    mut each: impl FnMut(&RecordView<'_>) -> Result<(), String>,
-) -> Result<(), String> {
-    let mut rest = log;
-    while !rest.is_empty() {
-        let len = match RecordView::parse(rest) {
-            Ok((view, len)) => {
-                each(&view)?;
-                len
-            }
-            Err(rocket_protocol::RecordError::Blank { len }) => len,
-            Err(error) => return Err(format!("a record that is none: {error}")),
-        };
-        rest = rest.get(len..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// Offset in the queue and body of each record.
-fn bodies(chunk: &[u8]) -> Vec<(i64, Vec<u8>)> {
-    let (mut rest, mut found) = (chunk, Vec::new());
-    while let Ok((view, len)) = RecordView::parse(rest) {
-        found.push((view.queue_offset().to_wire(), view.body().to_vec()));
-        rest = rest.get(len..).unwrap_or_default();
-    }
-    found
-}
-
-/// Offset in the queue and ticket of each record.
-fn views(chunk: &[u8]) -> Vec<(u64, u64)> {
-    let (mut rest, mut found) = (chunk, Vec::new());
-    while let Ok((view, len)) = RecordView::parse(rest) {
-        found.extend(ticket_of(view.body()).map(|ticket| (view.queue_offset().0, ticket)));
-        rest = rest.get(len..).unwrap_or_default();
-    }
-    found
-}
-
-impl Log for EngineLog {
-    fn ends(&self) -> Ends {
-        self.log.ends()
-    }
-
-    fn append_copied(
-        &mut self,
-        at: PhysicalOffset,
-        file_end: PhysicalOffset,
-        bytes: &Bytes,
-    ) -> Result<(), AppendError> {
-        self.log.append_copied(at, file_end, bytes)
-    }
-
-    fn read_records(
-        &mut self,
-        from: PhysicalOffset,
-        to: PhysicalOffset,
-        bytes_target: u64,
-    ) -> std::io::Result<Chunk> {
-        self.log.read_records(from, to, bytes_target)
-    }
-
-    fn flush_soon(&mut self) {
-        self.log.flush_soon();
-    }
-
-    fn cut(&mut self, to: PhysicalOffset, epoch: Epoch) -> Result<(), CutError> {
-        self.log.cut(to, epoch)
-    }
-
-    fn start_anew(&mut self, at: PhysicalOffset, epoch: Epoch) -> Result<(), CutError> {
-        self.log.start_anew(at, epoch)
-    }
-
-    fn stop_appends(&mut self, pending: Pending) -> std::io::Result<()> {
-        self.log.stop_appends(pending)
-    }
-
-    fn become_writer(&mut self, epoch: Epoch) -> std::io::Result<Opening> {
-        self.log.become_writer(epoch)
-    }
-
-    fn damage_changes(&self) -> u64 {
-        self.log.damage_changes()
-    }
-
-    fn damage(&self) -> Damage {
-        self.log.damage()
-    }
-
-    fn repair(&mut self, offset: PhysicalOffset, bytes: &Bytes) -> Result<(), RepairError> {
-        self.log.repair(offset, bytes)
-    }
-
-    fn pass_over(&mut self, given_up: &[Span]) {
-        self.log.pass_over(given_up);
-    }
-
-    fn re_evaluate(&mut self) {
-        self.log.re_evaluate();
     }
 }
