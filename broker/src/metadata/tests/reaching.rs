@@ -1,6 +1,6 @@
 //! Replicas whose logs begin behind the last message of a queue, and what they know of it: all that the last snapshot says.
 
-use rocket_store::{Aside, Opening, Retention};
+use rocket_store::{Aside, Opening, RecordsError, Retention};
 
 use super::super::change::{Change, Part, Record, Stamp, VERSION};
 use super::*;
@@ -56,26 +56,43 @@ fn grow(world: &World, master: &Master) {
 
 /// A log that begins where that of `master` does now, and holds the same from there on.
 fn copied(master: &World) -> World {
-    let world = World::on(tempfile::tempdir().unwrap(), small());
-    let begin = master.store.positions().min;
-    world.store.start_anew(begin, 2, Aside::Nothing).unwrap();
-    copy(master, &world);
-    world
+    copied_showing(master, u64::MAX)
+}
+
+/// The same, of which nothing from `shown` on is visible.
+fn copied_showing(master: &World, shown: u64) -> World {
+    loop {
+        let world = World::on(tempfile::tempdir().unwrap(), small());
+        world.show(shown);
+        let begin = master.store.positions().min;
+        world.store.start_anew(begin, 2, Aside::Nothing).unwrap();
+        match try_copy(master, &world) {
+            Ok(()) => return world,
+            // Retention was not done yet.
+            Err(RecordsError::Gone { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// What a log has beyond the end of a copy comes there.
 fn copy(from: &World, to: &World) {
+    try_copy(from, to).unwrap();
+}
+
+fn try_copy(from: &World, to: &World) -> Result<(), RecordsError> {
     let end = from.store.positions().appended;
     loop {
         let at = to.store.positions().appended;
         if at >= end {
             break;
         }
-        let records = from.store.read_records(at, end, 1 << 20).unwrap();
+        let records = from.store.read_records(at, end, 1 << 20)?;
         let taken = to.store.append_copied(at, records.file_end, &records.bytes);
         assert_eq!(taken.unwrap(), records.to);
     }
     assert!(to.store.catch_up());
+    Ok(())
 }
 
 /// The store of `world` takes messages from here on, and what `replica` has is what its group knows.
@@ -145,13 +162,9 @@ fn a_replica_that_joined_after_retention_gives_no_offset_again() {
 #[test]
 fn a_snapshot_that_comes_later_is_enough() {
     let (world, master) = grown();
-    let joined = World::on(tempfile::tempdir().unwrap(), small());
+    let joined = copied_showing(&world, 0);
     let replica = joined.replica("joined");
-    let begin = world.store.positions().min;
-    joined.store.start_anew(begin, 2, Aside::Nothing).unwrap();
-    let part = world.store.positions().appended.0;
-    joined.show(begin.0);
-    copy(&world, &joined);
+    let (begin, part) = (joined.store.positions().min, joined.end());
     // One record after the other becomes visible.
     let mut at = begin;
     while at.0 < part {
