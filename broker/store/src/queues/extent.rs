@@ -103,10 +103,12 @@ impl Head {
         }
         let short = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
         let long = |at: usize| Some(u64::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+        // An offset in a queue is signed on the wire.
+        let first = long(16).filter(|first| i64::try_from(*first).is_ok())?;
         Some(Self {
             units_crc: short(8)?,
             slot: short(12)?,
-            first: long(16)?,
+            first,
             count: short(24)?,
             key: long(32)?,
             before: Chain {

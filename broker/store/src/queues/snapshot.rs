@@ -252,6 +252,8 @@ fn read_entry(
             levels: [long(52)?, long(60)?, long(68)?],
         },
     };
+    // An offset in a queue is signed on the wire.
+    i64::try_from(saved.min.max(saved.max)).ok()?;
     each(topic.as_ref()?, &saved);
     (*kind == QUEUE).then_some(())
 }
