@@ -262,6 +262,15 @@ fn bodies(data: &[u8]) {
         };
     }
 
+    // The last digit of a fraction is not exact, and nothing needs it to be.
+    macro_rules! fractions {
+        ($data:expr, $type:ty) => {
+            if let Ok(body) = <$type>::parse($data) {
+                <$type>::parse(&body.to_json()).expect("a body of ours");
+            }
+        };
+    }
+
     let Some((kind, data)) = data.split_first() else {
         return;
     };
@@ -271,13 +280,8 @@ fn bodies(data: &[u8]) {
         2 => body!(data, RegisterBrokerBody),
         3 => body!(data, LockBatchRequest),
         4 => body!(data, SubscriptionGroupConfig),
-        5 => body!(data, TopicStats),
-        6 => {
-            // The last digit of a fraction is not exact, and nothing needs it to be.
-            if let Ok(body) = ConsumeStats::parse(data) {
-                ConsumeStats::parse(&body.to_json()).expect("a body of ours");
-            }
-        }
+        5 => fractions!(data, TopicStats),
+        6 => fractions!(data, ConsumeStats),
         7 => body!(data, ConsumerStatus),
         8 => body!(data, ConsumerOffsetTable),
         9 => body!(data, ResetOffset),
