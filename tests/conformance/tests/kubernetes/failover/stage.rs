@@ -132,8 +132,17 @@ impl Stage {
                     && says(cluster, "FailoverReady", "False")
                     && reason == "AnsweredByMaster"
         };
+        // A status of before the fault would say so too.
+        let since = epoch(&self.space.get("rbg", GROUP));
+        let is_of_now = |cluster: &Value| {
+            let group = &cluster["status"]["groups"][0];
+            group["epoch"].as_u64() >= Some(since)
+        };
         let whole = |cluster: &Value| {
-            is_ready(cluster) && says(cluster, "ReplicationHealthy", "True") && has_heirs(cluster)
+            is_of_now(cluster)
+                && is_ready(cluster)
+                && says(cluster, "ReplicationHealthy", "True")
+                && has_heirs(cluster)
         };
         let promise = "Ready, all replicas in sync";
         self.space.until_one("rkt", CLUSTER, promise, whole)
@@ -190,6 +199,10 @@ impl Stage {
         probe.goes_on();
         let others = fault(self, &before, &load);
         load.goes_on();
+        match mastership {
+            Mastership::Changes | Mastership::Moves => self.elected_after(&before),
+            Mastership::Stays => {}
+        }
         self.whole();
         let whole_us = now_us();
         load.goes_on();
