@@ -196,14 +196,10 @@ impl BrokerProcessor {
         }
         level.head = due.head;
         let mut next = position;
-        let waits: Vec<_> = due
-            .messages
-            .into_iter()
-            .map(|(behind, message)| (behind, self.deliver(message)))
-            .collect();
+        let copies = self.deliver(due.messages);
         self.deps.store.write_out();
-        for (behind, wait) in waits {
-            if !wait.await {
+        for (behind, copy) in copies {
+            if !copy.kept().await {
                 return Delivery::Failed;
             }
             if behind > next + 1 {
@@ -247,35 +243,69 @@ impl BrokerProcessor {
         Some((result, due))
     }
 
-    /// Appends a copy, to be written out by the caller; the future says whether the position may pass the message.
+    /// Appends copies, to be written out by the caller, each with the position behind it. None behind one that is refused at once: it
+    /// would be delivered again whenever that is tried again.
     pub(super) fn deliver(
         &self,
-        message: Option<Message>,
-    ) -> impl Future<Output = bool> + Send + use<> {
-        let outcome = message.map(|mut message| {
-            message.store_host = self.deps.identity.store_host;
-            let (done, outcome) = oneshot::channel();
-            let then = PendingSend::Broker(Box::new(move |outcome| {
-                // Nobody listens any more when the broker stops; then the position stays where it is.
-                let _ = done.send(outcome.status);
-            }));
-            self.append(&[message.as_ref()], Promise::Kept, then);
-            (message.topic, outcome)
-        });
-        async move {
-            let Some((topic, outcome)) = outcome else {
-                return true;
-            };
-            match outcome.await {
-                Ok(PutStatus::Ok) => true,
-                // It was taken with a larger limit, which has to be given back: the message was promised.
-                Ok(PutStatus::MessageIllegal(reason)) => {
-                    tracing::error!(%topic, %reason, "a delayed message is not taken by the store and holds up its level");
-                    false
-                }
-                _ => false,
+        messages: impl IntoIterator<Item = (i64, Option<Message>)>,
+    ) -> Vec<(i64, Delivered)> {
+        let mut copies = Vec::new();
+        for (behind, message) in messages {
+            let mut copy = message.map_or(Delivered::Nothing, |message| self.append_copy(message));
+            let is_refused = copy.is_refused();
+            copies.push((behind, copy));
+            if is_refused {
+                break;
             }
         }
+        copies
+    }
+
+    fn append_copy(&self, mut message: Message) -> Delivered {
+        message.store_host = self.deps.identity.store_host;
+        let (done, outcome) = oneshot::channel();
+        let then = PendingSend::Broker(Box::new(move |outcome| {
+            // Nobody listens any more when the broker stops; then the position stays where it is.
+            let _ = done.send(outcome.status);
+        }));
+        self.append(&[message.as_ref()], Promise::Kept, then);
+        Delivered::Awaited(message.topic, outcome)
+    }
+}
+
+/// What came, or will come, of a delayed message.
+pub(super) enum Delivered {
+    /// There was nothing to append.
+    Nothing,
+    /// It was appended.
+    Awaited(TopicName, oneshot::Receiver<PutStatus>),
+    /// The store said at once what came of it.
+    Known(TopicName, PutStatus),
+}
+
+impl Delivered {
+    /// Whether the store refused it at once, so that it holds nothing of it.
+    fn is_refused(&mut self) -> bool {
+        if let Self::Awaited(topic, outcome) = self
+            && let Ok(status) = outcome.try_recv()
+        {
+            *self = Self::Known(topic.clone(), status);
+        }
+        matches!(self, Self::Known(_, status) if *status != PutStatus::Ok)
+    }
+
+    /// Whether the position may pass the message.
+    pub(super) async fn kept(self) -> bool {
+        let (topic, status) = match self {
+            Self::Nothing => return true,
+            Self::Awaited(topic, outcome) => (topic, outcome.await.ok()),
+            Self::Known(topic, status) => (topic, Some(status)),
+        };
+        // It was taken with a larger limit, which has to be given back: the message was promised.
+        if let Some(PutStatus::MessageIllegal(reason)) = &status {
+            tracing::error!(%topic, %reason, "a delayed message is not taken by the store and holds up its level");
+        }
+        status == Some(PutStatus::Ok)
     }
 }
 

@@ -121,7 +121,7 @@ async fn what_a_stop_finds_on_its_way_is_counted_as_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_store_does_not_take_is_not_counted_as_delivered() {
+async fn what_the_store_refuses_is_not_counted_as_delivered_and_nothing_behind_it_is_appended() {
     let world = World::new().await;
     let message = |properties: &'static str| Message {
         topic: TopicName::parse("orders").unwrap(),
@@ -137,13 +137,15 @@ async fn what_the_store_does_not_take_is_not_counted_as_delivered() {
         body: "body".into(),
         properties: Bytes::from_static(properties.as_bytes()),
     };
-    let deliver = |properties| {
-        let delivered = world.processor.deliver(Some(message(properties)));
-        world.store.write_out();
-        delivered
-    };
-    assert!(deliver("A\u{1}1\u{2}").await);
-    assert!(!deliver("A\u{1}\0\u{2}").await);
+    let due = ["A\u{1}1\u{2}", "A\u{1}\0\u{2}", "A\u{1}2\u{2}"];
+    let due = (1..).zip(due.map(|properties| Some(message(properties))));
+    let copies = world.processor.deliver(due);
+    world.store.write_out();
+    let mut kept = Vec::new();
+    for (behind, copy) in copies {
+        kept.push((behind, copy.kept().await));
+    }
+    assert_eq!(kept, [(1, true), (2, false)]);
     until(|| world.end(0) == 1).await;
     world.stop().await;
 }
