@@ -40,21 +40,20 @@ fn check_client_id(id: &str) -> Result<Arc<str>, Refusal> {
     Ok(id.into())
 }
 
-fn check_bounds(data: &HeartbeatData) -> Result<(), Refusal> {
+fn check_groups(data: &HeartbeatData) -> Result<(), Refusal> {
     let consumers = &data.consumer_data_set;
     if consumers.len() + data.producer_data_set.len() > HEARTBEAT_GROUPS_MAX {
         return Err(too_many("groups in a heartbeat", HEARTBEAT_GROUPS_MAX));
     }
-    if consumers
-        .iter()
-        .any(|consumer| consumer.subscription_data_set.len() > SUBSCRIPTIONS_MAX)
-    {
+    Ok(())
+}
+
+fn check_subscriptions(consumer: &ConsumerData) -> Result<(), Refusal> {
+    let subscriptions = &consumer.subscription_data_set;
+    if subscriptions.len() > SUBSCRIPTIONS_MAX {
         return Err(too_many("subscriptions of a group", SUBSCRIPTIONS_MAX));
     }
-    let mut subscriptions = consumers
-        .iter()
-        .flat_map(|consumer| &consumer.subscription_data_set);
-    if !subscriptions.all(is_kept) {
+    if !subscriptions.iter().all(is_kept) {
         return Err(Refusal::new(
             ResponseCode::INVALID_PARAMETER,
             FilterError::TooLong.to_string(),
@@ -79,7 +78,7 @@ impl BrokerProcessor {
     /// each try may wait for a disk or for other replicas.
     pub(super) fn heartbeat(&self, connection: &Connection, request: &Command) -> Answer {
         let data = HeartbeatData::parse(&request.body.contiguous())?;
-        check_bounds(&data)?;
+        check_groups(&data)?;
         let member = Member {
             channel: connection.clone(),
             client_id: check_client_id(&data.client_id)?,
@@ -87,12 +86,17 @@ impl BrokerProcessor {
             version: request.version,
             last_seen: self.now(),
         };
-        let mut refused = None;
+        let (mut refused, mut may_have_waited) = (None, false);
         for consumer in &data.consumer_data_set {
-            if refused.is_some() && !self.is_made(consumer) {
+            if let Err(refusal) = check_subscriptions(consumer) {
+                refused.get_or_insert(refusal);
+                continue;
+            }
+            if may_have_waited && !self.is_made(consumer) {
                 continue;
             }
             if let Err(refusal) = self.consumer_heartbeat(&member, consumer) {
+                may_have_waited = true;
                 refused.get_or_insert(refusal);
             }
         }

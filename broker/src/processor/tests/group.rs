@@ -196,7 +196,6 @@ async fn what_a_heartbeat_makes_the_broker_keep_is_bounded() {
             ResponseCode::INVALID_PARAMETER,
         ),
         (heartbeat("c", 4096, 1), ResponseCode::INVALID_PARAMETER),
-        (heartbeat("c", 1, 4097), ResponseCode::INVALID_PARAMETER),
     ] {
         client.expect(request, code).await;
         let producers = world.processor.deps.clients.producers.read();
@@ -217,6 +216,28 @@ async fn what_a_heartbeat_makes_the_broker_keep_is_bounded() {
             .collect()
     };
     assert!(Arc::ptr_eq(&ids[0], &ids[1]), "one text for all groups");
+    world.stop().await;
+}
+
+/// Whose other groups consumed nothing, else, and were told of it nowhere but in the client's log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_with_too_many_subscriptions_does_not_keep_the_client_out_of_its_others() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let parsed = |request: Command| HeartbeatData::parse(&request.body.contiguous()).unwrap();
+    let mut data = parsed(heartbeat("c", 1, 4097));
+    data.consumer_data_set[0].group_name = "a".to_owned();
+    data.consumer_data_set
+        .extend(parsed(heartbeat("c", 1, 1)).consumer_data_set);
+    let request =
+        Command::request(RequestCode::HEART_BEAT).with_body(serde_json::to_vec(&data).unwrap());
+    client
+        .expect(request, ResponseCode::INVALID_PARAMETER)
+        .await;
+    assert_eq!(members(&client).await, ["c"]);
+    let clients = &world.processor.deps.clients;
+    assert!(clients.consumers.read().group("a").is_none());
+    assert_eq!(clients.producers.read().members("p0").count(), 1);
     world.stop().await;
 }
 
