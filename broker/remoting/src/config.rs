@@ -17,8 +17,8 @@ pub struct ConnectionLimits {
     pub write_timeout: Duration,
     /// How long a connection that is asked to stop may still answer its open requests. Default 5 s.
     pub drain_timeout: Duration,
-    /// Bytes that wait to be written, beyond which the peer counts as not reading and is closed. One answer may be larger
-    /// when nothing else waits. Default 64 MiB.
+    /// Bytes that wait to be written, beyond which the peer counts as not reading and is closed; from a quarter of them on no
+    /// more requests are read. One answer may be larger when nothing else waits. Default 64 MiB.
     pub outbound_bytes_max: usize,
     /// Requests that may be open at one time; those beyond are answered SYSTEM_BUSY. Also the bound of open calls to the
     /// peer. Default 16384: an asynchronous Java producer may have many thousands open.

@@ -99,7 +99,8 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
     }
 
     /// One read, and all that it completes is served; `false`: there is nothing to be read, and the socket will wake the task,
-    /// or what was read is held back, and an ended request will, or it waits for room, and who leaves some will.
+    /// or what was read is held back, and an ended request or the peer that reads answers will, or it waits for room, and who
+    /// leaves some will.
     pub(crate) fn poll_serve(
         &mut self,
         context: &mut Context<'_>,
@@ -297,9 +298,12 @@ impl<'a, R: AsyncRead + Unpin> Incoming<'a, R> {
         Ok(())
     }
 
-    /// Whether another request may be opened. When not, an ended one rings.
+    /// Whether another request may be opened. When not, an ended one rings; or answers wait that this task writes itself.
     fn has_room(&self) -> bool {
         let inner = &self.connection.0;
+        if inner.outbox.is_crowded() {
+            return false;
+        }
         let has_room = || inner.open_request_bytes() <= inner.limits.inflight_bytes_max;
         has_room() || {
             inner.watch_requests(true);

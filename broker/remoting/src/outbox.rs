@@ -2,6 +2,7 @@
 //! write. Large body pieces stay where they are and are named between the copied bytes.
 
 use std::io::IoSlice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -13,18 +14,20 @@ const COPY_BYTES_MAX: usize = 1024;
 const KEPT_BYTES_MAX: usize = 64 << 10;
 /// Pieces that one call of the kernel is given.
 const SLICES_MAX: usize = 64;
+/// The part of the bound from which on no more requests are read; the rest is for the answers to those that are open or parked.
+const CROWDED_PART: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
+    /// Waiting and being written. Grows under the lock only.
+    bytes: AtomicUsize,
     bytes_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct State {
     batch: Batch,
-    /// Waiting and being written.
-    bytes: usize,
     is_finished: bool,
 }
 
@@ -38,6 +41,7 @@ impl Outbox {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             state: Mutex::default(),
+            bytes: AtomicUsize::new(0),
             bytes_max,
         }
     }
@@ -64,12 +68,13 @@ impl Outbox {
         let before = state.batch.mark();
         encode(&mut state.batch);
         let added = state.batch.bytes() - before.bytes;
+        let bytes = self.bytes();
         // One answer may be larger than the bound when nothing else waits.
-        if state.bytes > 0 && state.bytes + added > self.bytes_max {
+        if bytes > 0 && bytes + added > self.bytes_max {
             state.batch.cut(&before);
-            return Err(Refused::Full { bytes: state.bytes });
+            return Err(Refused::Full { bytes });
         }
-        state.bytes += added;
+        self.bytes.fetch_add(added, Ordering::SeqCst);
         state.batch.frames += 1;
         Ok(())
     }
@@ -79,15 +84,24 @@ impl Outbox {
         self.state.lock().is_finished = true;
     }
 
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
     /// Whether nothing waits or is being written.
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().bytes == 0
+        self.bytes() == 0
+    }
+
+    /// Whether so much waits that who asks for more should be heard later.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.bytes() > self.bytes_max / CROWDED_PART
     }
 
     /// Whether nothing waits or is being written and nothing more will.
     pub(crate) fn is_done(&self) -> bool {
         let state = self.state.lock();
-        state.is_finished && state.bytes == 0
+        state.is_finished && self.is_empty()
     }
 
     /// Gives all that waits for an empty `batch`.
@@ -100,7 +114,7 @@ impl Outbox {
 
     /// So many bytes of what was taken have left.
     pub(crate) fn left(&self, bytes: usize) {
-        self.state.lock().bytes -= bytes;
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 }
 

@@ -209,7 +209,7 @@ settings! {
         connections_max: usize, "connectionsMax" = "20000", between(1, 1_000_000), "", Restart, Ours;
         /// How long a frame that has begun may take to end.
         frame_timeout: Duration, "frameTimeoutMillis" = "30000", between(100, 600_000), "ms", Restart, Ours;
-        /// Bytes that may wait to be written to one connection; a peer that lets more pile up is closed.
+        /// Bytes that may wait to be written to one connection; from a quarter of them on no more requests are read from it, and a peer that lets more pile up is closed.
         outbound_bytes_max: ByteSize, "outboundBytesMax" = "67108864", between(MIB, 1024 * MIB), "bytes", Restart, Ours;
         /// Requests of one connection that may be unanswered; those beyond are answered SYSTEM_BUSY.
         inflight_max: usize, "inflightMax" = "16384", between(1, 1_000_000), "", Restart, Ours;

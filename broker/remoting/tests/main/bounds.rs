@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
 use rocket_protocol::{Command, ResponseCode};
 use rocket_remoting::TooManyParked;
 use rstest::rstest;
@@ -63,21 +64,45 @@ async fn a_broken_oneway_request_is_not_answered() {
     peer.assert_closed().await;
 }
 
+/// Its requests are open already, so what they come to has to wait somewhere.
 #[tokio::test]
 async fn a_peer_that_does_not_read_is_closed_at_the_bound() {
     let running = Running::with_limits(|limits| limits.outbound_bytes_max = 4 << 20);
     let mut peer = running.connect().await;
-    let large = request(LARGE, 1).with_ext("bytes", "1000000");
-    // The kernel's buffers take some; the rest has to wait in ours.
-    for _ in 0..100 {
-        if peer.try_send_bytes(&encoded(&large)).await.is_err() {
-            break;
-        }
+    let mut replies = Vec::new();
+    for opaque in 0..100 {
+        peer.send(&request(KEEP, opaque)).await;
+        replies.push(running.kept().await);
+    }
+    // The kernel's buffers take some.
+    for reply in replies {
+        reply.send(Command::response(ResponseCode::SUCCESS).with_body(body(1_000_000)));
     }
     let closed = running.closed().await;
     assert!(!closed.is_open());
     assert_eq!(running.stats().slow_readers, 1);
     running.assert_serves().await;
+}
+
+/// As a consumer of hundreds of queues does after a failover: it asks for all at once, and each answer is large.
+#[tokio::test]
+async fn a_peer_that_asks_for_more_than_the_bound_gets_all_of_it() {
+    let running = Running::with_limits(|limits| limits.outbound_bytes_max = 4 << 20);
+    let mut peer = running.connect().await;
+    let mut asked = BytesMut::new();
+    for opaque in 0..100 {
+        let large = request(LARGE, opaque).with_ext("bytes", "1000000");
+        asked.extend_from_slice(&encoded(&large));
+    }
+    peer.send_bytes(&asked).await;
+    // Until nothing goes on: what is asked for later has to wait for the reader.
+    tokio::time::sleep(SOON).await;
+    assert!(running.stats().frames_in < 100);
+    for opaque in 0..100 {
+        let answer = peer.answer().await;
+        assert_eq!((answer.opaque, answer.body.len()), (opaque, 1_000_000));
+    }
+    assert_eq!(running.stats().slow_readers, 0);
 }
 
 #[tokio::test]
