@@ -20,7 +20,7 @@ use crate::commit_log::FOLDER;
 use crate::engine::{Engine, Step};
 use crate::error::is_no_room;
 use crate::room::Writer;
-use crate::waiters::{Closed, Waiter, Waiters};
+use crate::waiters::{Closed, Waiter};
 
 impl<C: Completion> Engine<C> {
     /// Takes messages of one topic and queue: adjacent queue offsets, contiguous in the log, each a record of its own, all
@@ -42,8 +42,13 @@ impl<C: Completion> Engine<C> {
             Ok(bytes) => bytes,
             Err(status) => return Err(Refused::Status(completion, status)),
         };
-        let now = self.clock.now();
         let mut appender = self.appender.lock();
+        while self.is_full(&appender, bytes) {
+            drop(appender);
+            self.write_now();
+            appender = self.appender.lock();
+        }
+        let now = self.clock.now();
         // Asked under the lock: who takes it after the policy began to refuse knows that nothing more is appended.
         let may = self.policy.may_append();
         if let Err(status) = may.and_then(|()| appender.may_place()) {
@@ -59,7 +64,7 @@ impl<C: Completion> Engine<C> {
         if let Some(closed) = waiters.closed() {
             return Err(refused(completion, closed));
         }
-        if self.is_busy(&appender, &waiters, bytes) {
+        if waiters.len() >= self.config.append_queue_max {
             self.counters.refused_busy.fetch_add(1, Ordering::Relaxed);
             return Err(Refused::Busy(completion));
         }
@@ -123,10 +128,10 @@ impl<C: Completion> Engine<C> {
         Ok(bytes)
     }
 
-    fn is_busy(&self, appender: &Appender, waiters: &Waiters<C>, bytes: usize) -> bool {
+    /// Whether so many more bytes may not wait in memory: what waits has to be written first.
+    fn is_full(&self, appender: &Appender, bytes: usize) -> bool {
         let waiting = appender.waiting_bytes();
-        waiters.len() >= self.config.append_queue_max
-            || waiting > 0 && waiting + bytes > self.config.append_bytes_max
+        waiting > 0 && waiting + bytes > self.config.append_bytes_max
     }
 
     fn file_len(&self, start: u64) -> u64 {
@@ -161,9 +166,7 @@ impl<C: Completion> Engine<C> {
     pub fn write_step(&self) -> Step {
         let mut did = Step::Idle;
         self.writing.run(|batch| {
-            if self.appender.lock().take(batch) {
-                self.write(batch);
-                batch.clear();
+            if self.write_filled(batch) == Step::Worked {
                 did = Step::Worked;
             }
         });
@@ -171,6 +174,25 @@ impl<C: Completion> Engine<C> {
             self.settle();
         }
         did
+    }
+
+    /// As [`Engine::write_step`], and waits for another thread that is at it.
+    fn write_now(&self) {
+        let mut did = Step::Idle;
+        self.writing
+            .run_after(|batch| did = self.write_filled(batch));
+        if did == Step::Worked {
+            self.settle();
+        }
+    }
+
+    fn write_filled(&self, batch: &mut Batch) -> Step {
+        if !self.appender.lock().take(batch) {
+            return Step::Idle;
+        }
+        self.write(batch);
+        batch.clear();
+        Step::Worked
     }
 
     fn write(&self, batch: &mut Batch) {
@@ -237,4 +259,58 @@ fn refused<C>(completion: C, closed: &Closed) -> Refused<C> {
 pub(crate) fn page_rest(end: u64) -> usize {
     const PAGE_BYTES: u64 = 4096;
     usize::try_from(end.next_multiple_of(PAGE_BYTES) - end).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[cfg(not(feature = "loom"))]
+mod tests {
+    use std::sync::Arc;
+
+    use rocket_mapped_file::memory::MemoryDirectory;
+    use rocket_protocol::UnixMillis;
+
+    use crate::test_support::message;
+    use crate::{
+        Clock, Completion, Engine, Flush, LocalPolicy, NoEvents, Promise, PutOutcome, Refused,
+        StoreConfig,
+    };
+
+    struct Never;
+
+    impl Clock for Never {
+        fn now(&self) -> UnixMillis {
+            UnixMillis(1)
+        }
+    }
+
+    struct Nobody;
+
+    impl Completion for Nobody {
+        fn complete(self, _: PutOutcome) {}
+    }
+
+    /// Java's client takes SYSTEM_BUSY for the end of its send.
+    #[test]
+    fn what_is_too_much_to_wait_in_memory_is_written_and_not_refused() {
+        let config = StoreConfig {
+            append_bytes_max: 10_000,
+            append_queue_max: 100,
+            ..StoreConfig::default()
+        };
+        let policy = Arc::new(LocalPolicy { flush: Flush::Sync });
+        let dir = Arc::new(MemoryDirectory::default());
+        let opened = Engine::open(config, dir, Arc::new(Never), policy, Arc::new(NoEvents));
+        let (engine, _) = opened.unwrap();
+        let begun = engine.positions().appended.0;
+        let one = message("t", 0, 4000);
+        let append = || engine.append(&[one.as_ref()], Promise::Kept, Nobody);
+        for _ in 0..100 {
+            assert!(append().is_ok());
+            assert!(engine.appender.lock().waiting_bytes() <= 10_000);
+        }
+        let written = engine.positions().appended.0 - begun;
+        assert!(written > 98 * 4000, "{written}");
+        assert!(matches!(append(), Err(Refused::Busy(_))));
+        assert_eq!(engine.stats().refused_busy, 1);
+    }
 }

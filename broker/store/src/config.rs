@@ -122,7 +122,8 @@ pub struct StoreConfig {
     pub message_bytes_max: usize,
     /// Sends that may wait for their answer at once (`sendThreadPoolQueueCapacity`, default 10 000); more are refused as busy.
     pub append_queue_max: usize,
-    /// Bytes of records that may wait to be written, unless a single send is larger; more are refused as busy. Default 16 MiB.
+    /// Bytes of records that may wait to be written, unless a single send is larger; who brings more writes them. Default
+    /// 16 MiB.
     pub append_bytes_max: usize,
     /// How long messages are kept.
     pub retention: Retention,

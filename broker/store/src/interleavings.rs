@@ -32,13 +32,18 @@ fn who_asks_for_work_gets_it_by_somebody_and_nobody_works_beside_another() {
             move || {
                 for round in 1..=ASKING - who {
                     news[who].store(round, Ordering::Relaxed);
-                    relay.run(|seen| {
+                    let work = |seen: &mut [usize; ASKING]| {
                         assert!(!is_busy.swap(true, Ordering::Relaxed), "two at once");
                         for (seen, news) in seen.iter_mut().zip(news.iter()) {
                             *seen = news.load(Ordering::Relaxed);
                         }
                         is_busy.store(false, Ordering::Relaxed);
-                    });
+                    };
+                    if round == ASKING {
+                        relay.run_after(work);
+                    } else {
+                        relay.run(work);
+                    }
                 }
             }
         };

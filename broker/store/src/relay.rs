@@ -10,7 +10,7 @@ use crate::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 #[derive(Default)]
 pub(crate) struct Relay<T> {
     asked: AtomicUsize,
-    /// Never contended: only who raised `asked` from zero comes here.
+    /// Contended only by [`Relay::run_after`]: else only who raised `asked` from zero comes here.
     kept: Mutex<T>,
     broken: AtomicBool,
 }
@@ -43,6 +43,12 @@ impl<T> Relay<T> {
             }
             answered = asked - answered;
         }
+    }
+
+    /// Does `work` on this thread, when whoever is at it has ended a round. Not to be called from within the work.
+    pub(crate) fn run_after(&self, work: impl FnOnce(&mut T)) {
+        let _leaving = Leaving(&self.broken);
+        work(&mut self.kept.lock());
     }
 
     /// Whether the work panicked: nobody will ever do it again.

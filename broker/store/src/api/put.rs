@@ -85,7 +85,7 @@ pub enum PutStatus {
 /// An append that was not taken; the completion comes back uncalled.
 #[derive(Debug)]
 pub enum Refused<C> {
-    /// As many sends or bytes as allowed wait already: `SYSTEM_BUSY`.
+    /// As many sends as allowed wait already: `SYSTEM_BUSY`.
     Busy(C),
     /// A write or flush failed earlier; the reason.
     ReadOnly(C, Arc<str>),
