@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rocket_remoting::Reply;
@@ -41,10 +42,14 @@ impl CatchUps {
         None
     }
 
+    fn is_empty(&self) -> bool {
+        self.waiting.lock().is_empty()
+    }
+
     fn pop(&self) -> Option<Waiting> {
         let mut waiting = self.waiting.lock();
         let next = waiting.pop_front();
-        if next.is_none() {
+        if waiting.is_empty() {
             // What a rush took.
             waiting.shrink_to(64);
         }
@@ -65,16 +70,26 @@ impl BrokerProcessor {
         for _ in 0..READERS {
             let (this, stop) = (Arc::clone(self), stop.clone());
             let reads = async move {
+                let mut pause = None;
                 loop {
+                    let goes_on = async {
+                        match pause {
+                            Some(pause) => tokio::time::sleep(pause).await,
+                            None => this.catch_ups.some.notified().await,
+                        }
+                    };
                     let is_over = tokio::select! {
                         () = stop.cancelled() => true,
-                        () = this.catch_ups.some.notified() => false,
+                        () = goes_on => false,
                     };
                     let reader = Arc::clone(&this);
-                    let served = tokio::task::spawn_blocking(move || reader.read_all()).await;
-                    if let Err(error) = served {
-                        tracing::error!(%error, "a pull could not be served");
-                    }
+                    let reads = move || reader.read_all(!is_over);
+                    pause = tokio::task::spawn_blocking(reads)
+                        .await
+                        .unwrap_or_else(|error| {
+                            tracing::error!(%error, "a pull could not be served");
+                            None
+                        });
                     if is_over {
                         return;
                     }
@@ -85,11 +100,18 @@ impl BrokerProcessor {
         }
     }
 
-    fn read_all(&self) {
-        while let Some((pull, reply, deadline)) = self.catch_ups.pop() {
+    /// Serves all that wait, or goes on later for the sake of senders: then it returns after which time.
+    fn read_all(&self, may_pause: bool) -> Option<Duration> {
+        while !self.catch_ups.is_empty() {
+            let pause = self.deps.store.catch_up_pause();
+            if may_pause && !pause.is_zero() {
+                return Some(pause);
+            }
+            let (pull, reply, deadline) = self.catch_ups.pop()?;
             if reply.is_open() {
                 self.read_from_disk(pull, reply, deadline);
             }
         }
+        None
     }
 }

@@ -10,6 +10,7 @@ use crate::api::Completion;
 use crate::checkpoint::Bounds;
 use crate::cohort::Expected;
 use crate::commit_log::{FOLDER, LogFile};
+use crate::config::Flush;
 use crate::engine::{Engine, Step};
 use crate::mutant::{self, Mutant};
 use crate::progress::Flight;
@@ -92,7 +93,11 @@ impl<C: Completion> Engine<C> {
         }
         self.events.flush_succeeded();
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        let took = self.clock.elapsed().saturating_sub(job.begun);
+        let elapsed = self.clock.elapsed();
+        let took = elapsed.saturating_sub(job.begun);
+        if self.flush_mode.now() == Flush::Sync {
+            self.heat.flushed(elapsed, took);
+        }
         self.events.flushed(took, job.flight.to - job.flight.from);
         let moved = {
             let mut progress = self.progress.lock();

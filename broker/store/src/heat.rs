@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rocket_mapped_file::{Advice, Segment};
@@ -15,6 +16,7 @@ use rocket_protocol::UnixMillis;
 
 use crate::cold_blocks::{BLOCK_BYTES, ColdBlocks};
 use crate::commit_log::CommitLog;
+use crate::pace::Pace;
 
 /// The newest part of what was written is in memory without a look.
 const HOT_BYTES: u64 = 64 << 20;
@@ -31,6 +33,7 @@ pub(crate) struct Heat {
     cold: Mutex<ColdBlocks>,
     /// How many blocks are in `cold`, so that nobody locks it for nothing.
     cold_count: AtomicUsize,
+    pace: Mutex<Pace>,
     /// Blocks that were in memory when they were last looked at: a block and a time in each, at the block's place.
     warm: Box<[(AtomicU64, AtomicU64)]>,
 }
@@ -45,6 +48,7 @@ impl Heat {
                 usize::try_from(blocks_max).unwrap_or(usize::MAX),
             )),
             cold_count: AtomicUsize::new(0),
+            pace: Mutex::default(),
             warm: (0..SLOTS).map(|_| Default::default()).collect(),
         }
     }
@@ -93,8 +97,23 @@ impl Heat {
         is_resident
     }
 
+    /// A flush that senders wait for took so long, by a clock that nobody sets.
+    pub(crate) fn flushed(&self, elapsed: Duration, took: Duration) {
+        self.pace.lock().flushed(elapsed, took);
+    }
+
+    /// How long a catch-up reader is to wait, for the sake of those flushes.
+    pub(crate) fn pause(&self, elapsed: Duration) -> Duration {
+        self.pace.lock().pause(elapsed)
+    }
+
+    /// Notes what [`Heat::bring`] had fetched.
+    pub(crate) fn fetched(&self, elapsed: Duration, bytes: u64) {
+        self.pace.lock().fetched(elapsed, bytes);
+    }
+
     /// Prepares for `len` bytes at `offset` to be read with `pread`: has what comes next fetched and what lies behind given
-    /// up.
+    /// up. Returns how many bytes are fetched.
     pub(crate) fn bring(
         &self,
         log: &CommitLog,
@@ -102,7 +121,8 @@ impl Heat {
         now: UnixMillis,
         offset: u64,
         len: usize,
-    ) {
+    ) -> u64 {
+        let mut fetched = 0;
         let hot_block = self.hot_from(end) / BLOCK_BYTES;
         let first = offset / BLOCK_BYTES;
         let last = offset.saturating_add(len as u64).saturating_sub(1) / BLOCK_BYTES;
@@ -130,11 +150,15 @@ impl Heat {
                 }
                 given_up
             };
-            parts(log, block).for_each(|part| part.advise(Advice::WillNeed));
+            for part in parts(log, block) {
+                part.advise(Advice::WillNeed);
+                fetched += part.len;
+            }
             if let Some(block) = given_up {
                 parts(log, block).for_each(|part| part.advise(Advice::DontNeed));
             }
         }
+        fetched
     }
 }
 

@@ -59,6 +59,7 @@ mod index;
 mod index_upkeep;
 mod intent;
 mod lost;
+mod pace;
 mod prepare;
 mod progress;
 mod quarantine;

@@ -1,6 +1,7 @@
 //! Reading: by queue offset, by key, by place ([`crate::by_time`]: by time). Everything here sees only what was dispatched, and so is visible.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rocket_protocol::message::hash::index_key_hash;
@@ -95,6 +96,12 @@ impl<C: Completion> Engine<C> {
         let limits = Limits { near, far };
         self.get_by(topic, queue_id, from, limits, filter, Manner::CatchUp)
             .unwrap_or_else(|NotInMemory| GetResult::none())
+    }
+
+    /// How long the next [`Engine::get_catching_up`] is to be put off, so that those who wait for a flush do not wait for its
+    /// readers.
+    pub fn catch_up_pause(&self) -> Duration {
+        self.heat.pause(self.clock.elapsed())
     }
 
     fn get_by(
@@ -266,7 +273,10 @@ impl<C: Completion> Engine<C> {
                 continue;
             }
             if manner == Manner::CatchUp {
-                self.heat.bring(&self.log, end, now, offset, len);
+                let fetched = self.heat.bring(&self.log, end, now, offset, len);
+                if fetched > 0 {
+                    self.heat.fetched(self.clock.elapsed(), fetched);
+                }
             } else if !self.heat.is_in_memory(&self.log, end, now, offset, len) {
                 return Err(NotInMemory);
             }

@@ -8,6 +8,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -190,7 +191,8 @@ impl<C: Completion> Store<C> {
     }
 
     /// As [`Store::get_in_memory`] for a reader that is behind: waits for the disk, has what comes next fetched, and gives
-    /// up in the page cache what such readers brought in and have read. How many do so at once is the caller's to bound.
+    /// up in the page cache what such readers brought in and have read. How many do so at once is the caller's to bound, and how
+    /// fast: see [`Store::catch_up_pause`].
     pub fn get_catching_up(
         &self,
         topic: &TopicName,
@@ -201,6 +203,12 @@ impl<C: Completion> Store<C> {
     ) -> GetResult {
         self.engine()
             .get_catching_up(topic, queue_id, from, limits, filter)
+    }
+
+    /// How long the next [`Store::get_catching_up`] is to be put off: with more reading flushes would become slow that senders
+    /// wait for. At most a second.
+    pub fn catch_up_pause(&self) -> Duration {
+        self.engine().catch_up_pause()
     }
 
     /// Puts on this thread into queues and index what is visible by now: all that a recovery left over, after [`Store::open`].

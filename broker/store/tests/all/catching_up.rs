@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use rocket_mapped_file::Advice;
 use rocket_mapped_file::memory::MemoryDirectory;
@@ -162,6 +163,20 @@ fn who_is_behind_has_it_fetched_ahead_and_given_up_behind() {
         "{} MiB at once",
         cache.resident_max
     );
+}
+
+/// Flushes here take no time at all, so the reader's rate stays near what it is at first.
+#[test]
+fn who_fetches_pauses_for_the_sake_of_flushes_and_who_reads_what_is_there_does_not() {
+    let world = World::new();
+    assert_eq!(world.engine().catch_up_pause(), Duration::ZERO);
+    world.catching_up(0);
+    let pause = world.engine().catch_up_pause();
+    let of_five_mib = Duration::from_secs(5) / 64;
+    assert_eq!(pause, of_five_mib);
+    // What was fetched ahead costs nothing more.
+    world.catching_up(2);
+    assert_eq!(world.engine().catch_up_pause(), pause);
 }
 
 #[test]
