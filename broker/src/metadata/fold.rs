@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rocket_protocol::{PhysicalOffset, TopicName};
 use rocket_store::{GetStatus, QueueEnd};
 use thiserror::Error;
 
@@ -146,6 +147,12 @@ impl Replica {
 }
 
 impl Metadata {
+    /// Before which offset of the log the messages of a topic are hidden, since it was deleted there and its queues went on.
+    pub fn hidden_before(&self, topic: &TopicName) -> Option<PhysicalOffset> {
+        let hidden = self.replica.as_ref()?.hidden.lock();
+        hidden.get(topic.as_str()).copied().map(PhysicalOffset)
+    }
+
     /// Applies what comes next of the changes that are visible. `true`: there may be more. Without a group there are none.
     ///
     /// # Errors

@@ -32,7 +32,7 @@ fn queue_of(queue_id: i32) -> Result<QueueId, Refusal> {
 }
 
 impl BrokerProcessor {
-    /// A group without a position on a young queue begins at 0, so that what was sent before it came is not passed over.
+    /// A group without a position on a young queue begins at its start, so that what was sent before it came is not passed over.
     pub(super) fn query_consumer_offset(&self, request: &Command) -> Answer {
         let header: QueryConsumerOffsetHeader = request.header()?;
         let (topic, queue) = (topic_name(&header.topic)?, queue_of(header.queue_id)?);
@@ -48,11 +48,24 @@ impl BrokerProcessor {
         if header.set_zero_if_not_found == Some(false) {
             return not_found("Not found, do not set to zero, maybe this group boot first");
         }
-        let is_in_memory = || self.deps.store.is_in_memory(&topic, queue, QueueOffset(0));
-        if self.queue_start(&topic, queue) <= 0 && self.reading(is_in_memory)? {
-            return Ok(offset_answer(0));
+        if let Some(start) = self.start_of_young_queue(&topic, queue) {
+            let is_in_memory = || self.deps.store.is_in_memory(&topic, queue, start);
+            if self.reading(is_in_memory)? {
+                return Ok(offset_answer(start.to_wire()));
+            }
         }
         not_found("Not found, V3_0_6_SNAPSHOT maybe this group consumer boot first")
+    }
+
+    /// Where a queue starts of which no message has expired: at 0, or where its topic was made again.
+    fn start_of_young_queue(&self, topic: &TopicName, queue: QueueId) -> Option<QueueOffset> {
+        let start = self.queue_start(topic, queue);
+        let is_whole = || {
+            let hidden = self.deps.metadata.hidden_before(topic)?;
+            Some(self.deps.store.positions().min < hidden)
+        };
+        let is_young = start <= 0 || is_whole() == Some(true);
+        is_young.then(|| QueueOffset::from_wire(start)).flatten()
     }
 
     pub(super) fn update_consumer_offset(&self, request: &Command) -> Answer {

@@ -6,7 +6,7 @@ use rocket_protocol::{Command, RequestCode, ResponseCode};
 
 use super::{Peer, Pulled, START, World, pull_header, pull_request};
 
-async fn committed(client: &Peer, zero: Option<bool>) -> Option<i64> {
+pub(super) async fn committed(client: &Peer, zero: Option<bool>) -> Option<i64> {
     let header = QueryConsumerOffsetHeader {
         consumer_group: "g".into(),
         topic: "orders".into(),

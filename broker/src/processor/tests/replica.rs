@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rocket_protocol::name::system_topic;
 use rocket_protocol::{Command, QueueId, RequestCode, ResponseCode, TopicName, UnixMillis};
 
+use super::offset::committed;
 use super::{PATIENCE, START, World, pull_request};
 
 async fn lead(world: &World) {
@@ -70,5 +71,7 @@ async fn a_deleted_topic_is_empty_and_made_again_goes_on() {
     let range = world.store.queue_range(&topic, QueueId(0)).unwrap();
     assert_eq!((range.min.0, range.max.0), (2, 3));
     assert_eq!(client.pull("orders", 0, 2).await.bodies, ["c"]);
+    // What was sent before the first consumer came is not passed over.
+    assert_eq!(committed(&client, None).await, Some(2));
     world.stop().await;
 }
