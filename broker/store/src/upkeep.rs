@@ -5,6 +5,7 @@ use std::io;
 use rocket_mapped_file::Segment;
 
 use crate::api::Completion;
+use crate::appender::Role;
 use crate::checkpoint::{Bounds, PATH};
 use crate::engine::Engine;
 use crate::error::is_no_room;
@@ -41,10 +42,12 @@ impl<C: Completion> Engine<C> {
     pub(crate) fn secure_step(&self, at_last: bool) {
         let _alone = self.alone.read_recursive();
         self.retire_files();
+        let may_settle = self.may_settle();
         let (position, time, settled, saved, indexed, table) = {
             let dispatcher = self.dispatcher.lock();
             let position = dispatcher.position;
-            let settled = self.settle_carried(position);
+            let settled = may_settle.then(|| self.settle_carried(position));
+            let settled = settled.unwrap_or(Ok(None));
             let saved = self.queues.save(position);
             let indexed = self
                 .index
@@ -121,6 +124,12 @@ impl<C: Completion> Engine<C> {
         self.mark();
         let flushed = self.checkpoint.lock().flush();
         self.derived(Writer::Queues, flushed);
+    }
+
+    /// Whether tables may hold what is carried. Not where a cut waits for the next start: these queues have what it takes away,
+    /// and those that it makes in their place go by the note.
+    fn may_settle(&self) -> bool {
+        self.carried.is_pending() && self.appender.lock().role() != Role::Waits
     }
 
     /// What of that which was carried over to the queues they have now: a table of them is to be written for it.

@@ -102,6 +102,22 @@ fn offsets_that_a_cut_took_back_are_given_again() {
 
 #[test]
 fn offsets_of_messages_that_expired_are_not_given_again_when_a_cut_has_the_queues_built_again() {
+    give_none_again_after_a_cut(|_| {});
+}
+
+/// Its queues still hold what goes, so none of its tables holds what the start is to know.
+#[test]
+fn who_waits_to_be_opened_again_keeps_what_the_next_start_is_to_know_of_the_queues() {
+    give_none_again_after_a_cut(|slave| {
+        for _ in 0..3 {
+            slave.engine.checkpoint_step();
+        }
+    });
+    give_none_again_after_a_cut(|slave| slave.engine.finish().unwrap());
+}
+
+/// All messages of a queue expire but one, which is cut off; `meanwhile` comes between the cut and the start that does it.
+fn give_none_again_after_a_cut(meanwhile: fn(&Node)) {
     let master = Node::new(4096);
     master.lead();
     for number in 0..40 {
@@ -120,6 +136,7 @@ fn offsets_of_messages_that_expired_are_not_given_again_when_a_cut_has_the_queue
         if is_cut {
             let error = slave.engine.cut(at(to), 2, Aside::Nothing).unwrap_err();
             assert!(matches!(error, CutError::NeedsRestart), "{error}");
+            meanwhile(&slave);
         }
         let dir = slave.dir.killed();
         slave = Node::open(dir, expires.clone(), master.end()).unwrap().0;
