@@ -115,6 +115,9 @@ impl CommitLog {
         let damage =
             Damage::open(Arc::clone(&dir)).map_err(OpenError::io("read", "rocket/damage.json"))?;
         let mut files: Vec<Arc<LogFile>> = Vec::new();
+        // A process that was killed may have made or removed what no flush of the folder has covered: what is built on it would go
+        // with the power.
+        dir.sync(FOLDER).map_err(OpenError::io("flush", FOLDER))?;
         let entries = dir.list(FOLDER).map_err(OpenError::io("list", FOLDER))?;
         let mut starts: Vec<(u64, u64)> = entries
             .iter()
@@ -165,11 +168,8 @@ impl CommitLog {
             }));
         }
         let min = files.first().map_or(0, |file| file.start);
-        if damage.within(0, min).is_some() {
-            // The run that removed the files may have ended before they were gone for good, or before it forgot this.
-            dir.sync(FOLDER).map_err(OpenError::io("flush", FOLDER))?;
-            damage.forget_before(min);
-        }
+        // The run that removed the files may have ended before it did this.
+        damage.forget_before(min);
         Ok(Self {
             dir,
             segment_bytes,

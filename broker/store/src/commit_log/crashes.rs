@@ -1,5 +1,7 @@
 //! Crashes while files of the log are removed, on a file system that brings over changes of folders in any order.
 
+use std::io::IoSlice;
+
 use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 
 use super::*;
@@ -73,6 +75,42 @@ fn of_files_beyond_the_end_none_comes_back_behind_a_gap_and_no_checksums_without
             assert!(sums.iter().all(|start| log.contains(start)), "{sums:?}");
         }
         assert_eq!(left.last().unwrap(), &(vec![0], vec![0]));
+    }
+}
+
+/// Opens the log again, as the next process does.
+fn log_again(dir: &MemoryDirectory) -> CommitLog {
+    let dir: Arc<dyn Directory> = Arc::new(dir.clone());
+    CommitLog::open(dir, FILE, SegmentOptions::default(), 512, None).unwrap()
+}
+
+/// A process is killed in the middle of making a file or of removing one, the next one goes by what it finds, and then the power goes.
+#[test]
+fn what_a_start_finds_in_the_folder_of_the_log_outlasts_a_loss_of_power() {
+    let make = |log: &CommitLog| log.ensure(FILES * FILE, &MAY).map(drop);
+    let remove = |log: &CommitLog| log.remove_first(1).map(drop);
+    for change in [make as fn(&CommitLog) -> io::Result<()>, remove] {
+        for changes in 0..4 {
+            for seed in 0..16 {
+                let dir = MemoryDirectory::default();
+                let log = log_in(&dir);
+                dir.set_faults(Faults {
+                    dies_after: Some(changes),
+                    ..Faults::default()
+                });
+                let _ = change(&log);
+                let next = dir.killed();
+                let log = log_again(&next);
+                let last = Arc::clone(log.files().last().unwrap());
+                let bytes = [IoSlice::new(&[7; 100])];
+                last.segment.write_at(0, &bytes).unwrap();
+                last.segment.flush(0).unwrap();
+                let crashed = next.crashed_in_any_order(seed);
+                assert_eq!(starts(&crashed, FOLDER), starts(&next, FOLDER), "{changes}");
+                let left = crashed.read(&last.path()).unwrap().unwrap();
+                assert_eq!(left[..100], [7; 100]);
+            }
+        }
     }
 }
 
