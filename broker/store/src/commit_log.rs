@@ -170,6 +170,7 @@ impl CommitLog {
         let min = files.first().map_or(0, |file| file.start);
         // The run that removed the files may have ended before it did this.
         damage.forget_before(min);
+        remove_checksums_before(&*dir, min)?;
         Ok(Self {
             dir,
             segment_bytes,
@@ -392,6 +393,20 @@ impl CommitLog {
         }
         Ok(any)
     }
+}
+
+/// Removes the checksums of log files that are gone, which the run that removed those did not come to: nobody else would.
+fn remove_checksums_before(dir: &dyn Directory, min: u64) -> Result<(), OpenError> {
+    let folder = checksums::FOLDER;
+    let entries = dir.list(folder).map_err(OpenError::io("list", folder))?;
+    let starts = entries.iter().filter_map(|entry| entry.name.parse().ok());
+    for start in starts.filter(|&start| start < min) {
+        let path = checksums::path_of(start);
+        if let Err(error) = dir.remove(&path) {
+            tracing::warn!(file = path, %error, "the checksums of a removed file stay");
+        }
+    }
+    Ok(())
 }
 
 fn is_unused(segment: &dyn Segment) -> io::Result<bool> {

@@ -114,6 +114,26 @@ fn what_a_start_finds_in_the_folder_of_the_log_outlasts_a_loss_of_power() {
     }
 }
 
+#[test]
+fn no_start_leaves_checksums_of_a_log_file_that_was_removed() {
+    for changes in 0..16 {
+        for seed in 0..4 {
+            let dir = MemoryDirectory::default();
+            let log = log_in(&dir);
+            dir.set_faults(Faults {
+                dies_after: Some(changes),
+                ..Faults::default()
+            });
+            let _ = log.remove_first(3);
+            for next in [dir.killed(), dir.crashed_in_any_order(seed)] {
+                let log = log_again(&next);
+                let there: Vec<u64> = log.files().iter().map(|file| file.start).collect();
+                assert_eq!(starts(&next, checksums::FOLDER), there, "{changes}");
+            }
+        }
+    }
+}
+
 /// What ends retention, or the start after it, and then takes the power: of the files that are there what was damaged is known, and of
 /// those that are gone nothing is.
 #[test]
