@@ -221,18 +221,18 @@ impl UnitLog {
         (start..self.end()).contains(&position)
     }
 
-    /// Removes files all of whose units stand for messages before `log_min`.
+    /// Removes files all of whose units stand for messages before `log_min`, oldest first. Each is gone for good before the next
+    /// one goes: one that came back behind a gap would be taken for damage.
     pub(super) fn remove_before(&mut self, log_min: u64) -> io::Result<()> {
-        let mut any = false;
         while let Some(next) = self.files.get(1)
             && next.before <= log_min
             && let Some(first) = self.files.front()
         {
             self.dir.remove(&path(first.start))?;
+            self.dir.sync(FOLDER)?;
             self.files.pop_front();
-            any = true;
         }
-        if any { self.dir.sync(FOLDER) } else { Ok(()) }
+        Ok(())
     }
 }
 
