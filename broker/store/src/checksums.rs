@@ -207,15 +207,34 @@ impl Checksums {
 
     /// The blocks from `first` on have no checksum any more: the log is cut there. Durable on return; nobody may enter one
     /// meanwhile. To be done before the log changes: who reads a block that is changing finds nothing to condemn it by.
+    ///
+    /// Takes no room on the disk where there is no checksum. A file that cannot be read goes as a whole.
     pub(crate) fn forget_from(&self, first: u64) -> io::Result<()> {
         for block in first..self.len.div_ceil(self.block_bytes) {
             self.clear_compared(block);
         }
+        match self.zero_from(first) {
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(file = self.path, %error, "checksums cannot be read, and are made again");
+                *self.file.lock() = None;
+                self.remove()?;
+                self.dir.sync(FOLDER)
+            }
+            done => done,
+        }
+    }
+
+    fn zero_from(&self, first: u64) -> io::Result<()> {
         let Some(file) = self.opened(false)? else {
             return Ok(());
         };
         let from = HEAD_BYTES + first * ENTRY_BYTES;
-        if from < file.len() {
+        let left = file.len().saturating_sub(from);
+        // Also what an earlier process made zero in the page cache alone is still there.
+        file.forget_cache()?;
+        let mut entries = vec![0; usize::try_from(left).unwrap_or(0)];
+        file.read_at(from, &mut entries)?;
+        if entries.iter().any(|&byte| byte != 0) {
             file.zero(from, file.len())?;
             file.flush(0)?;
         }
@@ -309,7 +328,7 @@ pub(crate) fn is_damage(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rocket_mapped_file::memory::MemoryDirectory;
+    use rocket_mapped_file::memory::{Faults, MemoryDirectory};
 
     use super::*;
 
@@ -322,6 +341,46 @@ mod tests {
             let flipped = (u64::from_be_bytes(encode(7, 1)) ^ 1 << bit).to_be_bytes();
             assert_eq!(decode(7, flipped), None, "bit {bit}");
         }
+    }
+
+    /// Checksums of three blocks, flushed.
+    fn summed(dir: &MemoryDirectory) {
+        let sums = Checksums::new(Arc::new(dir.clone()), 0, 10_000, 4096);
+        sums.enter(0, &[7, 8, 9]).unwrap();
+        sums.flush().unwrap();
+    }
+
+    #[test]
+    fn what_is_forgotten_does_not_come_back_whatever_ended_the_first_try() {
+        let open = |dir: &MemoryDirectory| Checksums::new(Arc::new(dir.clone()), 0, 10_000, 4096);
+        for changes in 0..3 {
+            let dir = MemoryDirectory::default();
+            summed(&dir);
+            dir.set_faults(Faults {
+                dies_after: Some(changes),
+                ..Faults::default()
+            });
+            let _ = open(&dir).forget_from(1);
+            let next = dir.killed();
+            open(&next).forget_from(1).unwrap();
+            for seed in 0..8 {
+                let left = open(&next.crashed(seed));
+                let known = [0, 1, 2].map(|block| left.known(block).unwrap());
+                assert_eq!(known, [Some(7), None, None], "{changes} {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn checksums_that_cannot_be_read_are_forgotten_as_a_whole() {
+        let dir = MemoryDirectory::default();
+        summed(&dir);
+        dir.break_sectors(&path_of(0), 0, 1);
+        let sums = Checksums::new(Arc::new(dir.clone()), 0, 10_000, 4096);
+        sums.forget_from(1).unwrap();
+        assert_eq!(dir.crashed(1).list_names(FOLDER), Vec::<String>::new());
+        sums.enter(0, &[5]).unwrap();
+        assert_eq!(sums.known(0).unwrap(), Some(5));
     }
 
     #[test]

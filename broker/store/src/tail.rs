@@ -139,6 +139,9 @@ pub(crate) fn cut(log: &CommitLog, from: u64, end: u64) -> io::Result<bool> {
         let written = ceiling.clamp(keep, file.end());
         if keep < written {
             cut |= holds_bytes(file, keep, written).unwrap_or(true);
+            // Blocks may be summed beyond: what rotted, or cannot be read, behind the floor ends the log as well.
+            let first = file.sums.block_of(keep - file.start);
+            file.sums.forget_from(first)?;
             file.segment.zero(keep - file.start, written - file.start)?;
         }
         if file.start <= end {
