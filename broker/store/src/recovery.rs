@@ -118,9 +118,6 @@ fn recover_locked(
         .cut(end)
         .map_err(OpenError::io("write", "rocket/deleted-topics.json"))?;
     carried.raise(&queues, end);
-    if is_new {
-        secure_new(&queues, start.dispatched, end)?;
-    }
 
     let known = Known {
         sizes: Sizes {
@@ -145,6 +142,10 @@ fn recover_locked(
         scrubbed: bounds.map_or(0, |bounds| bounds.scrubbed),
     };
     let failure = begin_run(&**dir, config, &mut checkpoint, bounds)?;
+    if is_new {
+        // Behind the bounds: a table without any would speak of a checkpoint that was lost, and of a floor where this start began.
+        secure_new(&queues, start.dispatched, end)?;
+    }
     import::remove(&**dir)?;
     log.set_ceiling(bounds.ceiling);
     let report = RecoveryReport {
@@ -293,10 +294,7 @@ fn begin_run(
     checkpoint: &mut Checkpoint,
     bounds: Bounds,
 ) -> Result<Option<PastFailure>, OpenError> {
-    checkpoint.set(bounds);
-    checkpoint
-        .flush()
-        .map_err(OpenError::io("write", checkpoint::FOLDER))?;
+    write_bounds(checkpoint, bounds)?;
     crate::export::note_file_bytes(dir, config.consume_queue_file_bytes)
         .map_err(OpenError::io("write", checkpoint::FOLDER))?;
     let pid = std::process::id().to_string();
@@ -307,6 +305,13 @@ fn begin_run(
         .and_then(|()| dir.sync(checkpoint::FOLDER))
         .map_err(OpenError::io("remove", failure::PATH))?;
     Ok(past)
+}
+
+fn write_bounds(checkpoint: &mut Checkpoint, bounds: Bounds) -> Result<(), OpenError> {
+    checkpoint.set(bounds);
+    checkpoint
+        .flush()
+        .map_err(OpenError::io("write", checkpoint::FOLDER))
 }
 
 /// Whether the run before failed.

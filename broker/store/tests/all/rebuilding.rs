@@ -189,6 +189,44 @@ fn messages_in_the_place_of_deleted_ones_that_a_crash_took_are_not_deleted() {
     }
 }
 
+/// Opens what a start is ended in at each of its steps, until one comes to its end; each time `look` is shown what the start
+/// after it made of that.
+fn end_starts(dir: &MemoryDirectory, look: impl Fn(&Engine<Tell>, u64)) {
+    for step in 0.. {
+        let begun = dir.killed();
+        begun.set_faults(Faults {
+            dies_after: Some(step),
+            ..Faults::default()
+        });
+        let is_open = try_open(&begun, &clock(T0), config()).is_ok();
+        for dir in [begun.killed(), begun.crashed(step)] {
+            look(&open(&dir), step);
+        }
+        if is_open {
+            return;
+        }
+    }
+}
+
+/// What a start cut short has made of it is not what a broker was flushed by.
+#[test]
+fn an_import_that_was_cut_short_is_begun_again() {
+    for has_queues in [true, false] {
+        let dir = of_apache();
+        if !has_queues {
+            dir.remove_folder("consumequeue").unwrap();
+        }
+        let log_end = open(&dir.killed()).positions().appended;
+        dir.flip("commitlog/00000000000000000000", 5 * 4096 + 100);
+        end_starts(&dir, |engine, step| {
+            assert_eq!(engine.positions().appended, log_end, "{step}");
+            assert_eq!(engine.damage().len(), 1, "{step}");
+            let next = if has_queues { 20_000 } else { 200 };
+            assert_eq!(send_to(engine, 0), next, "{step}");
+        });
+    }
+}
+
 /// As an Apache broker that was killed leaves it, whose queues have files of another size than is configured here. Of the queue
 /// there are 200 messages, and the name of its file tells that it had 20,000.
 pub(crate) fn of_apache() -> MemoryDirectory {
