@@ -82,16 +82,7 @@ fn recover_locked(
         .is_none();
     let (mut checkpoint, bounds) =
         Checkpoint::open(Arc::clone(dir)).map_err(OpenError::io("open", checkpoint::FOLDER))?;
-    let known = match bounds {
-        Some(bounds) => Some((bounds, Floor::Record)),
-        None => lost::bounds(&**dir, config.checksum_block_bytes)?,
-    };
-    let (bounds, floor) = known.unzip();
-    let (bounds, log) = cut_and_open_log(config, dir, &mut checkpoint, bounds, events)?;
-    let bounds = match bounds {
-        Some(bounds) if floor == Some(Floor::Block) => Some(lost::between_records(&log, bounds)?),
-        bounds => bounds,
-    };
+    let (bounds, log) = bounds_and_log(config, dir, &mut checkpoint, bounds, events)?;
     let deleted = Deleted::open(Arc::clone(dir))
         .map_err(OpenError::io("read", "rocket/deleted-topics.json"))?;
     let carried = Carried::open(Arc::clone(dir))
@@ -177,6 +168,30 @@ fn recover_locked(
         },
         report,
     ))
+}
+
+/// The log with a cut of it finished, and the bounds, which other files tell where the checkpoint has none.
+fn bounds_and_log(
+    config: &StoreConfig,
+    dir: &Arc<dyn Directory>,
+    checkpoint: &mut Checkpoint,
+    bounds: Option<Bounds>,
+    events: &dyn StoreEvents,
+) -> Result<(Option<Bounds>, CommitLog), OpenError> {
+    if bounds.is_some() {
+        return cut_and_open_log(config, dir, checkpoint, bounds, events);
+    }
+    let (told, floor) = lost::bounds(&**dir, config.checksum_block_bytes)?.unzip();
+    let (told, log) = cut_and_open_log(config, dir, checkpoint, told, events)?;
+    let told = match told {
+        Some(told) if floor == Some(Floor::Block) => Some(lost::between_records(&log, told)?),
+        told => told,
+    };
+    if let Some(told) = told {
+        // What told them may go before this start comes to its end.
+        write_bounds(checkpoint, told)?;
+    }
+    Ok((told, log))
 }
 
 /// Finishes a cut, and opens the log. What a former process had written and not flushed is flushed, and who keeps a proof of that

@@ -227,6 +227,31 @@ fn an_import_that_was_cut_short_is_begun_again() {
     }
 }
 
+/// The table of the queues told where the log was flushed to, and goes when they are built again.
+#[test]
+fn what_is_told_of_a_lost_checkpoint_outlasts_what_told_it() {
+    let dir = MemoryDirectory::default();
+    let engine = open(&dir);
+    for _ in 0..200 {
+        send_to(&engine, 0);
+    }
+    engine.checkpoint_step();
+    let log_end = engine.positions().appended;
+    drop(engine);
+    let dir = dir.killed();
+    for slot in [0, 4096] {
+        dir.flip("rocket/checkpoint", slot + 1);
+    }
+    dir.replace("rocket/queues/damaged", b"a test says so")
+        .unwrap();
+    dir.flip("commitlog/00000000000000000000", 5 * 4096 + 100);
+    end_starts(&dir, |engine, step| {
+        assert_eq!(engine.positions().appended, log_end, "{step}");
+        assert_eq!(engine.damage().len(), 1, "{step}");
+        assert_eq!(send_to(engine, 0), 200, "{step}");
+    });
+}
+
 /// As an Apache broker that was killed leaves it, whose queues have files of another size than is configured here. Of the queue
 /// there are 200 messages, and the name of its file tells that it had 20,000.
 pub(crate) fn of_apache() -> MemoryDirectory {
