@@ -46,11 +46,13 @@ impl Deleted {
         Ok(())
     }
 
-    /// Forgets what lies before the log.
-    pub(crate) fn forget_before(&self, log_min: u64) -> io::Result<()> {
+    /// Forgets the topics whose records lie before the log, and whose queues are in no table: all of these were begun when the
+    /// messages before `tables_from` were put. What is in a table, or in the journal behind it, comes back at a start without the
+    /// note, and a topic that was made again would go on where its old queues ended.
+    pub(crate) fn forget_before(&self, log_min: u64, tables_from: u64) -> io::Result<()> {
         let mut before = self.before.write();
         let mut next = before.clone();
-        next.retain(|_, end| *end > log_min);
+        next.retain(|_, end| *end > log_min || *end >= tables_from);
         if next.len() != before.len() {
             self.write(&next)?;
             *before = next;

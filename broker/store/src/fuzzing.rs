@@ -249,7 +249,7 @@ fn store_notes(data: &[u8]) {
     let dir = folder_with("rocket/deleted-topics.json", data);
     if let Ok(deleted) = Deleted::open(dir) {
         deleted.covers("t", 1);
-        deleted.forget_before(u64::MAX / 2).unwrap();
+        deleted.forget_before(u64::MAX / 2, u64::MAX).unwrap();
     }
     for content in [data.to_vec(), Intent::dressed(data)] {
         if let Ok(Some(intent)) = Intent::read(&*folder_with(crate::intent::PATH, &content)) {

@@ -225,7 +225,8 @@ impl<C: Completion> Engine<C> {
             .index
             .as_ref()
             .map_or(Ok(()), |index| index.remove_before(min));
-        if let Err(error) = index.and_then(|()| self.deleted.forget_before(min)) {
+        let tables_from = self.queues.tables_from();
+        if let Err(error) = index.and_then(|()| self.deleted.forget_before(min, tables_from)) {
             tracing::warn!(error = %error, "index files could not be removed");
         }
         messages

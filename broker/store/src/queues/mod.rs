@@ -78,11 +78,14 @@ struct Inner {
 }
 
 /// The tables on the disk.
+#[derive(Default)]
 struct Tables {
     /// Of the newest one.
     number: u64,
     /// One that waits for the commit log.
     written: Option<snapshot::Written>,
+    /// Positions of the newest one that counts and of the one before it; 0 where this process does not know.
+    positions: [u64; 2],
 }
 
 /// A table that is to be written.
@@ -111,10 +114,7 @@ impl Queues {
             dir,
             home: Arc::new(home),
             table: Table::new(),
-            tables: Mutex::new(Tables {
-                number: 0,
-                written: None,
-            }),
+            tables: Mutex::default(),
         }))
     }
 
@@ -138,10 +138,7 @@ impl Queues {
         let bytes = home.config.journal_bytes;
         *home.journal.lock() = Journal::new(Arc::clone(&self.0.dir), bytes, 0, position);
         home.upper.store(position, Ordering::Release);
-        *self.0.tables.lock() = Tables {
-            number: 0,
-            written: None,
-        };
+        *self.0.tables.lock() = Tables::default();
         Ok(())
     }
 
@@ -223,6 +220,12 @@ impl Queues {
     /// Messages that were put where their queue had other ones, since it was opened.
     pub(crate) fn misplaced(&self) -> u64 {
         self.0.home.misplaced.load(Ordering::Relaxed)
+    }
+
+    /// Both tables that a start may go by were begun when all messages before this had been put.
+    pub(crate) fn tables_from(&self) -> u64 {
+        let [_, before] = self.0.tables.lock().positions;
+        before
     }
 
     /// Whether a table waits for the commit log.
@@ -390,8 +393,12 @@ impl Queues {
         };
         written.commit()?;
         let head = written.head;
-        tables.number = head.number;
-        tables.written = None;
+        let [newest, _] = tables.positions;
+        *tables = Tables {
+            number: head.number,
+            written: None,
+            positions: [head.position, newest],
+        };
         snapshot::remove(&*self.0.dir, |number| is_unneeded(number, head.number))?;
         let journal = self.0.home.journal.lock();
         journal.remove(|number| number < head.journal)

@@ -99,7 +99,11 @@ impl Queues {
             upper: home.upper.load(Ordering::Acquire),
         };
         *home.journal.lock() = journal;
-        self.0.tables.lock().number = head.number;
+        {
+            let mut tables = self.0.tables.lock();
+            tables.number = head.number;
+            tables.positions = [head.position, 0];
+        }
         snapshot::remove(&**dir, |number| is_unneeded(number, head.number))?;
         for queue in self.0.table.all() {
             queue.raise_next(queue.max());

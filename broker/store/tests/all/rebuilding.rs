@@ -38,11 +38,20 @@ fn try_open(
     clock: &Arc<TestClock>,
     config: StoreConfig,
 ) -> Result<Engine<Tell>, OpenError> {
+    open_with(dir, clock, config, Flush::Sync)
+}
+
+fn open_with(
+    dir: &MemoryDirectory,
+    clock: &Arc<TestClock>,
+    config: StoreConfig,
+    flush: Flush,
+) -> Result<Engine<Tell>, OpenError> {
     let opened = Engine::open(
         config,
         Arc::new(dir.clone()),
         Arc::clone(clock) as _,
-        Arc::new(LocalPolicy { flush: Flush::Sync }),
+        Arc::new(LocalPolicy { flush }),
         Arc::new(NoEvents),
     );
     opened.map(|(engine, _)| engine)
@@ -187,6 +196,79 @@ fn messages_in_the_place_of_deleted_ones_that_a_crash_took_are_not_deleted() {
         let engine = open(&dir.killed());
         assert_eq!(end(&engine, 0), 1);
     }
+}
+
+/// The files that are full have expired, and go.
+fn expire(engine: &Engine<Tell>, clock: &TestClock) {
+    let later = 100 * 3_600_000;
+    clock
+        .0
+        .fetch_add(later, std::sync::atomic::Ordering::Relaxed);
+    engine.checkpoint_step();
+    engine.retention_step();
+    assert!(engine.positions().min.0 > 0, "files are gone");
+}
+
+/// What was noted of the queues since does not count, since the log behind it was not flushed.
+#[test]
+fn messages_of_a_topic_that_was_made_again_have_a_place_when_those_of_its_old_life_expired() {
+    let (dir, clock) = (MemoryDirectory::default(), clock(T0));
+    let engine = open_with(&dir, &clock, config(), Flush::Async).unwrap();
+    for _ in 0..5 {
+        send_to(&engine, 0);
+    }
+    engine.checkpoint_step();
+    engine.delete_topic(&topic("t")).unwrap();
+    for _ in 0..100 {
+        send(&engine, &message_of("other", 0, 1000));
+    }
+    for offset in 0..3 {
+        assert_eq!(send_to(&engine, 0), offset);
+    }
+    let (tell, _told) = channel();
+    let unflushed = message_of("other", 0, 1000);
+    let taken = engine.append(&[unflushed.as_ref()], Promise::Kept, Tell(tell));
+    assert!(taken.is_ok());
+    engine.write_step();
+    while engine.dispatch_step() == Step::Worked {}
+    expire(&engine, &clock);
+    for dir in [dir.killed(), dir.crashed(1)] {
+        let engine = open(&dir);
+        let range = engine.queue_range(&topic("t"), QueueId(0)).unwrap();
+        assert_eq!((range.min.0, range.max.0), (0, 3));
+        assert_eq!(send_to(&engine, 0), 3);
+    }
+}
+
+#[test]
+fn a_table_that_takes_the_place_of_one_that_rots_brings_no_topic_back() {
+    let (dir, clock) = (MemoryDirectory::default(), clock(T0));
+    let engine = try_open(&dir, &clock, config()).unwrap();
+    let send_others = |count| {
+        for _ in 0..count {
+            send(&engine, &message_of("other", 0, 1000));
+        }
+    };
+    for _ in 0..5 {
+        send_to(&engine, 0);
+    }
+    send_others(100);
+    engine.checkpoint_step();
+    engine.delete_topic(&topic("t")).unwrap();
+    send_others(120);
+    engine.checkpoint_step();
+    for offset in 0..3 {
+        assert_eq!(send_to(&engine, 0), offset);
+    }
+    expire(&engine, &clock);
+    let dir = dir.killed();
+    let tables = files(&dir, "rocket/queues", ".table");
+    assert_eq!(tables.len(), 2, "{tables:?}");
+    dir.flip(tables.last().unwrap(), 530);
+    let engine = open(&dir);
+    let range = engine.queue_range(&topic("t"), QueueId(0)).unwrap();
+    assert_eq!((range.min.0, range.max.0), (0, 3));
+    assert_eq!(send_to(&engine, 0), 3);
 }
 
 /// Opens what a start is ended in at each of its steps, until one comes to its end; each time `look` is shown what the start
