@@ -36,12 +36,15 @@ pub(crate) enum Failure {
     },
     #[error("a cut is finished by the next start")]
     NeedsRestart,
+    #[error("{0}")]
+    NoRoom(String),
 }
 
 impl From<CutError> for Failure {
     fn from(error: CutError) -> Self {
         match error {
             CutError::NeedsRestart => Self::NeedsRestart,
+            CutError::NoRoom(why) => Self::NoRoom(why),
             CutError::Io(error) => Self::Log(error),
         }
     }
@@ -78,11 +81,11 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 let end = self.log.ends().appended;
                 answers.push(Input::OtherFile { end, ours, theirs });
             }
-            Failure::NeedsRestart => {
-                self.needs_restart = true;
-                self.is_open = false;
-                self.opens_later = None;
-                self.observer.tell(News::NeedsRestart);
+            Failure::NeedsRestart => self.leave(),
+            Failure::NoRoom(why) => {
+                // What this cut would come to is assumed by now; a start begins with the log as it is.
+                tracing::error!(why, "the end of the log is not cut off");
+                self.leave();
             }
             error @ (Failure::Item(_) | Failure::Log(_)) => {
                 tracing::error!(%error, "the disk of this replica failed; it acknowledges nothing any more");
@@ -90,6 +93,14 @@ impl<L: Log, N: Net, C: Coordinator, O: Observer> Actor<L, N, C, O> {
                 answers.push(Input::DiskFailed);
             }
         }
+    }
+
+    /// Only the next start can go on.
+    fn leave(&mut self) {
+        self.needs_restart = true;
+        self.is_open = false;
+        self.opens_later = None;
+        self.observer.tell(News::NeedsRestart);
     }
 
     fn perform(&mut self, effect: Effect, answers: &mut Vec<Input>) -> Result<(), Failure> {

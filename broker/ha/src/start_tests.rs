@@ -181,6 +181,37 @@ fn intent_is_finished_from_every_point_at_which_it_was_left() {
 }
 
 #[test]
+fn start_without_room_for_what_a_cut_takes_away_changes_nothing() {
+    for then in [Then::Cut, Then::StartAnew] {
+        let (_, items) = items(&[(1, 0), (5, 70)]);
+        let mut log = log();
+        let intent = Intent {
+            then,
+            to: PhysicalOffset(70),
+            epoch: Epoch(6),
+            from: PhysicalOffset(70),
+            end: PhysicalOffset(100),
+            report: Report::Event,
+            epochs: epochs(&[(1, 0)]),
+        };
+        items.save_cut(&intent).unwrap();
+        let before = log.image();
+        log.lack_room(true);
+        let (found, told) = heard(&items, &mut log);
+        let source = match found {
+            Err(StartError::Cut { source, .. }) => source,
+            found => panic!("{found:?}"),
+        };
+        assert!(matches!(source, CutError::NoRoom(_)), "{source}");
+        assert_eq!((told, log.image().bytes), (Vec::new(), before.bytes));
+        log.lack_room(false);
+        let (found, told) = heard(&items, &mut log);
+        assert!(found.is_ok() && told.len() == 1, "{found:?} {told:?}");
+        assert_eq!(items.load().unwrap().unwrap().cut, None);
+    }
+}
+
+#[test]
 fn log_that_was_being_emptied_is_empty() {
     let (_, items) = items(&[(1, 0), (5, 70)]);
     let mut log = log();

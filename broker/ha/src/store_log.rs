@@ -224,6 +224,7 @@ fn not_cut(error: rocket_store::CutError) -> CutError {
     use rocket_store::CutError as Why;
     match error {
         Why::NeedsRestart => CutError::NeedsRestart,
+        Why::NoRoom { .. } => CutError::NoRoom(error.to_string()),
         Why::Aside(error) => CutError::Io(error),
         Why::NotThere { .. } | Why::Failed(_) => CutError::Io(failed(&error)),
     }

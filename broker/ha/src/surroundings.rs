@@ -80,6 +80,11 @@ pub enum CutError {
     /// What is derived from the log reaches beyond; only a start can finish the cut. The process must leave in order.
     #[error("the cut is finished by the next start of this process")]
     NeedsRestart,
+    /// There is no room to keep aside what goes: nothing was cut. To be tried again by a start.
+    #[error(
+        "{0}. They may be the only copy of something, so nothing is cut. Make room on the disk, or take away what else is in that folder, and start again"
+    )]
+    NoRoom(String),
     /// A read, write or flush failed: final.
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -24,6 +24,7 @@ use crate::appender::{Appender, Role};
 use crate::checkpoint;
 use crate::commit_log::{FOLDER, TailRule};
 use crate::engine::{Engine, Step};
+use crate::error::is_no_room;
 use crate::intent::{self, Deed, Intent};
 use crate::mutant::{self, Mutant};
 use crate::quarantine;
@@ -61,6 +62,17 @@ pub enum CutError {
     /// What goes could not be kept aside, or the log not be looked at; nothing was cut.
     #[error("what is cut off cannot be kept aside: {0}")]
     Aside(#[source] io::Error),
+    /// There is no room to keep aside what goes, or too many files are open; nothing was cut. To be asked again.
+    #[error(
+        "there is no room in the folder quarantine for the {bytes} bytes that are cut off: {source}"
+    )]
+    NoRoom {
+        /// How many are to be kept.
+        bytes: u64,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// It is noted durably what is to be cut, and the next start does it before anything else: what was visible goes, which
     /// no running store takes back. Nothing is appended any more; the store is to be closed and opened again.
     #[error("the next start of the store cuts the log")]
@@ -188,8 +200,15 @@ impl<C: Completion> Engine<C> {
     fn keep_aside(&self, range: (u64, u64), epoch: u64, aside: Aside) -> Result<(), Undone> {
         match aside {
             Aside::Kept { bytes_max } if range.0 < range.1 => {
-                quarantine::keep(&*self.dir, &self.log, range, epoch, bytes_max)
-                    .map_err(|error| Undone::Refused(CutError::Aside(error)))
+                let kept = quarantine::keep(&*self.dir, &self.log, range, epoch, bytes_max);
+                kept.map_err(|source| {
+                    let bytes = (range.1 - range.0).min(bytes_max);
+                    Undone::Refused(if is_no_room(&source) {
+                        CutError::NoRoom { bytes, source }
+                    } else {
+                        CutError::Aside(source)
+                    })
+                })
             }
             Aside::Kept { .. } | Aside::Nothing => Ok(()),
         }

@@ -9,7 +9,7 @@
 
 use std::io::{self, IoSlice};
 
-use rocket_mapped_file::{Directory, Segment, SegmentOptions};
+use rocket_mapped_file::{Directory, Fill, Segment, SegmentOptions};
 
 use crate::checksums::{BLOCK_BYTES, is_damage};
 use crate::commit_log::CommitLog;
@@ -34,16 +34,24 @@ pub(crate) fn keep(
         );
     }
     dir.create_folder(FOLDER)?;
-    let name = format!("{epoch:020}-{from:020}-{to:020}");
+    let path = format!("{FOLDER}/{epoch:020}-{from:020}-{to:020}");
     // One of this name is from a try that a crash ended.
-    dir.remove(&format!("{FOLDER}/{name}"))?;
+    dir.remove(&path)?;
     make_room(dir, bytes_max - len)?;
     if len == 0 {
         return Ok(());
     }
-    let file = dir.create(&format!("{FOLDER}/{name}"), len, SegmentOptions::default())?;
-    copy(log, from, len, &*file)?;
-    file.flush(0)
+    let options = SegmentOptions {
+        fill: Fill::Reserve,
+        ..SegmentOptions::default()
+    };
+    let file = dir.create(&path, len, options)?;
+    let done = copy(log, from, len, &*file).and_then(|()| file.flush(0));
+    if done.is_err() {
+        // A part of it is of no use, and takes room until somebody tries again.
+        let _ = dir.remove(&path);
+    }
+    done
 }
 
 /// Removes the oldest files until all together have no more than `bytes_max` bytes.

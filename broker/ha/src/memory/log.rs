@@ -40,6 +40,7 @@ struct State {
     is_flush_wanted: bool,
     fails: bool,
     needs_restart: bool,
+    lacks_room: bool,
     damage_changes: u64,
     gives_no_ranges: bool,
     is_read_there: bool,
@@ -47,6 +48,14 @@ struct State {
 }
 
 impl State {
+    /// Whether there is room for what a cut takes away.
+    fn may_keep_aside(&self) -> Result<(), CutError> {
+        if self.lacks_room {
+            return Err(CutError::NoRoom("there is no room".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Where damage begins that is not dispatched and that readers wait for.
     fn held(&self) -> Option<u64> {
         let mut damaged = self.image.damaged.iter();
@@ -91,6 +100,7 @@ impl MemoryLog {
             is_flush_wanted: false,
             fails: false,
             needs_restart: false,
+            lacks_room: false,
             damage_changes: 0,
             gives_no_ranges: false,
             is_read_there: false,
@@ -166,6 +176,11 @@ impl MemoryLog {
     /// From now on a cut is left to the next start.
     pub fn demand_restart(&self) {
         self.state.lock().needs_restart = true;
+    }
+
+    /// Whether there is no room for what a cut takes away, from here on.
+    pub fn lack_room(&self, lacks_room: bool) {
+        self.state.lock().lacks_room = lacks_room;
     }
 
     /// What lies at `from..to`, all in one file, is not what was written any more.
@@ -370,6 +385,7 @@ impl Log for MemoryLog {
         if to.0 >= state.image.end() {
             return Ok(());
         }
+        state.may_keep_aside()?;
         assert!(state.waiting.is_empty(), "cut with sends not answered");
         let at = usize::try_from(to.0.saturating_sub(state.image.min)).unwrap_or(0);
         let gone = state.image.bytes.get(at..).unwrap_or_default().to_vec();
@@ -387,6 +403,7 @@ impl Log for MemoryLog {
 
     fn start_anew(&mut self, at: PhysicalOffset, _epoch: Epoch) -> Result<(), CutError> {
         let mut state = self.working()?;
+        state.may_keep_aside()?;
         let from = state.committed.max(state.image.min);
         let kept = usize::try_from(from - state.image.min).unwrap_or(usize::MAX);
         let gone = state.image.bytes.get(kept..).unwrap_or_default().to_vec();

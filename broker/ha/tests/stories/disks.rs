@@ -139,6 +139,27 @@ fn cut_that_only_a_start_can_finish_ends_the_process() {
     assert!(world.news.iter().any(is_told), "{:?}", world.news);
 }
 
+/// What is cut off may be the only copy of something (P4): without room for it there is no cut, and nothing is wrong with the disk.
+#[test]
+fn cut_without_room_for_what_goes_is_done_by_a_start_that_finds_some() {
+    let (mut world, old) = with_a_tail();
+    world.start(old);
+    world.process(old).log.lack_room(true);
+    for _ in 0..3 {
+        world.calm();
+        world.pass(100);
+    }
+    assert_ne!(world.replica(old).role(), RoleName::Halted);
+    assert!(world.news.contains(&(old, News::NeedsRestart)));
+    assert!(world.process(old).log.image().quarantine.is_empty());
+    world.crash(old, End::Kill);
+    world.heal();
+    world.check_acked();
+    let is_told = |(n, news): &(usize, News)| *n == old && matches!(news, News::Cut { .. });
+    assert!(world.news.iter().any(is_told), "{:?}", world.news);
+    assert_eq!(world.process(old).log.image().quarantine.len(), 1);
+}
+
 /// A stopped machine whose log has a tail that nobody else has.
 fn with_a_tail() -> (World, usize) {
     let mut world = World::healthy(Plan::sync(3, 2));

@@ -109,7 +109,9 @@ impl<C: Completion> Engine<C> {
         self.refit_first(at, file_end - at)
             .map_err(|error| match error {
                 CutError::NotThere { end, .. } => CopyError::Elsewhere { end },
-                CutError::Aside(error) => CopyError::NoRoom(error),
+                CutError::Aside(error) | CutError::NoRoom { source: error, .. } => {
+                    CopyError::NoRoom(error)
+                }
                 CutError::NeedsRestart => CopyError::NeedsRestart,
                 CutError::Failed(reason) => CopyError::Failed(reason),
             })

@@ -1,5 +1,7 @@
 //! What a change of roles leaves: who becomes master, who steps down, and a log whose end is cut off.
 
+use rocket_mapped_file::memory::Faults;
+
 use super::*;
 use crate::mutant::{self, Mutant};
 use crate::{Aside, CutError, Health, OnDamage};
@@ -346,6 +348,47 @@ fn what_a_cut_takes_away_is_kept_aside_with_its_epoch_if_asked() {
     let path = format!("quarantine/{:020}-{cut:020}-{end:020}", 5);
     let aside = slave.dir.crashed(1).read(&path).unwrap().unwrap();
     assert_eq!(aside, all[usize::try_from(cut).unwrap()..]);
+}
+
+/// P4: it may be the only copy of what was acknowledged. So it stays in the log until there is room for it elsewhere.
+#[test]
+fn a_cut_without_room_for_what_goes_changes_nothing_and_is_done_when_there_is_some() {
+    let master = master_with(20);
+    let cut = master.records()[15].0;
+    let slave = Node::new(4096);
+    slave.copy(&master, master.end(), 1 << 20);
+    let bytes = slave.end() - cut;
+    let kept = Aside::Kept { bytes_max: 1 << 20 };
+    slave.engine.look_at_disk();
+    slave
+        .dir
+        .set_capacity(slave.engine.disk_usage().used + bytes - 1);
+    let writes = |write_error_at| {
+        slave.dir.set_faults(Faults {
+            write_error_at,
+            ..Faults::default()
+        });
+    };
+    // The second time it is the copying that finds none.
+    for _ in 0..2 {
+        for change in [
+            slave.engine.cut(at(cut), 5, kept),
+            slave.engine.start_anew(at(100_000), 5, kept),
+        ] {
+            let Err(CutError::NoRoom { .. }) = change else {
+                panic!("{change:?}");
+            };
+        }
+        assert_eq!(slave.records(), master.records());
+        assert_eq!(slave.engine.health(), Health::Writable);
+        assert_eq!(slave.dir.list_names("quarantine"), Vec::<String>::new());
+        slave.dir.set_capacity(u64::MAX);
+        writes(Some((1, 28)));
+    }
+    writes(None);
+    slave.engine.cut(at(cut), 5, kept).unwrap();
+    assert_eq!(slave.records(), master.records()[..15]);
+    assert_eq!(slave.dir.list_names("quarantine").len(), 1);
 }
 
 #[test]
