@@ -145,8 +145,12 @@ impl Broker {
             }
             Err(error) => {
                 if let Error::Join(JoinError::Replica(why)) = &error {
-                    // As of one that halts later, for who asks just now.
-                    probes.health.fail(Failure::Halted(why.to_string()));
+                    // As of one that ends later, for who asks just now.
+                    probes.health.fail(if why.may_pass() {
+                        Failure::Restart("there is no room for what is cut off the end of its log")
+                    } else {
+                        Failure::Halted(why.to_string())
+                    });
                 }
                 port.crew.dismiss().await;
                 probes.crew.dismiss().await;

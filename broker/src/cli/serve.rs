@@ -149,6 +149,7 @@ fn status_of(error: &broker::Error) -> u8 {
         broker::Error::OfGroup { .. }
         | broker::Error::Unfinished { .. }
         | broker::Error::Join(JoinError::Secret(_)) => EXIT_USAGE,
+        broker::Error::Join(JoinError::Replica(why)) if why.may_pass() => EXIT_RESTART,
         broker::Error::Join(JoinError::Replica(_)) => EXIT_HALTED,
         broker::Error::Bind { .. }
         | broker::Error::Join(_)
@@ -233,4 +234,25 @@ fn host_name() -> String {
         .nodename()
         .to_string_lossy()
         .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rocket_ha::{CutError, StartError};
+    use rocket_replication::PhysicalOffset;
+
+    use super::*;
+    use crate::ha;
+
+    #[test]
+    fn replica_without_room_for_what_a_cut_takes_away_is_not_halted() {
+        let status = |source| {
+            let to = PhysicalOffset(70);
+            let error = ha::Error::from(StartError::Cut { to, source });
+            status_of(&broker::Error::Join(JoinError::Replica(error)))
+        };
+        assert_eq!(status(CutError::NoRoom("full".to_owned())), EXIT_RESTART);
+        let failed = std::io::Error::other("a write failed").into();
+        assert_eq!(status(failed), EXIT_HALTED);
+    }
 }

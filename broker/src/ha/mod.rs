@@ -23,8 +23,8 @@ use parking_lot::Mutex;
 use rocket_coordinator::Coordinator;
 use rocket_coordinator::fixed::Register;
 use rocket_ha::{
-    Actor, Board, Event, Found, Fresh, Held, Items, News, Observer, Options, Parts, Residence,
-    StartError, StoreLog, look_at_failures, start,
+    Actor, Board, CutError, Event, Found, Fresh, Held, Items, News, Observer, Options, Parts,
+    Residence, StartError, StoreLog, look_at_failures, start,
 };
 use rocket_link::{Links, Secret, Share};
 use rocket_mapped_file::Directory;
@@ -172,6 +172,19 @@ pub enum Error {
     /// The system has no thread left.
     #[error("the thread of the replica: {0}")]
     Thread(#[from] io::Error),
+}
+
+impl Error {
+    /// Whether the next start may find what this one lacked, without anybody's decision: room.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Start(StartError::Cut {
+                source: CutError::NoRoom(_),
+                ..
+            })
+        )
+    }
 }
 
 /// A replica at work.
