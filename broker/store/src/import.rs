@@ -1,8 +1,8 @@
 //! What a folder is opened from that Apache's broker wrote, or an early version of ours.
 //!
 //! Its consume queues are taken over once, when there are none of our own form. Where the log is to be read from they tell
-//! after a clean stop; after another one everything is taken from the file whose first record is older than Apache's
-//! checkpoint (`recoverAbnormally`).
+//! after a clean stop, if they are there and can be read; else everything is taken from the file whose first record is older
+//! than Apache's checkpoint (`recoverAbnormally`).
 
 use std::io;
 use std::sync::Arc;
@@ -59,7 +59,8 @@ impl ApacheQueues {
         log: &CommitLog,
         clean: bool,
     ) -> Result<u64, OpenError> {
-        if clean {
+        let is_told = !self.is_empty() && self.0.iter().all(|(_, _, queue)| queue.is_whole());
+        if clean && is_told {
             let end = self.end(log.min());
             end.map_err(OpenError::io("read", "consumequeue"))
         } else {

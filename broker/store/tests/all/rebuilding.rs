@@ -309,6 +309,25 @@ fn an_import_that_was_cut_short_is_begun_again() {
     }
 }
 
+/// Its queues, which cannot be read or are not there, do not tell where a closed log ended; its checkpoint tells what was flushed.
+#[test]
+fn old_damage_in_a_folder_that_apache_closed_is_no_torn_tail() {
+    for has_queues in [true, false] {
+        let dir = of_apache();
+        dir.remove("abort").unwrap();
+        if !has_queues {
+            dir.remove_folder("consumequeue").unwrap();
+        }
+        let log_end = open(&dir.killed()).positions().appended;
+        dir.flip("commitlog/00000000000000000000", 5 * 4096 + 100);
+        let engine = open(&dir);
+        assert_eq!(engine.positions().appended, log_end);
+        assert_eq!(engine.damage().len(), 1);
+        let next = if has_queues { 20_000 } else { 200 };
+        assert_eq!(send_to(&engine, 0), next);
+    }
+}
+
 /// The table of the queues told where the log was flushed to, and goes when they are built again.
 #[test]
 fn what_is_told_of_a_lost_checkpoint_outlasts_what_told_it() {
