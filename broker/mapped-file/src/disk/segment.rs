@@ -76,7 +76,7 @@ impl DiskSegment {
         path: &Path,
         options: SegmentOptions,
     ) -> io::Result<Self> {
-        let reader = file.try_clone()?;
+        let reader = read_as_asked(file.try_clone()?);
         let segment = Self::known(len, path, options);
         *segment.writer.write() = Some(Arc::new(Writer::open(file, now, options.lanes)?));
         let _is_new = segment.reader.set(reader);
@@ -108,7 +108,7 @@ impl DiskSegment {
         if let Some(file) = self.reader.get() {
             return Ok(file);
         }
-        let file = self.checked(File::open(&self.path)?)?;
+        let file = read_as_asked(self.checked(File::open(&self.path)?)?);
         Ok(self.reader.get_or_init(|| file))
     }
 
@@ -144,6 +144,14 @@ impl DiskSegment {
     fn map(&self) -> io::Result<Guard<Option<Arc<Map>>>> {
         self.maps.current(|| self.reader())
     }
+}
+
+/// Has the kernel read from `file` what it is asked for and nothing ahead of it: who wants that says so ([`Segment::advise`]),
+/// counts it and gives it up. Where the device's `read_ahead_kb` is large, one reader that is behind would bring in everything.
+fn read_as_asked(file: File) -> File {
+    // A hint.
+    let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random);
+    file
 }
 
 /// A published part of a map, kept alive as long as someone reads it.

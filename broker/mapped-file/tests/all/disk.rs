@@ -1,9 +1,13 @@
 //! What only a real file system shows.
 
 use std::io::IoSlice;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rocket_mapped_file::disk::DiskDirectory;
-use rocket_mapped_file::{Directory, SegmentOptions};
+use rocket_mapped_file::{Advice, Directory, Segment, SegmentOptions};
+
+const LEN: u64 = 4 << 20;
 
 /// How many descriptors and maps this process has of files below `folder`.
 fn held(folder: &std::path::Path) -> (usize, usize) {
@@ -75,12 +79,11 @@ fn a_folder_is_listed_while_files_come_and_go() {
     });
 }
 
-#[test]
-fn a_look_aside_leaves_the_page_cache_as_it_was() {
+/// A file of 4 MiB of sevens, nothing of which is in the page cache; `None` where that cannot be seen.
+fn forgotten() -> Option<(tempfile::TempDir, Arc<dyn Segment>, PathBuf)> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let dir = DiskDirectory::open(folder.path()).unwrap();
-    let len = 4 << 20;
-    let segment = dir.create("s", len, SegmentOptions::default()).unwrap();
+    let segment = dir.create("s", LEN, SegmentOptions::default()).unwrap();
     segment
         .write_at(0, &[IoSlice::new(&vec![7; 4 << 20])])
         .unwrap();
@@ -93,14 +96,24 @@ fn a_look_aside_leaves_the_page_cache_as_it_was() {
         .is_err()
     {
         println!("skipped: there is no fincore here; nothing was shown about the page cache");
-        return;
+        return None;
     }
     if resident(&path) > 0 {
         println!("skipped: this file system gives up no pages; nothing was shown");
-        return;
+        return None;
     }
+    // As a later process has it.
+    let segment = dir.open("s", SegmentOptions::default()).unwrap();
+    Some((folder, segment, path))
+}
+
+#[test]
+fn a_look_aside_leaves_the_page_cache_as_it_was() {
+    let Some((_folder, segment, path)) = forgotten() else {
+        return;
+    };
     let mut bytes = vec![0; 64 << 10];
-    for block in 0..len / (64 << 10) {
+    for block in 0..LEN / (64 << 10) {
         segment.read_aside(block * (64 << 10), &mut bytes).unwrap();
         assert!(bytes.iter().all(|&byte| byte == 7));
     }
@@ -116,6 +129,25 @@ fn a_look_aside_leaves_the_page_cache_as_it_was() {
         before > 0 && resident(&path) >= before,
         "what was there stays"
     );
+}
+
+/// Of what readers bring in unasked nobody knows, so nobody would give it up.
+#[test]
+fn a_read_and_a_look_bring_in_what_they_ask_for_and_nothing_ahead() {
+    let Some((_folder, segment, path)) = forgotten() else {
+        return;
+    };
+    assert!(!segment.is_resident(1 << 20, 1 << 20));
+    let mut bytes = vec![0; 4096];
+    for page in 0..16 {
+        segment.read_at(page * 4096, &mut bytes).unwrap();
+    }
+    let pages = resident(&path) / 4096;
+    assert!((16..=17).contains(&pages), "{pages}");
+    segment.advise(64 << 10, 64 << 10, Advice::WillNeed);
+    segment.read_at(64 << 10, &mut bytes).unwrap();
+    let pages = resident(&path) / 4096;
+    assert!((32..=33).contains(&pages), "{pages}");
 }
 
 /// Bytes of a file in the page cache, by util-linux: to ask the kernel by reading would read ahead.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rocket_mapped_file::Advice;
 use rocket_protocol::message::record::{MAGIC_V1, MAGIC_V2, position};
 use rocket_protocol::{RecordError, RecordView, TopicName};
 
@@ -233,6 +234,12 @@ impl Window {
             if let Err(error) = read {
                 self.bytes.clear();
                 return Err(error);
+            }
+            // Fetched while this window is looked through.
+            let next = at - file.start + self.bytes.len() as u64;
+            let len = ahead.min(left.saturating_sub(self.bytes.len())) as u64;
+            if len > 0 {
+                file.segment.advise(next, len, Advice::WillNeed);
             }
         }
         let skip = have(self).unwrap_or(self.bytes.len());
