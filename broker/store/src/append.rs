@@ -17,6 +17,7 @@ use crate::api::{Completion, Promise, PutStatus, Refused};
 use crate::appender::{Appender, Batch, is_queued};
 use crate::checkpoint;
 use crate::commit_log::FOLDER;
+use crate::config::Flush;
 use crate::engine::{Engine, Step};
 use crate::error::is_no_room;
 use crate::room::Writer;
@@ -201,7 +202,18 @@ impl<C: Completion> Engine<C> {
             return;
         }
         let bytes = batch.bytes.len() as u64;
-        if let Err((file, error)) = self.write_pieces(batch) {
+        let is_awaited = self.flush_mode.now() == Flush::Async;
+        let written = if is_awaited {
+            let begun = self.clock.elapsed();
+            self.heat.wait_begins(begun);
+            let written = self.write_pieces(batch);
+            let elapsed = self.clock.elapsed();
+            self.heat.wait_ended(elapsed, elapsed.saturating_sub(begun));
+            written
+        } else {
+            self.write_pieces(batch)
+        };
+        if let Err((file, error)) = written {
             // Whole records may have been written: the outcome is unknown, not "failed".
             self.fail(&file, &error);
             return;

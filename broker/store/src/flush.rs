@@ -20,6 +20,8 @@ pub struct FlushJob {
     flight: Flight,
     /// By [`crate::Clock::elapsed`].
     begun: Duration,
+    /// Senders wait for it.
+    is_awaited: bool,
     lane: usize,
     /// Almost always the only file.
     first: Option<Arc<LogFile>>,
@@ -71,9 +73,15 @@ impl<C: Completion> Engine<C> {
         let (first, more) = (files.next(), files.collect::<Vec<_>>());
         let last = more.last().or(first.as_ref());
         let found = last.map_or(flight.from, |file| file.end());
+        let begun = self.clock.elapsed();
+        let is_awaited = self.flush_mode.now() == Flush::Sync;
+        if is_awaited {
+            self.heat.wait_begins(begun);
+        }
         Some(FlushJob {
             flight,
-            begun: self.clock.elapsed(),
+            begun,
+            is_awaited,
             lane,
             first,
             more,
@@ -95,8 +103,8 @@ impl<C: Completion> Engine<C> {
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         let elapsed = self.clock.elapsed();
         let took = elapsed.saturating_sub(job.begun);
-        if self.flush_mode.now() == Flush::Sync {
-            self.heat.flushed(elapsed, took);
+        if job.is_awaited {
+            self.heat.wait_ended(elapsed, took);
         }
         self.events.flushed(took, job.flight.to - job.flight.from);
         let moved = {

@@ -97,12 +97,17 @@ impl Heat {
         is_resident
     }
 
-    /// A flush that senders wait for took so long, by a clock that nobody sets.
-    pub(crate) fn flushed(&self, elapsed: Duration, took: Duration) {
-        self.pace.lock().flushed(elapsed, took);
+    /// A flush, or a write, begins that senders wait for. Times are of a clock that nobody sets.
+    pub(crate) fn wait_begins(&self, elapsed: Duration) {
+        self.pace.lock().begins(elapsed);
     }
 
-    /// How long a catch-up reader is to wait, for the sake of those flushes.
+    /// It ended, and was so long.
+    pub(crate) fn wait_ended(&self, elapsed: Duration, wait: Duration) {
+        self.pace.lock().ended(elapsed, wait);
+    }
+
+    /// How long a catch-up reader is to wait for the sake of senders.
     pub(crate) fn pause(&self, elapsed: Duration) -> Duration {
         self.pace.lock().pause(elapsed)
     }

@@ -1,26 +1,37 @@
-//! How fast catch-up readers may fetch what is not in memory, so that senders who wait for a flush do not wait for them. Pure: time
-//! comes in as an argument.
+//! How fast catch-up readers may fetch what is not in memory, so that senders do not wait for them. Pure: time comes in as an
+//! argument.
 //!
-//! A disk that serves a reader at full speed makes a flush wait ten times as long, and half that speed often costs the flush
-//! nothing. Where that point lies is the disk's secret, and it moves. So the rate is found as TCP finds its own: a step up for
-//! each moment in which no flush took longer than flushes take without readers, half for one in which one did. Where nobody
-//! waits for flushes the rate doubles until it is none.
+//! Senders wait for flushes, or, where these are asynchronous, for writes: both are called *waits* here. A disk that serves a
+//! reader at full speed makes them ten times as long, and half that speed often costs nothing. Where that point lies is the
+//! disk's secret, and it moves. So the rate is found as TCP finds its own: a step up for each moment in which no wait was longer
+//! than waits are without readers, half for one in which one was. The steps are small, and smaller still close to where a wait
+//! was long before: each time that the point is found again senders wait for some hundred milliseconds. While nobody sends the
+//! rate doubles until it is none.
 
 use std::time::Duration;
 
 /// A moment: the rate is looked at once in each.
 const MOMENT: Duration = Duration::from_millis(100);
-/// Bytes per second that readers have in any case; so little counts as no reader.
+/// Bytes per second that readers have in any case.
 const RATE_MIN: u64 = 16 << 20;
+/// Twice as much in a moment counts as no reader.
+const QUIET_BYTES: u64 = 2 * RATE_MIN / 10;
 const RATE_AT_FIRST: u64 = 64 << 20;
-const RATE_STEP: u64 = 4 << 20;
+/// 4 MiB/s more in a second.
+const RATE_STEP: u64 = 400 << 10;
+/// The part of a step that is taken where a wait was long before.
+const CAREFUL_PART: u64 = 8;
 /// No bound in effect.
 const RATE_MAX: u64 = 8 << 30;
-/// The part of [`Pace::usual`] that is forgotten with each flush: it follows what one in some hundred takes.
-const FORGOTTEN_PART: u32 = 256;
-/// By which a flush may take longer than usual, besides a quarter.
+/// For so long after much was fetched waits may be long because of it.
+const ECHO: Duration = Duration::from_secs(2);
+/// The part of [`Pace::usual`] that is forgotten in each moment.
+const FORGOTTEN_PART: u32 = 64;
+/// By which a wait may be longer than usual, besides a quarter.
 const SLACK: Duration = Duration::from_millis(1);
-/// The longest pause of a reader.
+/// How long a reader pauses when a wait that is long already has not ended.
+const HOLD: Duration = Duration::from_millis(10);
+/// The longest pause of a reader, and the longest wait for whose end it pauses.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// See the module. Times are of a clock that nobody sets.
@@ -28,86 +39,127 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Pace {
     /// Bytes per second.
     rate: u64,
+    /// From here on a wait may be long: three quarters of the rate at which one was.
+    careful_from: u64,
     /// What has been fetched is paid for at this time.
     paid_at: Duration,
-    /// What long flushes take while nobody is read for.
+    /// The longest wait of late while nobody was read for.
     usual: Duration,
+    /// Waits that have not ended, and since when at least one has not.
+    waiting: u32,
+    since: Duration,
     moment_ends: Duration,
     this: Moment,
-    last: Moment,
+    /// Waits that end until then say nothing of what is usual.
+    loud_until: Duration,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Moment {
     fetched_bytes: u64,
-    flushes: u32,
+    longest_wait: Duration,
     was_slow: bool,
-}
-
-impl Moment {
-    fn is_quiet(self) -> bool {
-        u128::from(self.fetched_bytes) * 1000 <= u128::from(RATE_MIN) * MOMENT.as_millis()
-    }
 }
 
 impl Default for Pace {
     fn default() -> Self {
         Self {
             rate: RATE_AT_FIRST,
+            careful_from: RATE_MAX,
             paid_at: Duration::ZERO,
             usual: Duration::ZERO,
+            waiting: 0,
+            since: Duration::ZERO,
             moment_ends: Duration::ZERO,
             this: Moment::default(),
-            last: Moment::default(),
+            loud_until: Duration::ZERO,
         }
     }
 }
 
 impl Pace {
     /// How long a reader is to wait before it fetches more.
-    pub(crate) fn pause(&self, now: Duration) -> Duration {
-        self.paid_at.saturating_sub(now).min(PAUSE_MAX)
+    pub(crate) fn pause(&mut self, now: Duration) -> Duration {
+        self.look(now);
+        let so_far = self.so_far(now);
+        let holds = self.is_long(so_far) && !self.is_quiet(now) && so_far < PAUSE_MAX;
+        let pause = self.paid_at.saturating_sub(now).min(PAUSE_MAX);
+        if holds { pause.max(HOLD) } else { pause }
     }
 
     /// So many bytes were fetched, or are being.
     pub(crate) fn fetched(&mut self, now: Duration, bytes: u64) {
         self.look(now);
         self.this.fetched_bytes += bytes;
+        if self.this.fetched_bytes > QUIET_BYTES {
+            self.loud_until = now + ECHO;
+        }
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         self.paid_at = self.paid_at.max(now) + cost;
     }
 
-    /// A flush that senders wait for ended and took so long.
-    pub(crate) fn flushed(&mut self, now: Duration, took: Duration) {
+    /// A wait of senders begins.
+    pub(crate) fn begins(&mut self, now: Duration) {
+        if self.waiting == 0 {
+            self.since = now;
+        }
+        self.waiting += 1;
+    }
+
+    /// A wait of senders ended that was so long.
+    pub(crate) fn ended(&mut self, now: Duration, wait: Duration) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.since = now;
         self.look(now);
-        self.this.flushes += 1;
-        if self.this.is_quiet() && self.last.is_quiet() {
-            self.usual = took.max(self.usual.saturating_sub(self.usual / FORGOTTEN_PART));
-        } else if took > self.usual + self.usual / 4 + SLACK && !self.this.was_slow {
+        self.judge(now, wait);
+    }
+
+    /// How long senders have been waiting by now.
+    fn so_far(&self, now: Duration) -> Duration {
+        match self.waiting {
+            0 => Duration::ZERO,
+            _ => now.saturating_sub(self.since),
+        }
+    }
+
+    fn is_long(&self, wait: Duration) -> bool {
+        wait > self.usual + self.usual / 4 + SLACK
+    }
+
+    fn judge(&mut self, now: Duration, wait: Duration) {
+        self.this.longest_wait = wait.max(self.this.longest_wait);
+        if self.is_long(wait) && !self.is_quiet(now) && !self.this.was_slow {
             self.this.was_slow = true;
+            self.careful_from = self.rate / 4 * 3;
             self.rate = (self.rate / 2).max(RATE_MIN);
         }
     }
 
-    /// Ends the moment when it is over.
+    /// Whether waits are what they are without readers.
+    fn is_quiet(&self, now: Duration) -> bool {
+        now >= self.loud_until
+    }
+
+    /// Looks at the wait that has not ended, and ends the moment when it is over.
     fn look(&mut self, now: Duration) {
+        self.judge(now, self.so_far(now));
         if now < self.moment_ends {
             return;
         }
-        let Moment {
-            fetched_bytes,
-            flushes,
-            was_slow,
-        } = self.this;
-        if fetched_bytes > 0 && !was_slow {
-            let faster = match flushes {
-                0 => self.rate * 2,
-                _ => self.rate + RATE_STEP,
+        if self.is_quiet(now) {
+            let remembered = self.usual.saturating_sub(self.usual / FORGOTTEN_PART);
+            self.usual = remembered.max(self.this.longest_wait);
+        }
+        if self.this.fetched_bytes > 0 && !self.this.was_slow {
+            let faster = match self.this.longest_wait {
+                Duration::ZERO => self.rate * 2,
+                _ if self.rate < self.careful_from => self.rate + RATE_STEP,
+                _ => self.rate + RATE_STEP / CAREFUL_PART,
             };
             self.rate = faster.min(RATE_MAX);
         }
-        self.last = std::mem::take(&mut self.this);
+        self.this = Moment::default();
         self.moment_ends = now + MOMENT;
     }
 }
@@ -146,8 +198,9 @@ mod tests {
                 Duration::from_millis(4)
             };
             flushes += 1;
+            pace.begins(now);
             now += took;
-            pace.flushed(now, took);
+            pace.ended(now, took);
         }
         (
             fetched / seconds,
@@ -159,8 +212,9 @@ mod tests {
         let mut pace = Pace::default();
         let mut now = Duration::ZERO;
         for _ in 0..1000 {
+            pace.begins(now);
             now += took;
-            pace.flushed(now, took);
+            pace.ended(now, took);
         }
         (pace, now)
     }
@@ -169,10 +223,10 @@ mod tests {
     fn readers_find_the_rate_at_which_flushes_do_not_suffer() {
         for knee in [40 * MIB, 100 * MIB, 400 * MIB] {
             let (mut pace, now) = used_to(Duration::from_millis(4));
-            let (_, _) = read(&mut pace, now, 20, Some(knee));
-            let (rate, slow) = read(&mut pace, now + Duration::from_secs(20), 60, Some(knee));
+            read(&mut pace, now, 300, Some(knee));
+            let (rate, slow) = read(&mut pace, now + Duration::from_secs(300), 600, Some(knee));
             assert!(rate > knee / 2, "{rate} of {knee}");
-            assert!(slow < 0.02, "{slow} at {knee}");
+            assert!(slow < 0.001, "{slow} at {knee}");
         }
     }
 
@@ -184,6 +238,22 @@ mod tests {
     }
 
     #[test]
+    fn readers_pause_while_senders_wait_long_and_do_not_take_that_for_nobody_sending() {
+        let (mut pace, mut now) = used_to(Duration::from_millis(4));
+        read(&mut pace, now, 10, Some(400 * MIB));
+        now += Duration::from_secs(10) + Duration::from_millis(1);
+        let before = pace.rate;
+        pace.begins(now);
+        for _ in 0..50 {
+            now += HOLD;
+            assert!(pace.pause(now) >= HOLD);
+        }
+        assert!(pace.rate < before);
+        now += Duration::from_secs(1);
+        assert!(pace.pause(now).is_zero(), "no longer than that");
+    }
+
+    #[test]
     fn a_disk_that_became_slower_by_itself_is_not_the_readers_fault() {
         let (mut pace, mut now) = used_to(Duration::from_millis(4));
         for _ in 0..20_000 {
@@ -191,7 +261,7 @@ mod tests {
                 pace.fetched(now, MIB);
             }
             now += Duration::from_millis(20);
-            pace.flushed(now, Duration::from_millis(20));
+            pace.ended(now, Duration::from_millis(20));
         }
         assert!(pace.rate > 100 * MIB, "{}", pace.rate);
     }

@@ -98,8 +98,7 @@ impl<C: Completion> Engine<C> {
             .unwrap_or_else(|NotInMemory| GetResult::none())
     }
 
-    /// How long the next [`Engine::get_catching_up`] is to be put off, so that those who wait for a flush do not wait for its
-    /// readers.
+    /// How long the next [`Engine::get_catching_up`] is to be put off, so that senders do not wait for its readers.
     pub fn catch_up_pause(&self) -> Duration {
         self.heat.pause(self.clock.elapsed())
     }

@@ -205,8 +205,8 @@ impl<C: Completion> Store<C> {
             .get_catching_up(topic, queue_id, from, limits, filter)
     }
 
-    /// How long the next [`Store::get_catching_up`] is to be put off: with more reading flushes would become slow that senders
-    /// wait for. At most a second.
+    /// How long the next [`Store::get_catching_up`] is to be put off: with more reading senders would wait longer than without.
+    /// At most a second.
     pub fn catch_up_pause(&self) -> Duration {
         self.engine().catch_up_pause()
     }
