@@ -79,8 +79,8 @@ fn a_folder_is_listed_while_files_come_and_go() {
     });
 }
 
-/// A file of 4 MiB of sevens, nothing of which is in the page cache; `None` where that cannot be seen.
-fn forgotten() -> Option<(tempfile::TempDir, Arc<dyn Segment>, PathBuf)> {
+/// A file of 4 MiB of sevens, nothing of which is in the page cache; or why that cannot be seen here.
+fn forgotten() -> Result<(tempfile::TempDir, Arc<dyn Segment>, PathBuf), &'static str> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let dir = DiskDirectory::open(folder.path()).unwrap();
     let segment = dir.create("s", LEN, SegmentOptions::default()).unwrap();
@@ -95,22 +95,21 @@ fn forgotten() -> Option<(tempfile::TempDir, Arc<dyn Segment>, PathBuf)> {
         .output()
         .is_err()
     {
-        println!("skipped: there is no fincore here; nothing was shown about the page cache");
-        return None;
+        return Err("there is no fincore here");
     }
     if resident(&path) > 0 {
-        println!("skipped: this file system gives up no pages; nothing was shown");
-        return None;
+        return Err("this file system gives up no pages");
     }
     // As a later process has it.
     let segment = dir.open("s", SegmentOptions::default()).unwrap();
-    Some((folder, segment, path))
+    Ok((folder, segment, path))
 }
 
 #[test]
 fn a_look_aside_leaves_the_page_cache_as_it_was() {
-    let Some((_folder, segment, path)) = forgotten() else {
-        return;
+    let (_folder, segment, path) = match forgotten() {
+        Ok(forgotten) => forgotten,
+        Err(why) => return println!("skipped, nothing was shown about the page cache: {why}"),
     };
     let mut bytes = vec![0; 64 << 10];
     for block in 0..LEN / (64 << 10) {
@@ -134,8 +133,9 @@ fn a_look_aside_leaves_the_page_cache_as_it_was() {
 /// Of what readers bring in unasked nobody knows, so nobody would give it up.
 #[test]
 fn a_read_and_a_look_bring_in_what_they_ask_for_and_nothing_ahead() {
-    let Some((_folder, segment, path)) = forgotten() else {
-        return;
+    let (_folder, segment, path) = match forgotten() {
+        Ok(forgotten) => forgotten,
+        Err(why) => return println!("skipped, nothing was shown about the page cache: {why}"),
     };
     assert!(!segment.is_resident(1 << 20, 1 << 20));
     let mut bytes = vec![0; 4096];
