@@ -46,9 +46,11 @@ pub fn obstacle(state: &State, reports: &[Report], to: ReplicaId, at: Epoch) -> 
             "{master} is master and answers: a Switchover loses nothing"
         )));
     }
+    // One that is damaged is never elected by itself (§8.15).
     let complete = answers.clone().find(|report| {
         let replica = state.replicas.get(&report.member.replica_id);
-        state.is_complete(report.member) && replica.is_some_and(|replica| !replica.cordoned)
+        let is_usable = replica.is_some_and(|replica| !replica.cordoned) && !report.damaged;
+        state.is_complete(report.member) && is_usable
     });
     if let Some(report) = complete {
         let complete = pod(state, report.member.replica_id);
@@ -122,6 +124,19 @@ mod tests {
             Some(Obstacle::Yet(said)) => assert!(said.contains(sentence), "{said}"),
             other => panic!("{other:?} is not {sentence:?}"),
         }
+    }
+
+    /// It is waited for and never elected, so it must not stand in the way of a person's choice; it may be chosen, too.
+    #[test]
+    fn damaged_replica_that_has_everything_keeps_nobody_from_a_choice() {
+        let mut state = group(3);
+        state.eligible = [member(2)].into();
+        state.last_complete = [ReplicaId(1), ReplicaId(2)].into();
+        let mut reports = reports(&[2, 3]);
+        let ask = |reports: &[Report], to| obstacle(&state, reports, ReplicaId(to), Epoch(1));
+        yet(ask(&reports, 3), "it is elected by itself");
+        reports[0].damaged = true;
+        assert_eq!((ask(&reports, 2), ask(&reports, 3)), (None, None));
     }
 
     #[test]
