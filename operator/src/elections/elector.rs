@@ -21,7 +21,8 @@ use rocket_coordinator::{Cas, CasAnswer, Coordinator, Hints, ReadAnswer};
 use rocket_replication::Replication;
 use rocket_replication::coordinator::{Conclusion, Tracker};
 use rocket_replication::elector::{Circumstances, Decision, decide};
-use rocket_replication::identity::{Epoch, GroupUid, ReplicaId};
+use rocket_replication::identity::{Epoch, GroupUid, Member, ReplicaId};
+use rocket_replication::messages::Report;
 use rocket_replication::mutations::Mutations;
 use rocket_replication::state::State;
 use tokio::sync::{mpsc, watch};
@@ -234,6 +235,7 @@ impl Elector {
             Decision::NeedsHuman { missing } if missed_ms >= FIRST_WAIT_MS => {
                 self.needs_human(&state, &missing);
             }
+            Decision::Wait if missed_ms >= FIRST_WAIT_MS => self.waits(&state, &round.reports),
             // A read that was a little old gives way to the next one; a record that went back does not.
             Decision::StartAgain if missed_ms >= FIRST_WAIT_MS => self.is_behind(),
             Decision::NeedsHuman { .. }
@@ -357,19 +359,39 @@ impl Elector {
     }
 
     fn needs_human(&self, state: &State, missing: &BTreeSet<ReplicaId>) {
-        let pods: Vec<&str> = missing
-            .iter()
-            .map(|id| {
-                let replica = state.replicas.get(id);
-                replica.map_or("a removed replica", |r| pod_of_address(&r.address))
-            })
-            .collect();
-        let message = format!(
-            "group {}: no replica that answers is known to have everything that was acknowledged. Bring back {}, each on its volume, which may be all that is left",
-            self.post.index,
-            pods.join(", ")
-        );
-        if self.post.finding.lock().replace(message.clone()).as_ref() != Some(&message) {
+        let missing = pods(state, missing.iter());
+        self.find(&format!(
+            "group {}: no replica that answers is known to have everything that was acknowledged. Bring back {missing}, each on its volume, which may be all that is left",
+            self.post.index
+        ));
+    }
+
+    /// Who has everything that was acknowledged is recorded, and none of them can be elected.
+    fn waits(&self, state: &State, reports: &[Report]) {
+        let answers = |member: &&Member| reports.iter().any(|report| report.member == **member);
+        let (unfit, silent): (Vec<&Member>, Vec<&Member>) = state.complete().partition(answers);
+        let names =
+            |members: &[&Member]| pods(state, members.iter().map(|member| &member.replica_id));
+        let why = if reports.is_empty() {
+            "none of its replicas answers the operator, so none can be elected when its master is lost. Where their pods run, something keeps the operator from their replication port, a NetworkPolicy as a rule".to_owned()
+        } else if silent.is_empty() {
+            format!(
+                "only {} is known to have everything that was acknowledged, and it is damaged, halted or cordoned: its log and its pod's last line say which",
+                names(&unfit)
+            )
+        } else {
+            format!(
+                "one of {} must answer before another master can be elected: nobody who answers and is sound is known to have everything that was acknowledged. Bring it back on its volume, which may be all that is left",
+                names(&silent)
+            )
+        };
+        self.find(&format!("group {}: {why}", self.post.index));
+    }
+
+    /// Tells a person, once.
+    fn find(&self, message: &str) {
+        let before = self.post.finding.lock().replace(message.to_owned());
+        if before.as_deref() != Some(message) {
             tracing::error!(group = self.post.group, "{message}");
         }
     }
@@ -388,6 +410,15 @@ impl Elector {
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// The names of their pods.
+fn pods<'a>(state: &State, replicas: impl Iterator<Item = &'a ReplicaId>) -> String {
+    let pod = |id| {
+        let replica = state.replicas.get(id);
+        replica.map_or("a removed replica", |r| pod_of_address(&r.address))
+    };
+    replicas.map(pod).collect::<Vec<&str>>().join(", ")
 }
 
 /// Among equals the replica of the lowest ordinal becomes master: scaling in takes the highest ones.

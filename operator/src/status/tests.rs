@@ -349,6 +349,15 @@ fn copies_of_elected_groups_are_told_as_they_are() {
     let (truth, reason, words) = say(&behind, ConditionType::FailoverReady);
     assert_eq!((truth, reason), (Truth::False, Reason::NoHeir));
     assert!(words.starts_with("group 1 has no other replica"), "{words}");
+    // All copies are there, and the elector reaches none of them.
+    let mut unheard = electing(3, 2, 2);
+    let found = Problem::NoElectableReplica("group 1: none of its replicas answers".into());
+    unheard.problems.push(found);
+    let (truth, _, words) = say(&fresh(&unheard), ConditionType::FailoverReady);
+    assert_eq!(
+        (truth, &*words),
+        (Truth::False, "group 1: none of its replicas answers")
+    );
     let (_, _, risk) = say(&fresh(&electing(3, 2, 1)), ConditionType::FailoverReady);
     assert!(risk.contains("single copy"), "{risk}");
 }

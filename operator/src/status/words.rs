@@ -2,7 +2,7 @@
 
 use rocket_api::{ConditionType, Reason, Truth, label};
 
-use super::facts::{Facts, Group};
+use super::facts::{Facts, Group, Problem};
 use super::troubles;
 use crate::elected;
 
@@ -216,6 +216,17 @@ impl Verdicts<'_> {
     }
 
     fn heirs_ready(&self) -> Verdict {
+        let found = self
+            .facts
+            .problems
+            .iter()
+            .find_map(|problem| match problem {
+                Problem::NoElectableReplica(message) => Some(message.clone()),
+                _ => None,
+            });
+        if let Some(message) = found {
+            return no(Reason::NoHeir, message);
+        }
         let alone: Vec<String> = self
             .facts
             .copies()

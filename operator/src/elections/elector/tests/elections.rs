@@ -133,6 +133,31 @@ fn among_equals_the_lowest_ordinal_comes_first() {
     assert_eq!(by_ordinal(&state), [3, 2, 1].map(ReplicaId));
 }
 
+/// The record still names the dead master, and nobody writes another one.
+#[tokio::test]
+async fn who_alone_has_everything_is_named_when_it_stays_away() {
+    let mut stage = Stage::new().await;
+    let mut alone = stage.state().await.following(Proposal(77));
+    alone.in_sync = [member(1)].into();
+    alone.last_complete = [ReplicaId(1)].into();
+    stage.memory.replace(Some(alone));
+    let found = |stage: &Stage| stage.elector.post.finding.lock().clone();
+    stage.look().await;
+    assert_eq!(found(&stage), None, "it may be starting");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    stage.look().await;
+    let said = found(&stage).unwrap();
+    assert!(said.contains("one of orders-0-0 must answer"), "{said}");
+    let state = stage.state().await;
+    assert_eq!(state.epoch, Epoch(1));
+    stage.elector.waits(&state, &[]);
+    let said = found(&stage).unwrap();
+    assert!(said.contains("none of its replicas answers"), "{said}");
+    stage.end().await;
+}
+
 #[tokio::test]
 async fn choice_of_a_person_is_carried_out_once_and_kept_in_the_record() {
     let mut stage = Stage::new().await;
