@@ -115,7 +115,7 @@ impl<'a> Apply<'a> {
         self.restarts().await?;
         self.prune(desired).await?;
         for claim in volumes::surplus(self.cluster, self.observed) {
-            self.delete_claim(&claim).await?;
+            self.delete_claim(claim).await?;
         }
         Ok(self.outcome)
     }

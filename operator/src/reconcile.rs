@@ -335,7 +335,8 @@ async fn finalize(
         for claim in
             volumes::of_deleted_cluster(&names, &cluster.uid().unwrap_or_default(), observed)
         {
-            ignore_gone(claims.delete(&claim, &DeleteParams::default()).await).map_err(failed)?;
+            let (params, claim) = (volumes::deletion(claim), claim.name_any());
+            ignore_gone(claims.delete(&claim, &params).await).map_err(failed)?;
             tracing::info!(
                 cluster = name,
                 namespace,

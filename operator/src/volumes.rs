@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
+use kube::api::{DeleteParams, Preconditions};
 use rocket_api::{GroupRule, Quantity, ReclaimPolicy, label};
 
 use crate::elected;
@@ -71,7 +72,10 @@ pub fn plan(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> Plan
 
 /// Claims that are no longer needed and whose pods are gone, when the policy says that they go. Of a group that stays and elects one
 /// is needed while its record is lost, or counts it among those that may be the only ones with everything.
-pub fn surplus(cluster: &ValidatedCluster, observed: &Observed) -> Vec<String> {
+pub fn surplus<'a>(
+    cluster: &'a ValidatedCluster,
+    observed: &'a Observed,
+) -> Vec<&'a PersistentVolumeClaim> {
     if cluster.spec.groups.storage.reclaim.on_scale_in == ReclaimPolicy::Retain {
         return Vec::new();
     }
@@ -81,8 +85,16 @@ pub fn surplus(cluster: &ValidatedCluster, observed: &Observed) -> Vec<String> {
             *index >= groups.count
                 || *ordinal >= groups.replicas && !is_needed(cluster, *index, *ordinal, observed)
         })
-        .map(|(name, ..)| name)
+        .map(|(claim, ..)| claim)
         .collect()
+}
+
+/// How one of these is deleted: that very claim, and none that has taken its name when a late request arrives.
+pub fn deletion(claim: &PersistentVolumeClaim) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions {
+        uid: claim.uid(),
+        resource_version: None,
+    })
 }
 
 fn is_needed(cluster: &ValidatedCluster, index: i32, ordinal: i32, observed: &Observed) -> bool {
@@ -100,8 +112,13 @@ fn is_needed(cluster: &ValidatedCluster, index: i32, ordinal: i32, observed: &Ob
 }
 
 /// Claims to delete with the cluster: those that carry its UID and whose pods are gone.
-pub fn of_deleted_cluster(names: &Names, uid: &str, observed: &Observed) -> Vec<String> {
-    ours(names, uid, observed).map(|(name, ..)| name).collect()
+pub fn of_deleted_cluster<'a>(
+    names: &'a Names,
+    uid: &'a str,
+    observed: &'a Observed,
+) -> Vec<&'a PersistentVolumeClaim> {
+    let ours = ours(names, uid, observed);
+    ours.map(|(claim, ..)| claim).collect()
 }
 
 /// Whether any claim of a group exists: its record is kept as long.
@@ -169,7 +186,7 @@ fn ours<'a>(
     names: &'a Names,
     uid: &'a str,
     observed: &'a Observed,
-) -> impl Iterator<Item = (String, i32, i32)> + 'a {
+) -> impl Iterator<Item = (&'a PersistentVolumeClaim, i32, i32)> + 'a {
     let idle = observed.claims.iter().filter(move |claim| {
         claim
             .labels()
@@ -178,10 +195,9 @@ fn ours<'a>(
             && claim.metadata.deletion_timestamp.is_none()
     });
     idle.filter_map(move |claim| {
-        let name = claim.name_any();
-        let (index, ordinal) = place(names, &name)?;
+        let (index, ordinal) = place(names, &claim.name_any())?;
         let is_idle = !has_pod(&names.pod(index, ordinal), observed);
-        is_idle.then_some((name, index, ordinal))
+        is_idle.then_some((claim, index, ordinal))
     })
 }
 
@@ -242,7 +258,12 @@ mod tests {
     fn volume_stays_while_its_replica_may_be_the_only_one_with_everything() {
         let labels = json!({label::CLUSTER_UID: "u"});
         let claim = |name: &str| -> PersistentVolumeClaim {
-            serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap()
+            let uid = format!("of {name}");
+            let metadata = json!({"name": name, "uid": uid, "labels": labels});
+            serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+        };
+        let names_of = |claims: Vec<&PersistentVolumeClaim>| -> Vec<String> {
+            claims.into_iter().map(ResourceExt::name_any).collect()
         };
         let claims = ["data-orders-0-0", "data-orders-0-2", "data-orders-1-0"];
         let mut observed = Observed {
@@ -266,19 +287,21 @@ mod tests {
         let cluster = validate(&cluster, &observed, &Settings::default()).unwrap();
         // That of a group that is not asked for any more goes whatever is recorded.
         let both = ["data-orders-0-2", "data-orders-1-0"];
-        assert_eq!(surplus(&cluster, &observed), both);
+        assert_eq!(names_of(surplus(&cluster, &observed)), both);
         state.last_complete.insert(ReplicaId(3));
         hold(&mut observed, &state);
-        assert_eq!(surplus(&cluster, &observed), both[1..]);
+        assert_eq!(names_of(surplus(&cluster, &observed)), both[1..]);
         observed.groups.clear();
-        assert_eq!(surplus(&cluster, &observed), both[1..]);
+        assert_eq!(names_of(surplus(&cluster, &observed)), both[1..]);
         // Its broker has not ended yet, although its StatefulSet is gone.
         let pod = json!({"metadata": {"name": "orders-1-0"}});
         observed
             .lingering
             .push(serde_json::from_value(pod).unwrap());
-        assert_eq!(surplus(&cluster, &observed), [""; 0]);
+        assert_eq!(names_of(surplus(&cluster, &observed)), [""; 0]);
         let all = of_deleted_cluster(&cluster.names, "u", &observed);
-        assert_eq!(all, ["data-orders-0-0", "data-orders-0-2"]);
+        let meant = deletion(all[0]).preconditions.unwrap();
+        assert_eq!(meant.uid.as_deref(), Some("of data-orders-0-0"));
+        assert_eq!(names_of(all), ["data-orders-0-0", "data-orders-0-2"]);
     }
 }

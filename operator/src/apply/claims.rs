@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt};
 use rocket_api::{Reason, label};
 use serde_json::json;
 
@@ -81,10 +81,14 @@ impl Apply<'_> {
         Ok(())
     }
 
-    pub(super) async fn delete_claim(&mut self, name: &str) -> Result<(), Error> {
+    pub(super) async fn delete_claim(
+        &mut self,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<(), Error> {
+        let name = &*claim.name_any();
         let api: Api<PersistentVolumeClaim> =
             Api::namespaced(self.client(), &self.cluster.names.namespace);
-        let result = api.delete(name, &DeleteParams::default()).await;
+        let result = api.delete(name, &volumes::deletion(claim)).await;
         self.gone_is_fine("delete", name, result)?;
         self.tell(
             ("PersistentVolumeClaim", name),
