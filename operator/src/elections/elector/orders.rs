@@ -24,6 +24,11 @@ const NOT_WRITTEN: &str =
 
 impl Elector {
     pub(super) async fn obey(&mut self, order: Order) {
+        // Of a request that has ended meanwhile, failed for its asker, nothing is begun. A rolling update never waits for an answer.
+        let is_of_update = matches!(order.task, Task::HandOver { by: None, .. });
+        if order.done.is_closed() && !is_of_update {
+            return;
+        }
         let answer = match order.task {
             Task::HandOver { to, at, by } => self.hand_over(to, at, by).await,
             Task::Force { to, at, reason } => self.force(to, at, &reason).await,

@@ -176,6 +176,12 @@ async fn choice_of_a_person_is_carried_out_once_and_kept_in_the_record() {
     stage.look().await;
     let state = stage.state().await;
     assert_eq!(state.epoch, Epoch(1), "nobody is elected by itself");
+    let (done, answer) = oneshot::channel();
+    drop(answer);
+    let task = force();
+    stage.elector.obey(Order { task, done }).await;
+    let epoch = stage.state().await.epoch;
+    assert_eq!(epoch, Epoch(1), "nobody waits for it any more");
     assert_eq!(stage.ask(force()).await, Ok(()));
     let state = stage.state().await;
     assert_eq!((state.epoch, state.master), (Epoch(2), Some(member(3))));
