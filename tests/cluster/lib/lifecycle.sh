@@ -5,6 +5,10 @@ up() {
   # shellcheck disable=SC2086
   packages $NODE_PACKAGES
   build
+  if [ -d "$RUN" ] && is_remains; then
+    say "'$NAME' ended without \`down\`: takes away what it left"
+    down
+  fi
   mkdir -p "${RUN%/*}" "${DISKS%/*}"
   mkdir -m 711 "$RUN" 2>/dev/null || {
     echo "cluster: '$NAME' is already up (or half up): cluster --name $NAME down" >&2
@@ -75,6 +79,9 @@ down() { # only what is in our own folders of pids; works at any half-way point,
   rmdir "${RUN%/*}" "${DISKS%/*}" 2>/dev/null || true # another cluster may still be in them
   say "down"
 }
+
+# Nothing of it runs, and it is not one that another `up` just begins: then there is no pid yet.
+is_remains() { compgen -G "$RUN/pid/*" >/dev/null && all_gone; }
 
 soon() { # CMD...: tried for up to three seconds
   local end=$((SECONDS + 3))
