@@ -172,8 +172,8 @@ impl Flow {
         Some((finished, now.saturating_sub(intended)))
     }
 
-    /// Ends the run at `now`: what is open and, in an open loop, what was intended and never left counts with the latency that
-    /// it has reached. Returns how many requests that are.
+    /// Ends the run at `now`: what is open and, in an open loop, what was intended by then and never left counts with the latency
+    /// that it has reached. Returns how many requests that are.
     pub fn give_up(&mut self, now: u64, latencies: &mut Histogram<u64>) -> u64 {
         let mut lost = 0;
         let slots = std::mem::take(&mut self.slots);
@@ -185,6 +185,9 @@ impl Flow {
         }
         while matches!(self.pace, Pace::Open { .. }) && !self.is_out(now) {
             let intended = self.intended();
+            if intended > now {
+                break;
+            }
             self.index += 1;
             self.left -= 1;
             lost += 1;

@@ -90,6 +90,20 @@ fn what_never_left_counts_with_the_time_it_waited() {
 }
 
 #[test]
+fn what_was_not_due_when_a_run_is_stopped_counts_nothing() {
+    let open = Pace::Open {
+        interval: 1e8,
+        first: 0.0,
+    };
+    let mut flow = Flow::new(open, window(10), 1, u64::MAX);
+    assert!(flow.start(0, || 0).is_some());
+    let mut latencies = histogram();
+    // Stopped after a quarter of a second: one is open, two more were intended.
+    assert_eq!(flow.give_up(250 * MS, &mut latencies), 3);
+    assert!(latencies.min() >= 49 * MS);
+}
+
+#[test]
 fn an_answer_counts_once_and_only_for_an_open_request() {
     let mut flow = Flow::new(Pace::Closed, window(1), 2, u64::MAX);
     let first = flow.start(0, || 7).expect("a free slot");
