@@ -2,11 +2,12 @@
 //! argument.
 //!
 //! Senders wait for flushes, or, where these are asynchronous, for writes: both are called *waits* here. A disk that serves a
-//! reader at full speed makes them ten times as long, and half that speed often costs nothing. Where that point lies is the
-//! disk's secret, and it moves. So the rate is found as TCP finds its own: a step up for each moment in which no wait was longer
-//! than waits are without readers, half for one in which one was. The steps are small, and smaller still close to where a wait
-//! was long before: each time that the point is found again senders wait for some hundred milliseconds. While nobody sends the
-//! rate doubles until it is none.
+//! reader at full speed may make them ten times as long, and half that speed often costs nothing. Where that point lies is the
+//! disk's secret, and it moves. So the rate is found as TCP finds its own: a step up for each moment in which no wait was much
+//! longer than waits are without readers, a quarter less for one in which one was, and half for each further one. Close to where
+//! a wait was long the steps are small at first and then grow: each time that the point is found again senders wait for some
+//! hundred milliseconds, and a wait that was long by chance is not to slow readers for minutes. While nobody sends the rate
+//! doubles until it is none.
 
 use std::time::Duration;
 
@@ -16,19 +17,22 @@ const MOMENT: Duration = Duration::from_millis(100);
 const RATE_MIN: u64 = 16 << 20;
 /// Twice as much in a moment counts as no reader.
 const QUIET_BYTES: u64 = 2 * RATE_MIN / 10;
-const RATE_AT_FIRST: u64 = 64 << 20;
-/// 4 MiB/s more in a second.
-const RATE_STEP: u64 = 400 << 10;
-/// The part of a step that is taken where a wait was long before.
-const CAREFUL_PART: u64 = 8;
+const RATE_AT_FIRST: u64 = 128 << 20;
+/// The part of the rate by which it grows in a moment: it doubles in 4.5 s.
+const STEP_PART: u64 = 64;
+/// Where a wait was long before, `calm / CAREFUL_PART` of the rate, after so many calm moments: a third more in half a minute, four
+/// times as much in a minute.
+const CAREFUL_PART: u64 = 1 << 17;
 /// No bound in effect.
 const RATE_MAX: u64 = 8 << 30;
 /// For so long after much was fetched waits may be long because of it.
 const ECHO: Duration = Duration::from_secs(2);
 /// The part of [`Pace::usual`] that is forgotten in each moment.
-const FORGOTTEN_PART: u32 = 64;
-/// By which a wait may be longer than usual, besides a quarter.
-const SLACK: Duration = Duration::from_millis(1);
+const FORGOTTEN_PART: u32 = 256;
+/// By which a wait may be longer than usual, besides half of it. Disks do that without readers, too.
+const SLACK: Duration = Duration::from_millis(3);
+/// What readers did not use of their rate they may use within this time.
+const CREDIT: Duration = Duration::from_millis(50);
 /// How long a reader pauses when a wait that is long already has not ended.
 const HOLD: Duration = Duration::from_millis(10);
 /// The longest pause of a reader, and the longest wait for whose end it pauses.
@@ -41,6 +45,8 @@ pub(crate) struct Pace {
     rate: u64,
     /// From here on a wait may be long: three quarters of the rate at which one was.
     careful_from: u64,
+    /// Moments since then.
+    calm: u64,
     /// What has been fetched is paid for at this time.
     paid_at: Duration,
     /// The longest wait of late while nobody was read for.
@@ -66,6 +72,7 @@ impl Default for Pace {
         Self {
             rate: RATE_AT_FIRST,
             careful_from: RATE_MAX,
+            calm: 0,
             paid_at: Duration::ZERO,
             usual: Duration::ZERO,
             waiting: 0,
@@ -96,7 +103,7 @@ impl Pace {
         }
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate);
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.paid_at = self.paid_at.max(now) + cost;
+        self.paid_at = self.paid_at.max(now.saturating_sub(CREDIT)) + cost;
     }
 
     /// A wait of senders begins.
@@ -124,7 +131,7 @@ impl Pace {
     }
 
     fn is_long(&self, wait: Duration) -> bool {
-        wait > self.usual + self.usual / 4 + SLACK
+        wait > self.usual + self.usual / 2 + SLACK
     }
 
     fn judge(&mut self, now: Duration, wait: Duration) {
@@ -132,7 +139,13 @@ impl Pace {
         if self.is_long(wait) && !self.is_quiet(now) && !self.this.was_slow {
             self.this.was_slow = true;
             self.careful_from = self.rate / 4 * 3;
-            self.rate = (self.rate / 2).max(RATE_MIN);
+            let less = if self.calm == 0 {
+                self.rate / 2
+            } else {
+                self.careful_from
+            };
+            self.rate = less.max(RATE_MIN);
+            self.calm = 0;
         }
     }
 
@@ -151,13 +164,17 @@ impl Pace {
             let remembered = self.usual.saturating_sub(self.usual / FORGOTTEN_PART);
             self.usual = remembered.max(self.this.longest_wait);
         }
-        if self.this.fetched_bytes > 0 && !self.this.was_slow {
+        // A rate that is not made use of shows nothing.
+        let is_used = self.this.fetched_bytes.saturating_mul(20) >= self.rate;
+        if is_used && !self.this.was_slow {
+            let step = self.rate / STEP_PART;
             let faster = match self.this.longest_wait {
                 Duration::ZERO => self.rate * 2,
-                _ if self.rate < self.careful_from => self.rate + RATE_STEP,
-                _ => self.rate + RATE_STEP / CAREFUL_PART,
+                _ if self.rate < self.careful_from => self.rate + step,
+                _ => self.rate + step.min(self.rate * self.calm / CAREFUL_PART),
             };
             self.rate = faster.min(RATE_MAX);
+            self.calm += 1;
         }
         self.this = Moment::default();
         self.moment_ends = now + MOMENT;
@@ -264,6 +281,20 @@ mod tests {
             pace.ended(now, Duration::from_millis(20));
         }
         assert!(pace.rate > 100 * MIB, "{}", pace.rate);
+    }
+
+    #[test]
+    fn a_wait_that_is_long_by_chance_twice_a_minute_leaves_readers_more_than_half() {
+        let (mut pace, mut now) = used_to(Duration::from_millis(4));
+        let mut rate = 0;
+        for _ in 0..40 {
+            rate = read(&mut pace, now, 30, Some(400 * MIB)).0;
+            now += Duration::from_secs(30);
+            pace.begins(now);
+            now += Duration::from_millis(80);
+            pace.ended(now, Duration::from_millis(80));
+        }
+        assert!(rate > 200 * MIB, "{}", rate / MIB);
     }
 
     #[test]
