@@ -73,6 +73,7 @@ pub fn of(config: &BrokerConfig) -> StoreConfig {
         metadata_reserve_bytes: config.metadata_reserve_bytes.0,
         scrub_bytes_per_second: config.scrub_bytes_per_second.0,
         catch_up_bytes: config.catch_up_bytes.0,
+        catch_up_bytes_per_second: config.catch_up_bytes_per_second.0,
         memory_bytes: memory::bytes().map_or(defaults.memory_bytes, |bytes| {
             bytes / 100 * u64::from(config.access_message_in_memory_max_ratio)
         }),

@@ -197,6 +197,8 @@ settings! {
         access_message_in_memory_max_ratio: u32, "accessMessageInMemoryMaxRatio" = "40", between(1, 90), "%", Restart, RocketMQ;
         /// Page cache that consumers who are far behind may take, all together.
         catch_up_bytes: ByteSize, "catchUpBytes" = "67108864", at_least(MIB), "bytes", Restart, Ours;
+        /// Most bytes a second that readers that are far behind fetch, all together, while messages are sent; less where senders wait for the disk because of them. While nobody sends the disk alone is the bound.
+        catch_up_bytes_per_second: ByteSize, "catchUpBytesPerSecond" = "167772160", between(16 * MIB, 1 << 40), "bytes/s", Restart, Ours;
         /// Messages that a query by key answers at most.
         max_msgs_num_batch: u32, "maxMsgsNumBatch" = "64", between(1, 4_096), "", Hot, RocketMQ;
         /// Pulls that may be held at a time in all.

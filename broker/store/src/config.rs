@@ -7,6 +7,8 @@ use rocket_mapped_file::Fill;
 use rocket_protocol::PhysicalOffset;
 use thiserror::Error;
 
+use crate::pace;
+
 /// RocketMQ's `messageDelayLevel`, in seconds.
 const DELAY_LEVELS_S: [u64; 18] = [
     1, 5, 10, 30, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 1200, 1800, 3600, 7200,
@@ -146,6 +148,8 @@ pub struct StoreConfig {
     pub memory_bytes: u64,
     /// How much of the page cache readers that are far behind may take, all together. Default 64 MiB.
     pub catch_up_bytes: u64,
+    /// Most bytes a second that these readers fetch while somebody appends, at least 16 MiB. Default 160 MiB.
+    pub catch_up_bytes_per_second: u64,
     /// How often positions, queues and index are secured; recovery re-reads at most what came after. Default 1 s.
     pub checkpoint_interval: Duration,
     /// Bytes of the log that the scrubber reads again in a second, 0 for none. Default 8 MiB.
@@ -197,6 +201,7 @@ impl Default for StoreConfig {
                 .collect(),
             memory_bytes: 1 << 30,
             catch_up_bytes: 64 << 20,
+            catch_up_bytes_per_second: 160 << 20,
             checkpoint_interval: Duration::from_secs(1),
             scrub_bytes_per_second: 8 << 20,
             checksum_block_bytes: crate::checksums::BLOCK_BYTES,
@@ -276,6 +281,11 @@ impl StoreConfig {
             self.prepare_bytes_per_second > 0,
             "prepare_bytes_per_second",
             "must be positive",
+        )?;
+        rule(
+            self.catch_up_bytes_per_second >= pace::RATE_MIN,
+            "catch_up_bytes_per_second",
+            "at least 16 MiB",
         )?;
         rule(
             self.append_queue_max > 0,

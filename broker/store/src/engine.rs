@@ -149,7 +149,11 @@ impl<C: Completion> Engine<C> {
         let position = parts.dispatcher.position;
         let engine = Self {
             flush_mode: FlushMode::new(config.flush),
-            heat: Heat::new(parts.appender.end(), config.catch_up_bytes),
+            heat: Heat::new(
+                parts.appender.end(),
+                config.catch_up_bytes,
+                config.catch_up_bytes_per_second,
+            ),
             log: parts.log,
             queues: parts.queues,
             index: parts.index,

@@ -39,8 +39,9 @@ pub(crate) struct Heat {
 }
 
 impl Heat {
-    /// Of a log that this process goes on with at `end`; readers that are behind keep `cold_bytes` of it in memory.
-    pub(crate) fn new(end: u64, cold_bytes: u64) -> Self {
+    /// Of a log that this process goes on with at `end`; readers that are behind keep `cold_bytes` of it in memory and fetch at most
+    /// `bytes_per_second` while somebody appends.
+    pub(crate) fn new(end: u64, cold_bytes: u64, bytes_per_second: u64) -> Self {
         let blocks_max = (cold_bytes / BLOCK_BYTES).max(2 * AHEAD_BLOCKS);
         Self {
             written_from: end,
@@ -48,7 +49,7 @@ impl Heat {
                 usize::try_from(blocks_max).unwrap_or(usize::MAX),
             )),
             cold_count: AtomicUsize::new(0),
-            pace: Mutex::default(),
+            pace: Mutex::new(Pace::new(bytes_per_second)),
             warm: (0..SLOTS).map(|_| Default::default()).collect(),
         }
     }

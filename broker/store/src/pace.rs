@@ -7,14 +7,14 @@
 //! longer than waits are without readers, a quarter less for one in which one was, and half for each further one. Close to where
 //! a wait was long the steps are small at first and then grow: each time that the point is found again senders wait for some
 //! hundred milliseconds, and a wait that was long by chance is not to slow readers for minutes. While nobody sends the rate
-//! doubles until it is none.
+//! doubles until it is none; beside senders it has a bound of its own, since they share more than the disk with readers.
 
 use std::time::Duration;
 
 /// A moment: the rate is looked at once in each.
 const MOMENT: Duration = Duration::from_millis(100);
 /// Bytes per second that readers have in any case.
-const RATE_MIN: u64 = 16 << 20;
+pub(crate) const RATE_MIN: u64 = 16 << 20;
 /// Twice as much in a moment counts as no reader.
 const QUIET_BYTES: u64 = 2 * RATE_MIN / 10;
 const RATE_AT_FIRST: u64 = 128 << 20;
@@ -27,7 +27,7 @@ const CAREFUL_PART: u64 = 1 << 17;
 const RATE_MAX: u64 = 8 << 30;
 /// For so long after much was fetched waits may be long because of it.
 const ECHO: Duration = Duration::from_secs(2);
-/// The part of [`Pace::usual`] that is forgotten in each moment.
+/// The part of [`Pace::usual`] that is forgotten in each moment in which somebody waits.
 const FORGOTTEN_PART: u32 = 256;
 /// By which a wait may be longer than usual, besides half of it. Disks do that without readers, too.
 const SLACK: Duration = Duration::from_millis(3);
@@ -43,6 +43,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub(crate) struct Pace {
     /// Bytes per second.
     rate: u64,
+    /// The most of them beside senders.
+    beside_max: u64,
     /// From here on a wait may be long: three quarters of the rate at which one was.
     careful_from: u64,
     /// Moments since then.
@@ -67,10 +69,12 @@ struct Moment {
     was_slow: bool,
 }
 
-impl Default for Pace {
-    fn default() -> Self {
+impl Pace {
+    /// For readers that fetch at most `beside_max` bytes a second while somebody sends.
+    pub(crate) fn new(beside_max: u64) -> Self {
         Self {
-            rate: RATE_AT_FIRST,
+            rate: RATE_AT_FIRST.min(beside_max),
+            beside_max,
             careful_from: RATE_MAX,
             calm: 0,
             paid_at: Duration::ZERO,
@@ -82,9 +86,7 @@ impl Default for Pace {
             loud_until: Duration::ZERO,
         }
     }
-}
 
-impl Pace {
     /// How long a reader is to wait before it fetches more.
     pub(crate) fn pause(&mut self, now: Duration) -> Duration {
         self.look(now);
@@ -136,6 +138,9 @@ impl Pace {
 
     fn judge(&mut self, now: Duration, wait: Duration) {
         self.this.longest_wait = wait.max(self.this.longest_wait);
+        if !wait.is_zero() {
+            self.rate = self.rate.min(self.beside_max);
+        }
         if self.is_long(wait) && !self.is_quiet(now) && !self.this.was_slow {
             self.this.was_slow = true;
             self.careful_from = self.rate / 4 * 3;
@@ -160,20 +165,21 @@ impl Pace {
         if now < self.moment_ends {
             return;
         }
-        if self.is_quiet(now) {
+        if self.is_quiet(now) && !self.this.longest_wait.is_zero() {
             let remembered = self.usual.saturating_sub(self.usual / FORGOTTEN_PART);
             self.usual = remembered.max(self.this.longest_wait);
         }
         // A rate that is not made use of shows nothing.
         let is_used = self.this.fetched_bytes.saturating_mul(20) >= self.rate;
         if is_used && !self.this.was_slow {
-            let step = self.rate / STEP_PART;
-            let faster = match self.this.longest_wait {
-                Duration::ZERO => self.rate * 2,
-                _ if self.rate < self.careful_from => self.rate + step,
-                _ => self.rate + step.min(self.rate * self.calm / CAREFUL_PART),
+            let mut step = self.rate / STEP_PART;
+            if self.rate >= self.careful_from {
+                step = step.min(self.rate * self.calm / CAREFUL_PART);
+            }
+            self.rate = match self.this.longest_wait {
+                Duration::ZERO => (self.rate * 2).min(RATE_MAX),
+                _ => (self.rate + step).min(self.beside_max),
             };
-            self.rate = faster.min(RATE_MAX);
             self.calm += 1;
         }
         self.this = Moment::default();
@@ -226,7 +232,7 @@ mod tests {
     }
 
     fn used_to(took: Duration) -> (Pace, Duration) {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(RATE_MAX);
         let mut now = Duration::ZERO;
         for _ in 0..1000 {
             pace.begins(now);
@@ -298,8 +304,22 @@ mod tests {
     }
 
     #[test]
+    fn beside_senders_readers_have_their_bound_also_when_they_were_alone() {
+        let mut pace = Pace::new(100 * MIB);
+        let (alone, _) = read(&mut pace, Duration::ZERO, 10, None);
+        // What waits are without readers has to be learnt first.
+        let now = Duration::from_secs(10);
+        let (learning, _) = read(&mut pace, now, 120, Some(400 * MIB));
+        let now = now + Duration::from_secs(120);
+        let (beside, _) = read(&mut pace, now, 60, Some(400 * MIB));
+        assert!(alone > 800 * MIB, "{alone}");
+        assert!(learning < beside, "{learning}");
+        assert!((90 * MIB..=104 * MIB).contains(&beside), "{beside}");
+    }
+
+    #[test]
     fn where_nobody_waits_for_flushes_the_disk_alone_is_the_bound() {
-        let mut pace = Pace::default();
+        let mut pace = Pace::new(RATE_MAX);
         let (rate, _) = read(&mut pace, Duration::ZERO, 10, None);
         assert!(rate > 900 * MIB, "{rate}");
     }
