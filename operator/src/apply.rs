@@ -54,7 +54,7 @@ pub struct Outcome {
     pub problems: Vec<Problem>,
     /// What to tell people.
     pub decisions: Vec<Decision>,
-    /// A handover is due: nobody tells when it can be asked for.
+    /// A handover is due, and nobody tells when it can be asked for; or a group is yet to be begun.
     pub soon: bool,
 }
 
@@ -69,7 +69,7 @@ pub struct Apply<'a> {
     /// The Secret of the replication links is not ours. A pod that began with another one would never find to those that
     /// begin with ours.
     lacks_secret: bool,
-    /// Groups whose records could not be had.
+    /// Groups whose records could not be had, or not be begun.
     lacking: BTreeSet<String>,
 }
 

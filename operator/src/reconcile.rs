@@ -34,7 +34,7 @@ pub const DEADLINE: Duration = Duration::from_mins(1);
 const RESYNC: Duration = Duration::from_mins(5);
 /// How often while something is on its way, in case an event was lost.
 const RECHECK: Duration = Duration::from_secs(20);
-/// How often while a master is to hand over: its heir may not be able to yet.
+/// How often while a master is to hand over, as its heir may not be able to yet, or a group is yet to be begun.
 const SOON: Duration = Duration::from_secs(3);
 
 /// Why a reconcile did not end. All of it is worth another try.

@@ -57,7 +57,8 @@ impl Apply<'_> {
         let Some(state) = state else {
             return Ok(());
         };
-        let told = group.status.is_none().then(|| match rule {
+        let is_first = group.status.is_none();
+        let told = is_first.then(|| match rule {
             GroupRule::Static => (
                 Reason::FixedMaster,
                 "RecordMaster",
@@ -77,10 +78,14 @@ impl Apply<'_> {
         let name = group.name_any();
         // What it asks for now its brokers have not seen yet.
         self.outcome.unsettled += 1;
-        if self.replace(group).await?
-            && let Some((reason, action, note)) = told
-        {
+        let is_written = self.replace(group).await?;
+        if let Some((reason, action, note)) = told.filter(|_| is_written) {
             self.tell(("RocketBrokerGroup", &name), reason, action, note);
+        }
+        if is_first && !is_written {
+            // Its pods would bring volumes, and beside these a record without a state is a lost one.
+            self.outcome.soon = true;
+            self.lacking.insert(name);
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ struct Server {
     version: u64,
     /// What a mutating webhook makes of what is written.
     admission: Option<fn(&str, &mut Value)>,
+    /// A write that is refused once, as somebody else has changed the object meanwhile.
+    conflict: Option<String>,
     /// How long a Service leads to a pod that is gone, if that is not as ever.
     patience: Option<Duration>,
 }
@@ -33,7 +35,16 @@ impl Server {
     fn answer(&mut self, method: &Method, path: &str, body: &[u8]) -> (StatusCode, Value) {
         let missing = json!({"kind": "Status", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404});
         if *method != Method::GET && !path.contains("/events") {
-            self.writes.push(format!("{method} {path}"));
+            let write = format!("{method} {path}");
+            self.writes.push(write.clone());
+            if self
+                .conflict
+                .take_if(|conflict| *conflict == write)
+                .is_some()
+            {
+                let conflict = json!({"kind": "Status", "status": "Failure", "message": "changed", "reason": "Conflict", "code": 409});
+                return (StatusCode::CONFLICT, conflict);
+            }
         }
         let (object, part) = path
             .strip_suffix("/status")

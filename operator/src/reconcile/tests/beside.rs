@@ -115,3 +115,27 @@ fn a_service_leads_no_longer_to_a_pod_that_is_gone_when_nobody_is_elected() {
     assert!(led_to_a_former_pod(None), "the next master may come");
     assert!(!led_to_a_former_pod(Some(Duration::ZERO)));
 }
+
+/// With pods there are volumes, and a record without a state would be taken for one that is lost.
+#[test]
+fn no_pod_is_made_before_the_record_of_its_group_is_known_to_be_written() {
+    const RECORD: &str =
+        "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0";
+    for replicas in [1, 3] {
+        let server = Server {
+            conflict: Some(format!("PUT {RECORD}/status")),
+            ..Server::default()
+        };
+        let spec = json!({"groups": {"replicas": replicas}});
+        let reconciling = reconcile_among(server, false, Settings::default(), 2, spec, |_| {});
+        let (writes, objects) = block_on(reconciling);
+        let sets = |pass: usize| {
+            writes[pass]
+                .iter()
+                .filter(|it| it.ends_with("sets/orders-0"))
+        };
+        assert_eq!(sets(0).count(), 0, "{:?}", writes[0]);
+        assert_eq!(sets(1).count(), 1, "{:?}", writes[1]);
+        assert!(objects[RECORD]["status"].is_object());
+    }
+}
