@@ -11,11 +11,16 @@ use kube::{Client, Resource};
 use parking_lot::Mutex;
 use rocket_api::{Reason, RocketCluster};
 use rocket_replication::identity::{Proposal, Proposals};
+use tokio::time::timeout;
 
 use crate::address::{PATIENCE, Stale};
 use crate::elections::{Elections, Route};
 use crate::metrics::Metrics;
 use crate::validate::Settings;
+
+/// How long a call of the API server may take on which nothing hangs, as it is repeated or told elsewhere. The client itself waits
+/// for minutes.
+pub const SIDE_CALL: Duration = Duration::from_secs(5);
 
 /// Shared by all reconciles of one process.
 pub struct Context {
@@ -142,11 +147,13 @@ impl Context {
         let fresh = matches!(decision.reason, Reason::Elected | Reason::HandedOver)
             .then(|| Recorder::new(self.client.clone(), self.reporter.clone()));
         let recorder = fresh.as_ref().unwrap_or(&self.recorder);
-        if let Err(error) = recorder.publish(&event, object).await {
-            tracing::warn!(
+        match timeout(SIDE_CALL, recorder.publish(&event, object)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot write an event"
-            );
+            ),
+            Err(_) => tracing::warn!("the API server does not answer about an event"),
         }
     }
 

@@ -7,16 +7,19 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use rocket_replication::identity::Epoch;
 use rocket_replication::state::State;
+use tokio::time::timeout;
 
 use super::{Elector, master_pod};
 use crate::address::Address;
 use crate::build;
+use crate::context::SIDE_CALL;
 use crate::names::FIELD_MANAGER;
 use crate::roles::{self, Change};
 use crate::validate;
 
 impl Elector {
-    /// Moves the group's address to a new master, and notes when it has opened for writes.
+    /// Moves the group's address to a new master, and notes when it has opened for writes. The next look does not wait for an API server
+    /// that does not take it.
     pub(super) async fn follow(&mut self, state: &State) {
         if let Some((epoch, missed_at_ms)) = self.opening
             && state.activated.is_some_and(|opened| opened.epoch >= epoch)
@@ -56,7 +59,13 @@ impl Elector {
                 }
             }
         });
-        futures::future::join(leading, futures::future::join_all(writes)).await;
+        let moving = futures::future::join(leading, futures::future::join_all(writes));
+        if timeout(SIDE_CALL, moving).await.is_err() {
+            tracing::debug!(
+                group = self.post.group,
+                "roles and address were not moved in time"
+            );
+        }
     }
 
     /// Has the Service of the group lead to the pod of a master; the next reconcile does it where this does not come through, also that of

@@ -11,9 +11,10 @@ use rocket_api::{GroupRule, Reason, RocketBrokerGroup};
 use rocket_coordinator::kubernetes::{BadStatus, state_of, status_of};
 use rocket_replication::identity::{GroupUid, ReplicaId};
 use rocket_replication::state::State;
+use tokio::time::timeout;
 
 use super::{Elector, WAIT};
-use crate::context;
+use crate::context::{self, SIDE_CALL};
 use crate::elected;
 use crate::elections::force::Obstacle;
 use crate::elections::rebuild::{self, Survey};
@@ -169,8 +170,9 @@ impl Elector {
     }
 
     async fn object(&self) -> Result<RocketBrokerGroup, String> {
-        let read = self.objects().get_opt(&self.post.group).await;
-        let object = read.map_err(|error| {
+        let objects = self.objects();
+        let read = timeout(SIDE_CALL, objects.get_opt(&self.post.group)).await;
+        let object = read.map_err(|_| NOT_HEARD)?.map_err(|error| {
             tracing::debug!(group = self.post.group, %error, "the record cannot be read");
             NOT_HEARD.to_owned()
         })?;

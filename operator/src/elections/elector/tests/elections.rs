@@ -76,6 +76,36 @@ async fn every_election_where_masters_answer_alone_is_a_warning_of_its_own() {
     stage.end().await;
 }
 
+/// Labels, addresses and events can be written later, or by others: the next look cannot wait for them.
+#[tokio::test]
+async fn elector_waits_seconds_for_an_api_server_that_does_not_answer() {
+    let mut stage = Stage::new().await;
+    let state = stage.state().await;
+    stage.elector.follow(&state).await;
+    let next = State {
+        epoch: Epoch(2),
+        master: Some(member(2)),
+        ..(*state).clone()
+    };
+    stage.is_mute.store(true, Ordering::Relaxed);
+    tokio::time::pause();
+    let begun = Instant::now();
+    let telling = async {
+        stage.elector.follow(&next).await;
+        stage.elector.tell(&state, &next).await;
+        stage.ask(Task::Discard).await
+    };
+    let telling = tokio::time::timeout(Duration::from_mins(10), telling).await;
+    let took = begun.elapsed();
+    tokio::time::resume();
+    let said = telling.expect("it waits without end").unwrap_err();
+    assert!(said.contains("did not answer"), "{said}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    assert_eq!(stage.patches.lock().len(), 3, "it was tried");
+    assert_eq!(stage.events.lock().len(), 1, "it was tried");
+    stage.end().await;
+}
+
 #[tokio::test]
 async fn election_that_arrives_late_lands_nowhere_when_another_was_written() {
     let mut stage = Stage::new().await;
