@@ -6,8 +6,10 @@
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
+use tokio::time::timeout;
 
 use crate::build;
+use crate::context::SIDE_CALL;
 use crate::names::FIELD_MANAGER;
 use crate::observe::is_controlled_by;
 use crate::validate::ValidatedCluster;
@@ -52,17 +54,56 @@ pub async fn keep(client: &Client, cluster: &ValidatedCluster) -> kube::Result<K
     }
 }
 
-/// The secret of a cluster, if it was made.
+/// A secret that was read.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// What it says.
+    pub secret: rocket_link::Secret,
+    /// Which object that was, and in which version: another one may say something else.
+    pub version: String,
+}
+
+/// Why none was read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    /// There is none.
+    #[error("there is no such Secret")]
+    Missing,
+    /// It is not what [`keep`] made for this cluster: brokers that begin now prove themselves with another one, or there are none.
+    #[error("it belongs to somebody else, or to a former RocketCluster of the name")]
+    Taken,
+    /// It says nothing.
+    #[error("there is no key `{KEY}` in it")]
+    Empty,
+    /// The API server does not answer.
+    #[error("the API server does not answer")]
+    Silent,
+    /// The API server does not give it.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+}
+
+/// The secret of the cluster with this UID.
 ///
 /// # Errors
-/// When the API server does not tell.
+/// [`Unread`]: all of it is worth another try.
 pub async fn read(
     client: &Client,
-    namespace: &str,
-    name: &str,
-) -> kube::Result<Option<rocket_link::Secret>> {
+    (namespace, name): (&str, &str),
+    cluster_uid: &str,
+) -> Result<Found, Unread> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let present = api.get_opt(name).await?;
-    let bytes = present.and_then(|secret| secret.data?.remove(KEY));
-    Ok(bytes.map(|bytes| rocket_link::Secret::new(bytes.0.trim_ascii())))
+    let present = timeout(SIDE_CALL, api.get_opt(name)).await;
+    let present = present.map_err(|_| Unread::Silent)??;
+    let mut present = present.ok_or(Unread::Missing)?;
+    if !is_controlled_by(present.owner_references(), cluster_uid) {
+        return Err(Unread::Taken);
+    }
+    let bytes = present.data.as_mut().and_then(|data| data.remove(KEY));
+    let bytes = bytes.ok_or(Unread::Empty)?;
+    let (uid, version) = (present.uid(), present.resource_version());
+    Ok(Found {
+        secret: rocket_link::Secret::new(bytes.0.trim_ascii()),
+        version: format!("{uid:?} {version:?}"),
+    })
 }

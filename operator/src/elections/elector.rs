@@ -7,6 +7,7 @@
 
 mod led;
 mod orders;
+mod proving;
 mod rebuilding;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,8 @@ use super::{Finding, Order, Seen, Wanted};
 use crate::context::{self, Context};
 use crate::elected::Life;
 use crate::metrics::{CountedGroup, ElectionKind};
-use crate::secret;
+use crate::secret::Found;
+use proving::Proof;
 
 /// How often replicas are asked while all is well.
 const LOOK: Duration = Duration::from_millis(250);
@@ -55,10 +57,6 @@ const CLOSE_WAIT: Duration = Duration::from_millis(60);
 /// How long the first election waits for all replicas that a group shall have, and how long one that only a person can decide
 /// is waited for before that is said.
 const FIRST_WAIT_MS: u64 = 30_000;
-/// Pause before the secret is asked for again.
-const SECRET_PAUSE: Duration = Duration::from_secs(2);
-/// How often it is asked for in vain before people are told.
-const SECRET_TRIES: u32 = 5;
 
 /// Which group, and by what it is looked after.
 pub(super) struct Post {
@@ -76,12 +74,23 @@ pub(super) struct Post {
     pub(super) stop: CancellationToken,
 }
 
+impl Post {
+    /// Tells a person, once.
+    fn find(&self, message: &str) {
+        let before = self.finding.lock().replace(message.to_owned());
+        if before.as_deref() != Some(message) {
+            tracing::error!(group = self.group, "{message}");
+        }
+    }
+}
+
 /// See the module.
 struct Elector {
     post: Post,
     coordinator: Arc<dyn Coordinator>,
     hints: Hints,
     probes: Probes,
+    proof: Proof,
     judge: Judge,
     started: Instant,
     tracker: Tracker,
@@ -98,7 +107,7 @@ struct Elector {
 
 /// Looks after a group for ever.
 pub(super) async fn run(post: Post) {
-    let secret = read_secret(&post).await;
+    let secret = proving::first(&post).await;
     let client = post.context.client.clone();
     let coordinator = KubernetesCoordinator::new(client, &post.namespace, &post.group, &post.tasks);
     Elector::new(post, Arc::new(coordinator), secret)
@@ -106,38 +115,13 @@ pub(super) async fn run(post: Post) {
         .await;
 }
 
-async fn read_secret(post: &Post) -> rocket_link::Secret {
-    let mut tries = 0_u32;
-    loop {
-        let why = match secret::read(&post.context.client, &post.namespace, &post.secret).await {
-            Ok(Some(secret)) => {
-                *post.finding.lock() = None;
-                return secret;
-            }
-            Ok(None) => format!("there is no such Secret, or no key `{}` in it", secret::KEY),
-            Err(error) => error.to_string(),
-        };
-        tries = tries.saturating_add(1);
-        // A server that restarts is no finding.
-        if tries == SECRET_TRIES {
-            let message = format!(
-                "group {}: the operator cannot read Secret {}, so it can ask no replica and elect no master: {why}",
-                post.index, post.secret
-            );
-            tracing::error!(group = post.group, "{message}");
-            *post.finding.lock() = Some(message);
-        }
-        sleep(SECRET_PAUSE).await;
-    }
-}
-
 impl Elector {
-    fn new(post: Post, coordinator: Arc<dyn Coordinator>, secret: rocket_link::Secret) -> Self {
-        let (route, tasks) = (post.context.route.clone(), post.tasks.clone());
+    fn new(post: Post, coordinator: Arc<dyn Coordinator>, secret: Found) -> Self {
         Self {
             hints: coordinator.watch(),
             coordinator,
-            probes: Probes::new(secret, route, tasks, post.stop.clone()),
+            probes: proving::probes(&post, secret.secret),
+            proof: Proof::new(secret.version),
             judge: Judge::new(post.context.is_standby()),
             started: Instant::now(),
             tracker: Tracker::default(),
@@ -185,6 +169,8 @@ impl Elector {
         };
         let asked_ms = self.now_ms();
         let round = self.probes.ask(state, wait, None).await;
+        let is_asked = state.replicas.values().any(|replica| !replica.lost);
+        self.heard(!is_asked || !round.reports.is_empty()).await;
         self.note(state, &round).await;
         let (now_ms, life) = (self.now_ms(), self.life(state));
         match self.judge.look((asked_ms, now_ms), state, &round, life) {
@@ -231,6 +217,11 @@ impl Elector {
             Decision::Elect(new) => {
                 self.write(&state, *new, now_ms.saturating_sub(missed_ms))
                     .await;
+            }
+            Decision::NeedsHuman { .. } | Decision::Wait
+                if missed_ms >= FIRST_WAIT_MS && self.proof.is_wanting() =>
+            {
+                self.cannot_prove();
             }
             Decision::NeedsHuman { missing } if missed_ms >= FIRST_WAIT_MS => {
                 self.needs_human(&state, &missing);
@@ -360,7 +351,7 @@ impl Elector {
 
     fn needs_human(&self, state: &State, missing: &BTreeSet<ReplicaId>) {
         let missing = pods(state, missing.iter());
-        self.find(&format!(
+        self.post.find(&format!(
             "group {}: no replica that answers is known to have everything that was acknowledged. Bring back {missing}, each on its volume, which may be all that is left",
             self.post.index
         ));
@@ -385,15 +376,7 @@ impl Elector {
                 names(&silent)
             )
         };
-        self.find(&format!("group {}: {why}", self.post.index));
-    }
-
-    /// Tells a person, once.
-    fn find(&self, message: &str) {
-        let before = self.post.finding.lock().replace(message.to_owned());
-        if before.as_deref() != Some(message) {
-            tracing::error!(group = self.post.group, "{message}");
-        }
+        self.post.find(&format!("group {}: {why}", self.post.index));
     }
 
     /// What Kubernetes knows of the process of the recorded master.

@@ -12,8 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// What they and who asks them prove themselves with.
+pub(super) const SECRET: &[u8] = b"a secret of the cluster, of some length";
+
+/// The same as a secret.
 pub(super) fn secret() -> Secret {
-    Secret::new(b"a secret of the cluster, of some length")
+    Secret::new(SECRET)
 }
 
 /// What a replica holds that reports so.

@@ -10,7 +10,7 @@ use rocket_replication::identity::ReplicaId;
 use rocket_replication::state::State;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::judge::Round;
@@ -55,22 +55,25 @@ pub(super) struct Probes {
     events: UnboundedReceiver<Event>,
     route: Route,
     open: BTreeMap<ReplicaId, Open>,
+    _stop: DropGuard,
 }
 
 impl Probes {
-    /// No links yet. Their tasks belong to `tasks` and end when `stop` is cancelled.
+    /// No links yet. Their tasks belong to `tasks` and end with this, or when `stop` is cancelled.
     pub(super) fn new(
         secret: Secret,
         route: Route,
         tasks: TaskTracker,
-        stop: CancellationToken,
+        stop: &CancellationToken,
     ) -> Self {
-        let (links, events) = Links::new(Settings::default(), secret, tasks, stop);
+        let stop = stop.child_token();
+        let (links, events) = Links::new(Settings::default(), secret, tasks, stop.clone());
         Self {
             links,
             events,
             route,
             open: BTreeMap::new(),
+            _stop: stop.drop_guard(),
         }
     }
 
@@ -283,7 +286,7 @@ mod tests {
         drop(listeners.pop());
         let process = stop.child_token();
         answer(1, listeners.remove(0), &tasks, &process);
-        let mut probes = Probes::new(secret(), Route::default(), tasks.clone(), stop.clone());
+        let mut probes = Probes::new(secret(), Route::default(), tasks.clone(), &stop);
         for _ in 0..2 {
             let round = probes.ask(&state, WAIT, None).await;
             let answered: Vec<_> = round.reports.iter().map(|report| report.member).collect();
@@ -316,7 +319,7 @@ mod tests {
         let (silent, _unheard) = Links::new(settings, secret(), tasks.clone(), stop.clone());
         silent.listen(listeners.remove(1));
         answer(1, listeners.remove(0), &tasks, &stop);
-        let mut probes = Probes::new(secret(), Route::default(), tasks.clone(), stop.clone());
+        let mut probes = Probes::new(secret(), Route::default(), tasks.clone(), &stop);
         let patience = Duration::from_mins(1);
         let round = probes.ask(&state, patience, Some(ReplicaId(2))).await;
         assert_eq!(round.reports.len(), 1);

@@ -40,12 +40,10 @@ impl Replica {
     pub(super) async fn start(lab: &Lab, group: &str, ordinal: u32) -> Self {
         let (cluster, _) = group.rsplit_once('-').unwrap();
         let name = format!("{cluster}-replication");
-        lab.until(&name, "made", |secret: &Secret| secret.data.is_some())
-            .await;
-        let secret = secret::read(&lab.client, &lab.namespace, &name)
-            .await
-            .unwrap()
-            .unwrap();
+        let made = lab.until(&name, "made", |secret: &Secret| secret.data.is_some());
+        let owner = made.await.metadata.owner_references.unwrap().remove(0);
+        let read = secret::read(&lab.client, (&lab.namespace, &name), &owner.uid);
+        let secret = read.await.unwrap().secret;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let pod = format!("{group}-{ordinal}");

@@ -31,6 +31,8 @@ impl Elector {
     /// Asks all pods what they hold, and notes it for those who ask; returns how long to rest.
     pub(super) async fn survey(&mut self) -> Duration {
         let survey = self.surveyed().await;
+        let is_asked = !self.post.wanted.borrow().lives.is_empty();
+        self.heard(!is_asked || !survey.is_empty()).await;
         let mut seen = self.post.seen.lock();
         let handed = seen.take().and_then(|standing| standing.handed);
         *seen = Some(Standing {
@@ -160,9 +162,7 @@ impl Elector {
             "RocketBrokerGroup {} is older than what was seen of it, as if restored from a backup: nobody is elected by it. If it cannot be put right, a RocketOperation of type Rebuild makes it anew from what all replicas hold (examples/rebuild.yaml, docs/failover.md)",
             self.post.group
         );
-        if self.post.finding.lock().replace(message.clone()).as_ref() != Some(&message) {
-            tracing::error!(group = self.post.group, "{message}");
-        }
+        self.post.find(&message);
     }
 
     fn objects(&self) -> Api<RocketBrokerGroup> {

@@ -2,6 +2,7 @@
 
 mod elections;
 mod handovers;
+mod proving;
 mod rebuilding;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ struct Stage {
     object: Arc<Mutex<Value>>,
     /// Whether the API server takes what it is asked and answers nothing.
     is_mute: Arc<AtomicBool>,
+    /// The Secret of the cluster as Kubernetes has it; null where there is none.
+    held: Arc<Mutex<Value>>,
     /// What each replica says that answers.
     told: BTreeMap<u32, Arc<Mutex<Report>>>,
     tasks: TaskTracker,
@@ -104,7 +107,8 @@ impl Stage {
         let object = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketBrokerGroup", "metadata": {"name": "orders-0", "namespace": "mq", "uid": UID, "resourceVersion": "7"}, "spec": {"cluster": "orders", "index": 0}});
         let object = Arc::new(Mutex::new(object));
         let is_mute = Arc::<AtomicBool>::default();
-        let server = (Arc::clone(&object), Arc::clone(&is_mute));
+        let held = Arc::<Mutex<Value>>::default();
+        let server = (Arc::clone(&object), Arc::clone(&held), Arc::clone(&is_mute));
         let client = kubernetes(written, server, &tasks, &stop);
         let mut context = Context::new(client, Settings::default(), metrics, None);
         context.route = Route::new(move |address| {
@@ -144,14 +148,19 @@ impl Stage {
             tasks: tasks.clone(),
             stop: stop.clone(),
         };
+        let secret = Found {
+            secret: secret(),
+            version: String::new(),
+        };
         Self {
-            elector: Elector::new(post, Arc::clone(&front) as Arc<dyn Coordinator>, secret()),
+            elector: Elector::new(post, Arc::clone(&front) as Arc<dyn Coordinator>, secret),
             memory,
             front,
             patches,
             events,
             object,
             is_mute,
+            held,
             told,
             tasks,
             stop,
@@ -204,7 +213,7 @@ impl Stage {
 /// An API server that takes everything.
 fn kubernetes(
     (patches, events): (Lines, Lines),
-    (object, is_mute): (Arc<Mutex<Value>>, Arc<AtomicBool>),
+    (object, held, is_mute): (Arc<Mutex<Value>>, Arc<Mutex<Value>>, Arc<AtomicBool>),
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) -> Client {
@@ -236,6 +245,7 @@ fn kubernetes(
                 continue;
             }
             let is_record = head.uri.path().contains("/rocketbrokergroups/");
+            let is_secret = head.uri.path().contains("/secrets/");
             let answer = match head.method {
                 http::Method::PUT if is_record => {
                     *object.lock() = serde_json::from_slice(&body).unwrap();
@@ -248,9 +258,16 @@ fn kubernetes(
                     std::mem::take(&mut *object.lock())
                 }
                 _ if is_record => object.lock().clone(),
+                _ if is_secret => held.lock().clone(),
                 _ => json!({"metadata": {"name": "x"}}),
             };
-            let answer = Response::new(Body::from(answer.to_string().into_bytes()));
+            let missing = json!({"kind": "Status", "status": "Failure", "message": "not found", "reason": "NotFound", "code": 404});
+            let (code, answer) = match answer {
+                Value::Null if is_secret => (http::StatusCode::NOT_FOUND, missing),
+                answer => (http::StatusCode::OK, answer),
+            };
+            let mut answer = Response::new(Body::from(answer.to_string().into_bytes()));
+            *answer.status_mut() = code;
             respond.send_response(answer);
         }
     };
