@@ -214,6 +214,13 @@ impl Elections {
         known.finding.lock().clone()
     }
 
+    /// Whether a group is looked after.
+    #[cfg(test)]
+    pub(crate) fn has(&self, namespace: &str, group: &str) -> bool {
+        let running = self.running.lock();
+        running.contains_key(&(namespace.to_owned(), group.to_owned()))
+    }
+
     /// What the elector of a group saw last; nothing before its first look.
     pub fn standing(&self, namespace: &str, group: &str) -> Option<Standing> {
         let running = self.running.lock();

@@ -191,6 +191,14 @@ impl Metrics {
 
     /// Forgets a deleted cluster.
     pub fn forget(&self, namespace: &str, name: &str) {
+        self.forget_series(namespace, name);
+        let mut phases = self.phases.lock();
+        phases.remove(&(namespace.to_owned(), name.to_owned()));
+        self.count_phases(&phases);
+    }
+
+    /// Forgets what a cluster is like whose brokers are meant to end. It is counted until it is gone.
+    pub fn forget_series(&self, namespace: &str, name: &str) {
         for type_ in rocket_api::ConditionType::ALL {
             let _ = self
                 .condition
@@ -201,9 +209,6 @@ impl Metrics {
         }
         self.elections
             .forget(|[of, cluster, _]| (of.as_str(), cluster.as_str()) == (namespace, name));
-        let mut phases = self.phases.lock();
-        phases.remove(&(namespace.to_owned(), name.to_owned()));
-        self.count_phases(&phases);
     }
 
     fn count_phases(&self, phases: &BTreeMap<(String, String), Phase>) {

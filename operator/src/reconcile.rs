@@ -1,16 +1,15 @@
 //! One reconcile: read, check, build, write, tell. It reads the present, whatever woke it.
 
+mod deletion;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, Resource, ResourceExt};
 use rocket_api::{GroupRule, ReclaimPolicy, RocketCluster, RocketClusterStatus};
@@ -22,9 +21,9 @@ use crate::build::{self, Present};
 use crate::config_files;
 use crate::context::{Context, spread};
 use crate::elected;
-use crate::names::{FIELD_MANAGER, FINALIZER};
+use crate::names::{FIELD_MANAGER, FINALIZER, Names};
 use crate::observe::{self, Observed, observe};
-use crate::status::{self, Facts, Pass, Problem};
+use crate::status::{self, Deletion, Facts, Pass, Problem};
 use crate::validate::{self, ValidatedCluster, validate};
 use crate::volumes;
 
@@ -93,12 +92,9 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
         return Ok(Action::await_change());
     };
     let observed = observe(&context.client, &cluster).await?;
-    if cluster.metadata.deletion_timestamp.is_some() {
-        context.forget(&namespace, &name);
-        if context.is_standby() {
-            return Ok(Action::await_change());
-        }
-        return finalize(&context, &api, &cluster, &observed).await;
+    let names = validate::names(&cluster, &context.settings);
+    if let Some(deletion) = Deletion::of(&cluster, &names, &observed) {
+        return deletion::see_off((&context, &api), &cluster, &observed, &deletion).await;
     }
     if let Some(group) = observed.unreleased.first() {
         // How its brokers begin stands there, and it is about to be this cluster's, or gone.
@@ -109,7 +105,6 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
         );
         return Ok(Action::requeue(SOON));
     }
-    let names = validate::names(&cluster, &context.settings);
     // Also while paused, and whatever the specification says: a group that serves is to go on serving.
     context
         .elections
@@ -130,10 +125,9 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     } else {
         apply::follow(&context.client, &cluster, &names, &observed).await?;
     }
-    let findings = (0..cluster.spec.groups.count)
-        .filter_map(|index| context.elections.finding(&namespace, &names.group(index)));
-    let findings = findings.map(Problem::NoElectableReplica);
-    outcome.problems.extend(findings);
+    outcome
+        .problems
+        .extend(findings(&context, &names, cluster.spec.groups.count));
     let pass = Pass {
         problems: outcome.problems,
         writes: outcome.writes,
@@ -143,13 +137,10 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     };
     let facts = Facts::gather(&cluster, &context.settings, &validated, &observed, pass);
     let status = write_status(&context, &api, &cluster, &facts).await?;
-    for decision in outcome.decisions.iter().chain(&status::news(
-        cluster.status.as_ref(),
-        &status,
-        &status::troubles(&facts),
-    )) {
+    for decision in &outcome.decisions {
         context.publish(&cluster, decision).await;
     }
+    publish_news(&context, &cluster, &status, &facts).await;
     let is_calm = observed.restarting.is_empty() && !context.stale.lock().is_any(&names);
     let rest = if outcome.soon {
         SOON
@@ -160,6 +151,16 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     };
     let key = format!("{namespace}/{name}");
     Ok(Action::requeue(spread(rest, &key)))
+}
+
+/// What electors have found that only a person can mend.
+fn findings(context: &Context, names: &Names, count: i32) -> Vec<Problem> {
+    let found = |index| {
+        let group = names.group(index);
+        context.elections.finding(&names.namespace, &group)
+    };
+    let found = (0..count).filter_map(found);
+    found.map(Problem::NoElectableReplica).collect()
 }
 
 /// What of the present shapes the objects.
@@ -216,7 +217,7 @@ fn leave_stale_addresses(
     }
 }
 
-/// Writes the status if it changed.
+/// Writes the status if it changed, and the cluster is still there.
 async fn write_status(
     context: &Context,
     api: &Api<RocketCluster>,
@@ -238,13 +239,32 @@ async fn write_status(
         let result = api
             .patch_status(&cluster.name_any(), &params, &Patch::Apply(patch))
             .await;
-        result.map_err(|source| Error::Cluster {
-            verb: "write the status of",
-            name: cluster.name_any(),
-            source,
-        })?;
+        match result {
+            Ok(_) => {}
+            Err(kube::Error::Api(answer)) if answer.code == 404 => {}
+            Err(source) => {
+                return Err(Error::Cluster {
+                    verb: "write the status of",
+                    name: cluster.name_any(),
+                    source,
+                });
+            }
+        }
     }
     Ok(status)
+}
+
+/// Tells people what is new in a status.
+async fn publish_news(
+    context: &Context,
+    cluster: &RocketCluster,
+    status: &RocketClusterStatus,
+    facts: &Facts,
+) {
+    let troubles = status::troubles(facts);
+    for decision in status::news(cluster.status.as_ref(), status, &troubles) {
+        context.publish(cluster, &decision).await;
+    }
 }
 
 /// A cluster carries the finalizer while its volumes are to be deleted with it, and only then.
@@ -292,67 +312,5 @@ async fn set_finalizer(
             source,
         }),
         Ok(_) => Ok(()),
-    }
-}
-
-/// Deletes the volumes of a deleted cluster when its policy says so: brokers first, volumes when no pod uses them.
-async fn finalize(
-    context: &Context,
-    api: &Api<RocketCluster>,
-    cluster: &RocketCluster,
-    observed: &Observed,
-) -> Result<Action, Error> {
-    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-    if !cluster
-        .finalizers()
-        .iter()
-        .any(|finalizer| finalizer == FINALIZER)
-    {
-        context.metrics.forget(&namespace, &name);
-        return Ok(Action::await_change());
-    }
-    let failed = |source| Error::Cluster {
-        verb: "delete the volumes of",
-        name: name.clone(),
-        source,
-    };
-    if cluster.spec.groups.storage.reclaim.on_delete == ReclaimPolicy::Delete {
-        let sets: Api<StatefulSet> = Api::namespaced(context.client.clone(), &namespace);
-        for (set, object) in &observed.stateful_sets {
-            let params = DeleteParams::background().preconditions(Preconditions {
-                uid: object.uid(),
-                resource_version: None,
-            });
-            ignore_gone(sets.delete(set, &params).await).map_err(failed)?;
-        }
-        let mut pods = observed.pods.iter().chain(&observed.lingering);
-        if pods.next().is_some() || !observed.stateful_sets.is_empty() {
-            return Ok(Action::requeue(Duration::from_secs(5)));
-        }
-        let claims: Api<PersistentVolumeClaim> =
-            Api::namespaced(context.client.clone(), &namespace);
-        let names = validate::names(cluster, &context.settings);
-        for claim in
-            volumes::of_deleted_cluster(&names, &cluster.uid().unwrap_or_default(), observed)
-        {
-            let (params, claim) = (volumes::deletion(claim), claim.name_any());
-            ignore_gone(claims.delete(&claim, &params).await).map_err(failed)?;
-            tracing::info!(
-                cluster = name,
-                namespace,
-                claim,
-                "deleted a volume claim with its cluster"
-            );
-        }
-    }
-    set_finalizer(api, cluster, false).await?;
-    context.metrics.forget(&namespace, &name);
-    Ok(Action::await_change())
-}
-
-fn ignore_gone<T>(result: kube::Result<T>) -> kube::Result<()> {
-    match result {
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-        other => other.map(|_| ()),
     }
 }

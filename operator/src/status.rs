@@ -2,6 +2,7 @@
 //!
 //! Nothing here is a live number: a status changes when a fact changes, and is written only then.
 
+mod deletion;
 mod facts;
 mod news;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod tests;
 mod troubles;
 mod words;
 
+pub use deletion::Deletion;
 pub use facts::{Facts, Pass, Problem};
 pub use news::news;
 pub use troubles::{Trouble, troubles};
@@ -99,7 +101,7 @@ fn phase(facts: &Facts, previous: Option<&RocketClusterStatus>) -> Phase {
                 .condition(ConditionType::Available)
                 .is_some_and(|condition| condition.status == Truth::True)
     });
-    if facts.deleting {
+    if facts.deletion.is_some() {
         Phase::Deleting
     } else if facts.paused {
         Phase::Paused

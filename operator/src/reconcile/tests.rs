@@ -1,6 +1,7 @@
 //! Whole reconciles against a small API server in memory, which keeps what is applied and counts what is written.
 
 mod beside;
+mod deletion;
 
 use std::collections::BTreeMap;
 
@@ -27,6 +28,8 @@ struct Server {
     admission: Option<fn(&str, &mut Value)>,
     /// A write that is refused once, as somebody else has changed the object meanwhile.
     conflict: Option<String>,
+    /// Whether the first group had an elector after the last pass.
+    is_electing: bool,
     /// How long a Service leads to a pod that is gone, if that is not as ever.
     patience: Option<Duration>,
 }
@@ -218,6 +221,7 @@ async fn reconcile_among(
                 .await
                 .unwrap();
             writes.push(std::mem::take(&mut server.lock().writes));
+            server.lock().is_electing = context.elections.has("mq", "orders-0");
             others(&mut server.lock());
         }
         writes

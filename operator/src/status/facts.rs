@@ -12,6 +12,7 @@ use rocket_api::{
     Effective, GroupRule, GroupState, GroupSummary, ReplicationMode, RocketCluster, label,
 };
 
+use super::Deletion;
 use crate::elected;
 use crate::names::Names;
 use crate::observe::Observed;
@@ -133,8 +134,8 @@ pub struct Facts {
     pub pod_monitor_missing: bool,
     /// `spec.paused`.
     pub paused: bool,
-    /// Being deleted.
-    pub deleting: bool,
+    /// What its deletion waits for, while it is being deleted.
+    pub deletion: Option<Deletion>,
 }
 
 /// What a reconcile found and did, besides what it saw.
@@ -187,9 +188,12 @@ impl Facts {
             ),
             ready: groups.iter().map(|group| group.summary.ready).sum(),
         };
+        let deletion = Deletion::of(cluster, names, observed);
         let mut problems = pass.problems;
         let mut growing = Vec::new();
         match validated {
+            // Nobody asks any more for what is specified.
+            Err(_) if deletion.is_some() => {}
             Err(refusal) => problems.push(Problem::Refused(refusal.0.clone())),
             Ok(cluster) => growing.extend((0..spec.groups.count).flat_map(|index| {
                 let plan = volumes::plan(cluster, index, observed);
@@ -227,7 +231,7 @@ impl Facts {
             problems,
             pod_monitor_missing: spec.monitoring.pod_monitor && !observed.pod_monitors,
             paused: spec.paused,
-            deleting: cluster.metadata.deletion_timestamp.is_some(),
+            deletion,
         }
     }
 

@@ -44,11 +44,15 @@ impl Verdicts<'_> {
     }
 
     fn ready(&self) -> Verdict {
-        let parts = [
+        let mut parts = [
             (self.degraded(), Truth::True),
             (self.available(), Truth::False),
             (self.progressing(), Truth::True),
         ];
+        if self.facts.deletion.is_some() {
+            // What it lacks follows from that.
+            parts.swap(1, 2);
+        }
         if let Some((verdict, _)) = parts
             .into_iter()
             .find(|(verdict, bad)| verdict.truth == *bad)
@@ -113,8 +117,8 @@ impl Verdicts<'_> {
 
     fn progressing(&self) -> Verdict {
         let facts = self.facts;
-        if facts.deleting {
-            return yes(Reason::Deleting, "the cluster is being deleted".to_owned());
+        if let Some(deletion) = &facts.deletion {
+            return yes(Reason::Deleting, deletion.sentence());
         }
         if facts.paused || facts.is_blocked() {
             return no(
@@ -289,6 +293,10 @@ impl Verdicts<'_> {
 
     fn config_applied(&self) -> Verdict {
         let facts = self.facts;
+        if facts.deletion.is_some() {
+            let message = "the cluster is being deleted, nothing is applied any more";
+            return no(Reason::Deleting, message.to_owned());
+        }
         if facts.paused || facts.is_blocked() {
             return no(self.halted(), "the specification is not applied".to_owned());
         }

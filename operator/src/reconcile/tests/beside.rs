@@ -5,7 +5,7 @@ use rocket_api::label;
 use super::*;
 
 /// What Kubernetes would do: it looks at each StatefulSet, and has its pods ready.
-fn play_kubernetes(server: &mut Server) {
+pub(super) fn play_kubernetes(server: &mut Server) {
     let sets = server.objects.iter();
     let sets: Vec<(String, Value)> = sets
         .filter(|(path, _)| path.contains("/statefulsets/"))
@@ -32,7 +32,7 @@ fn play_kubernetes(server: &mut Server) {
 }
 
 /// Truth, reason and message of a condition.
-fn condition<'a>(objects: &'a BTreeMap<String, Value>, type_: &str) -> [&'a str; 3] {
+pub(super) fn condition<'a>(objects: &'a BTreeMap<String, Value>, type_: &str) -> [&'a str; 3] {
     let conditions = objects[CLUSTER]["status"]["conditions"].as_array().unwrap();
     let mut found = conditions.iter().filter(|it| it["type"] == type_);
     let found = found.next().unwrap();
