@@ -148,10 +148,10 @@ impl Stale {
         })
     }
 
-    /// Forgets a deleted cluster.
-    pub fn forget(&mut self, namespace: &str, cluster: &str) {
+    /// Forgets those clusters.
+    pub fn forget(&mut self, is_gone: impl Fn(&str, &str) -> bool) {
         self.0
-            .retain(|(of, name, _), _| (of.as_str(), name.as_str()) != (namespace, cluster));
+            .retain(|(namespace, name, _), _| !is_gone(namespace, name));
     }
 }
 
@@ -312,9 +312,9 @@ mod tests {
         assert_eq!(look(true, 9), (false, true));
         assert_eq!(look(true, 18), (false, true));
         assert_eq!(look(true, 19), (true, true));
-        stale.forget("mq", "other");
+        stale.forget(|_, name| name == "other");
         assert!(stale.is_any(&names));
-        stale.forget("mq", "orders");
+        stale.forget(|_, name| name == "orders");
         assert!(!stale.is_any(&names));
     }
 }

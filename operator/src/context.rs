@@ -88,10 +88,18 @@ impl Context {
         }
     }
 
-    /// Forgets a deleted cluster, and looks after none of its groups any more.
-    pub fn forget(&self, namespace: &str, cluster: &str) {
-        self.elections.forget(namespace, cluster);
-        self.stale.lock().forget(namespace, cluster);
+    /// Looks after no group of a cluster any more.
+    pub fn leave(&self, namespace: &str, cluster: &str) {
+        let is_it = |of: &str, name: &str| (of, name) == (namespace, cluster);
+        self.elections.forget(is_it);
+        self.stale.lock().forget(is_it);
+    }
+
+    /// Forgets all about clusters that are gone.
+    pub fn forget(&self, is_gone: impl Fn(&str, &str) -> bool) {
+        self.elections.forget(&is_gone);
+        self.stale.lock().forget(&is_gone);
+        self.metrics.forget_all(&is_gone);
     }
 
     /// Whether another operator leads. This one then only elects masters that the other one does not, being gone too.

@@ -90,6 +90,7 @@ async fn one(
         .default_backoff()
         .modify(|cluster| cluster.managed_fields_mut().clear())
         .reflect(writer)
+        .inspect(watch.ends(&reader))
         .applied_objects()
         .predicate_filter(
             predicates::generation
@@ -100,6 +101,8 @@ async fn one(
     let config = Config::default()
         .concurrency(concurrency)
         .debounce(Duration::from_millis(200));
+    let present = reader.clone();
+    let reconciling = move |cluster, context| until_gone(cluster, context, present.clone());
     Controller::for_stream(watch.counted(clusters), reader)
         .with_config(config)
         .watches_stream(watch.children::<RocketBrokerGroup>(), named)
@@ -116,7 +119,7 @@ async fn one(
         .watches_stream(watch.children::<networking::NetworkPolicy>(), named)
         .watches_stream(watch.requests(), of_request)
         .graceful_shutdown_on(stop.cancelled_owned())
-        .run(measured, retry, Arc::clone(context))
+        .run(reconciling, retry, Arc::clone(context))
         .for_each(|_| std::future::ready(()))
         .await;
 }
@@ -152,6 +155,29 @@ impl Watch {
         match &self.namespace {
             Some(namespace) => Api::namespaced(self.context.client.clone(), namespace),
             None => Api::all(self.context.client.clone()),
+        }
+    }
+
+    /// Has a cluster forgotten when it is gone: no reconcile comes of that, as there is nothing to reconcile any more.
+    fn ends(
+        &self,
+        present: &reflector::Store<RocketCluster>,
+    ) -> impl FnMut(&watcher::Result<watcher::Event<RocketCluster>>) + use<> {
+        let (context, scope) = (Arc::clone(&self.context), self.namespace.clone());
+        let present = present.clone();
+        move |event| {
+            // After a list anew a cluster may be missing whose end nobody told.
+            if !matches!(
+                event,
+                Ok(watcher::Event::Delete(_) | watcher::Event::InitDone)
+            ) {
+                return;
+            }
+            context.forget(|namespace, name| {
+                let reference = ObjectRef::new(name).within(namespace);
+                scope.as_deref().is_none_or(|scope| scope == namespace)
+                    && present.get(&reference).is_none()
+            });
         }
     }
 
@@ -239,6 +265,21 @@ fn named<K: Resource<DynamicType = ()>>(
 #[expect(clippy::needless_pass_by_value, reason = "the controller passes it so")]
 fn of_request(request: RocketOperation) -> Option<ObjectRef<RocketCluster>> {
     Some(ObjectRef::new(&request.spec.cluster).within(&request.namespace()?))
+}
+
+/// A reconcile that leaves nothing behind when the end of its cluster was told meanwhile.
+async fn until_gone(
+    cluster: Arc<RocketCluster>,
+    context: Arc<Context>,
+    present: reflector::Store<RocketCluster>,
+) -> Result<Action, Error> {
+    let reference = ObjectRef::from_obj(cluster.as_ref());
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let result = measured(cluster, Arc::clone(&context)).await;
+    if present.get(&reference).is_none() {
+        context.forget(|of, cluster| (of, cluster) == (namespace.as_str(), name.as_str()));
+    }
+    result
 }
 
 /// A reconcile with a deadline and its measurements.

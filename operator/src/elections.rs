@@ -201,10 +201,10 @@ impl Elections {
         });
     }
 
-    /// Looks after no group of a cluster any more.
-    pub fn forget(&self, namespace: &str, cluster: &str) {
+    /// Looks after no group of those clusters any more.
+    pub fn forget(&self, is_gone: impl Fn(&str, &str) -> bool) {
         let mut running = self.running.lock();
-        running.retain(|key, known| key.0 != namespace || known.cluster != cluster);
+        running.retain(|key, known| !is_gone(&key.0, &known.cluster));
     }
 
     /// What only a person can mend about a group.

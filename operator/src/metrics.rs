@@ -197,6 +197,14 @@ impl Metrics {
         self.count_phases(&phases);
     }
 
+    /// Forgets deleted clusters, of those that were told of.
+    pub fn forget_all(&self, is_gone: impl Fn(&str, &str) -> bool) {
+        let known: Vec<(String, String)> = self.phases.lock().keys().cloned().collect();
+        for (namespace, name) in known.iter().filter(|known| is_gone(&known.0, &known.1)) {
+            self.forget(namespace, name);
+        }
+    }
+
     /// Forgets what a cluster is like whose brokers are meant to end. It is counted until it is gone.
     pub fn forget_series(&self, namespace: &str, name: &str) {
         for type_ in rocket_api::ConditionType::ALL {

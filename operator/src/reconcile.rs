@@ -88,7 +88,7 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     })?;
     let Some(cluster) = present.filter(|present| present.uid() == seen.uid()) else {
         context.metrics.forget(&namespace, &name);
-        context.forget(&namespace, &name);
+        context.leave(&namespace, &name);
         return Ok(Action::await_change());
     };
     let observed = observe(&context.client, &cluster).await?;

@@ -36,7 +36,7 @@ pub(super) async fn see_off(
         let elections = &context.elections;
         elections.keep(context, cluster, &names, observed);
     } else {
-        context.forget(&namespace, &name);
+        context.leave(&namespace, &name);
     }
     let rest = |time| Action::requeue(spread(time, &format!("{namespace}/{name}")));
     if context.is_standby() {

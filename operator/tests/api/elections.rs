@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams};
-use rocket_api::{ConditionType, GroupRule, RocketBrokerGroup, RocketCluster, Truth, label};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use rocket_api::{ConditionType, GroupRule, Phase, RocketBrokerGroup, RocketCluster, Truth, label};
 use rocket_operator::metrics::ElectionKind;
 use rocket_replication::identity::Epoch;
 use rocket_replication::messages::RoleName;
@@ -124,6 +124,53 @@ fn first_record_is_nobodys_until_brokers_register_and_a_dead_master_is_replaced(
             replica.kill().await;
         }
     });
+}
+
+/// Its end is no change of an object that is still there, so no reconcile comes of it.
+#[test]
+fn cluster_is_looked_after_until_it_is_gone() {
+    in_electing_lab(|lab| async move {
+        lab.play_kubelet();
+        for (name, holders) in [("free", vec![]), ("held", vec!["example.com/hold"])] {
+            let (api, group) = (lab.api::<RocketCluster>(), format!("{name}-0"));
+            let hold =
+                |finalizers: &[&str]| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+            let params = PatchParams::default();
+            lab.create(name, &json!({"groups": {"replicas": 2}})).await;
+            until_recorded(&lab, &group).await;
+            let one = Replica::start(&lab, &group, 0).await;
+            let two = Replica::start(&lab, &group, 1).await;
+            until_epoch(&lab, &group, 1).await;
+            until_counted(&lab, 1).await;
+            api.patch(name, &params, &hold(&holders)).await.unwrap();
+            api.delete(name, &DeleteParams::background()).await.unwrap();
+            if !holders.is_empty() {
+                lab.until(name, "held", |cluster: &RocketCluster| {
+                    cluster.status.as_ref().unwrap().phase == Phase::Deleting
+                })
+                .await;
+                let counted = lab.metrics.elections(ElectionKind::First);
+                assert_eq!(counted, 1, "its brokers go on");
+                api.patch(name, &params, &hold(&[])).await.unwrap();
+            }
+            until_counted(&lab, 0).await;
+            for replica in [one, two] {
+                replica.kill().await;
+            }
+        }
+    });
+}
+
+/// Waits until the operator counts so many first elections, of groups that it looks after.
+async fn until_counted(lab: &Lab, wanted: u64) {
+    let counted = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(50));
+        while lab.metrics.elections(ElectionKind::First) != wanted {
+            looks.tick().await;
+        }
+    };
+    let counted = tokio::time::timeout(PATIENCE / 2, counted).await;
+    counted.unwrap_or_else(|_| panic!("never {wanted}"));
 }
 
 #[test]
