@@ -17,6 +17,7 @@ use rocket_replication::{Policy, Replication, replica};
 
 use crate::names::Names;
 use crate::observe::Observed;
+use crate::validate::ValidatedCluster;
 
 /// Name of the broker's container.
 pub const CONTAINER: &str = "broker";
@@ -65,6 +66,20 @@ pub fn awaited(state: &GroupState) -> Option<String> {
         parts.push(format!("minInSync {}", state.min_in_sync));
     }
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// Copies without which a group shall refuse writes now. A number that nobody wrote, as replicas were added, waits until so many are in
+/// sync: raised at once it would close a group that serves until another replica has copied everything.
+pub fn min_in_sync(cluster: &ValidatedCluster, state: Option<&GroupState>) -> i32 {
+    let chosen = cluster.min_in_sync;
+    let is_free = cluster.spec.replication.min_in_sync.is_none();
+    let has_fewer = |state: &&GroupState| {
+        i32::try_from(state.in_sync.len()).is_ok_and(|copies| copies < chosen)
+    };
+    match state.filter(|_| is_free).filter(has_fewer) {
+        Some(state) => chosen.min(state.min_in_sync),
+        None => chosen,
+    }
 }
 
 /// The state to write into a record, or `None` when the operator has nothing to write.

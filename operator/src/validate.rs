@@ -53,7 +53,7 @@ pub struct ValidatedCluster {
     pub spec: RocketClusterSpec,
     /// Image of broker and name server.
     pub image: String,
-    /// Copies without which a group refuses writes.
+    /// Copies without which a group refuses writes, as soon as it can: see [`crate::elected::min_in_sync`].
     pub min_in_sync: i32,
     /// Who decides about the masters of its groups.
     pub rule: GroupRule,

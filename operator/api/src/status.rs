@@ -112,7 +112,7 @@ pub struct Endpoints {
 pub struct Effective {
     /// Image of broker and name server.
     pub image: String,
-    /// Copies without which a group refuses writes.
+    /// Copies without which a group refuses writes; in the group that needs the fewest, as long as replicas that were added copy.
     pub min_in_sync: i32,
 }
 

@@ -39,7 +39,7 @@ impl Apply<'_> {
             GroupRule::Elected => {
                 let has_volumes = volumes::has_claims(names, index, self.observed);
                 let asked = (
-                    self.cluster.min_in_sync,
+                    elected::min_in_sync(self.cluster, group.status.as_ref()),
                     elected::policy(&self.cluster.spec),
                 );
                 let proposal = self.context.proposal();

@@ -135,6 +135,7 @@ fn merge(kept: &mut Value, sent: &Value) {
 }
 
 const CLUSTER: &str = "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketclusters/orders";
+const RECORD: &str = "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0";
 
 /// Reconciles `passes` times; returns the writes of each pass and what is there at the end.
 async fn reconcile_times(
@@ -308,6 +309,37 @@ fn groups_that_elect_begin_with_a_secret_and_a_record_that_is_nobodys() {
     assert_eq!(writes[2], Vec::<String>::new());
 }
 
+/// A record of the first group that elected its first replica, with these replicas in sync.
+fn record_of(in_sync: &[u32]) -> (String, Value) {
+    let owner = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "u", "controller": true}]);
+    let mut state = memory::group(3);
+    state.in_sync = in_sync.iter().copied().map(memory::member).collect();
+    state.last_complete = state
+        .in_sync
+        .iter()
+        .map(|member| member.replica_id)
+        .collect();
+    let record = json!({"metadata": {"name": "orders-0", "namespace": "mq", "uid": "00000000-0000-0000-0000-000000000009", "ownerReferences": owner}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(&state).unwrap()});
+    (RECORD.to_owned(), record)
+}
+
+#[test]
+fn copies_that_nobody_asked_for_are_demanded_when_they_are_there() {
+    let needed = |in_sync: &[u32], spec: Value| {
+        let others = [record_of(in_sync)].into();
+        let reconciling = reconcile_beside(others, Settings::default(), 2, spec);
+        let (_, objects) = block_on(reconciling);
+        let told = &objects[CLUSTER]["status"]["effective"]["minInSync"];
+        let recorded = &objects[RECORD]["status"]["minInSync"];
+        (recorded.as_i64().unwrap(), told.as_i64().unwrap())
+    };
+    let three = json!({"groups": {"replicas": 3}});
+    let asked = json!({"groups": {"replicas": 3}, "replication": {"minInSync": 2}});
+    assert_eq!(needed(&[1], three.clone()), (1, 1), "it takes writes");
+    assert_eq!(needed(&[1, 2], three), (2, 2));
+    assert_eq!(needed(&[1], asked), (2, 2));
+}
+
 #[test]
 fn first_status_of_a_cluster_that_elects_speaks_of_no_standby() {
     let settings = Settings {
@@ -364,8 +396,6 @@ fn a_refused_or_paused_cluster_gets_a_status_and_nothing_else() {
 fn labels_and_addresses_follow_the_record_of_a_paused_or_refused_cluster() {
     const POD: &str = "/api/v1/namespaces/mq/pods/orders-0-0";
     const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/mq/endpointslices/orders-0-master";
-    const RECORD: &str =
-        "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0";
     let owner = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "u", "controller": true}]);
     let record = json!({"metadata": {"name": "orders-0", "namespace": "mq", "uid": "00000000-0000-0000-0000-000000000009", "ownerReferences": owner}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(&memory::group(3)).unwrap()});
     let pod = json!({"metadata": {"name": "orders-0-0", "namespace": "mq", "uid": "p", "labels": {"rocketcluster.io/group": "0"}}, "status": {"phase": "Running", "podIP": "10.0.0.7"}});
@@ -436,8 +466,6 @@ fn no_pod_of_a_group_is_made_beside_a_record_of_somebody_else() {
 /// whose master is fixed.
 #[test]
 fn cluster_waits_for_the_record_that_a_former_one_of_its_name_leaves() {
-    const RECORD: &str =
-        "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-0";
     const CLAIM: &str = "/api/v1/namespaces/mq/persistentvolumeclaims/data-orders-0-0";
     let former = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "former", "controller": true}]);
     let record = json!({"metadata": {"name": "orders-0", "namespace": "mq", "uid": "00000000-0000-0000-0000-000000000009", "ownerReferences": former}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(&memory::group(3)).unwrap()});

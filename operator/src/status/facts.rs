@@ -206,7 +206,10 @@ impl Facts {
             selector: names.broker_selector(),
             effective: validated.as_ref().ok().map(|cluster| Effective {
                 image: cluster.image.clone(),
-                min_in_sync: cluster.min_in_sync,
+                min_in_sync: (0..spec.groups.count)
+                    .map(|index| elected::min_in_sync(cluster, observed.state(&names.group(index))))
+                    .min()
+                    .unwrap_or(cluster.min_in_sync),
             }),
             groups,
             replicas: spec.groups.replicas,
