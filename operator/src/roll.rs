@@ -7,6 +7,8 @@
 //!
 //! In such groups a pod that is not ready may serve all the same: a broker whose disk is full keeps what it has, acknowledges for its
 //! group, and is read. What is in S has its turn like a pod that is ready, unless the group has no master.
+//!
+//! A pod whose volume claim is being deleted takes its volume with it. While no other replica that runs is in S it is not replaced at all.
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use rocket_replication::ReplicaId;
 use crate::elected::{self, Life};
 use crate::observe::Observed;
 use crate::validate::ValidatedCluster;
+use crate::volumes;
 
 /// Label that Kubernetes puts on a StatefulSet's pods: the revision of the template that made it.
 const REVISION: &str = "controller-revision-hash";
@@ -55,6 +58,7 @@ pub fn next(cluster: &ValidatedCluster, observed: &Observed) -> Vec<Step> {
     let brokers = groups.clone().flat_map(|index| {
         let pods = idle(&names.group(index), observed).into_iter();
         pods.filter(move |pod| !is_counted_on(cluster, index, pod, observed))
+            .filter(move |pod| !is_last(cluster, index, pod, observed))
     });
     let mut pods: Vec<&Pod> = name_servers.chain(brokers).collect();
     if pods.is_empty() {
@@ -75,7 +79,8 @@ fn stuck<'a>(cluster: &ValidatedCluster, index: i32, observed: &'a Observed) -> 
     if is_static || has_master(&group, observed) || observed.pods_of(index).any(is_leaving) {
         return None;
     }
-    let idle = idle(&group, observed);
+    let mut idle = idle(&group, observed);
+    idle.retain(|pod| !is_last(cluster, index, pod, observed));
     let dead = idle.iter().find(|pod| !runs(pod));
     let may_run = elected::is_usable(&group, observed) && all_run(cluster, index, observed);
     dead.or_else(|| idle.first().filter(|_| may_run)).copied()
@@ -104,7 +109,7 @@ fn turn(cluster: &ValidatedCluster, observed: &Observed) -> Option<Step> {
         let master = master.map(|ordinal| names.pod(index, ordinal));
         let is_master = |pod: &Pod| pod.metadata.name == master;
         let mut pods = due(&names.group(index), observed);
-        pods.retain(|pod| !is_leaving(pod));
+        pods.retain(|pod| !is_leaving(pod) && !is_last(cluster, index, pod, observed));
         // What keeps them from being ready, such as a full disk, must not keep its own cure from them.
         let are_ill = elects && pods.iter().any(|pod| !is_ready(pod));
         if !are_ready && !are_ill || spares_none(cluster, index, observed) {
@@ -176,6 +181,11 @@ fn idle<'a>(set: &str, observed: &'a Observed) -> Vec<&'a Pod> {
     pods
 }
 
+/// Whether what this pod would take with it is known to be nowhere else.
+fn is_last(cluster: &ValidatedCluster, index: i32, pod: &Pod, observed: &Observed) -> bool {
+    volumes::is_last(&cluster.names, index, &pod.name_any(), observed)
+}
+
 /// Whether a group that elects has this pod's replica in S, ready or not, or may have it there: nobody knows while its record is lost.
 fn is_counted_on(cluster: &ValidatedCluster, index: i32, pod: &Pod, observed: &Observed) -> bool {
     if cluster.rule == GroupRule::Static {
@@ -208,7 +218,7 @@ fn all_run(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> bool 
 }
 
 /// Whether the broker of a pod runs, as far as Kubernetes knows.
-fn runs(pod: &Pod) -> bool {
+pub fn runs(pod: &Pod) -> bool {
     is_ready(pod) || elected::life(pod) == Life::Runs
 }
 

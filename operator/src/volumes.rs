@@ -16,7 +16,7 @@ use rocket_api::{GroupRule, Quantity, ReclaimPolicy, label};
 use crate::elected;
 use crate::names::Names;
 use crate::observe::Observed;
-use crate::roll::is_leaving;
+use crate::roll::{is_leaving, runs};
 use crate::validate::ValidatedCluster;
 
 /// What to do about the volumes of one group.
@@ -149,6 +149,49 @@ pub fn expected(names: &Names, index: i32, observed: &Observed) -> BTreeSet<Stri
     expected
 }
 
+/// Claims that are being deleted and are there only as long as their pods: what becomes of each, and what to do.
+pub fn terminating(names: &Names, observed: &Observed) -> impl Iterator<Item = String> {
+    let claims = observed.claims.iter().filter_map(|claim| {
+        let name = claim.name_any();
+        let (index, ordinal) = place(names, &name)?;
+        let pod = observed.pod(&names.pod(index, ordinal))?;
+        (is_terminating(claim) && !is_leaving(pod)).then_some((name, index, ordinal))
+    });
+    claims.map(|(claim, index, ordinal)| {
+        let pod = names.pod(index, ordinal);
+        let todo = if has_another(names, (index, ordinal), observed) {
+            "another replica that is in sync runs, so delete the pod, which begins anew on another volume"
+        } else {
+            "no other replica that runs is known to have what is on it, so the operator does not replace that pod. Keep it until another one is in sync, or set persistentVolumeReclaimPolicy of its PersistentVolume to Retain"
+        };
+        format!("volume claim {claim} is being deleted, and its volume goes when {pod} ends: {todo}")
+    })
+}
+
+/// Whether a pod would take with it what no other replica of its group is known to have, because its claim is being deleted.
+pub fn is_last(names: &Names, index: i32, pod: &str, observed: &Observed) -> bool {
+    let Some(ordinal) = names.ordinal(index, pod) else {
+        return false;
+    };
+    let name = names.claim(index, ordinal);
+    let mut claims = observed.claims.iter();
+    let is_going = claims.any(|claim| claim.name_any() == name && is_terminating(claim));
+    is_going && !has_another(names, (index, ordinal), observed)
+}
+
+fn is_terminating(claim: &PersistentVolumeClaim) -> bool {
+    claim.metadata.deletion_timestamp.is_some()
+}
+
+/// Whether a replica of a group besides this one runs and is known to have everything. One that does not run may never come back.
+fn has_another(names: &Names, (index, ordinal): (i32, i32), observed: &Observed) -> bool {
+    let state = observed.state(&names.group(index));
+    let complete = state.map(|state| elected::in_sync(state, index, names));
+    let others = complete.into_iter().flatten().filter(|it| *it != ordinal);
+    let mut pods = others.filter_map(|other| observed.pod(&names.pod(index, other)));
+    pods.any(|pod| !is_leaving(pod) && runs(pod))
+}
+
 /// How many replicas of a group run, as its StatefulSet and its pods say.
 pub fn running(names: &Names, index: i32, observed: &Observed) -> i32 {
     let set = observed.stateful_sets.get(&names.group(index));
@@ -165,8 +208,7 @@ pub fn running(names: &Names, index: i32, observed: &Observed) -> i32 {
 /// The claims of a group by name and UID.
 pub fn owners(names: &Names, index: i32, observed: &Observed) -> Vec<(String, String)> {
     let claims = observed.claims.iter().filter(|claim| {
-        claim.metadata.deletion_timestamp.is_none()
-            && place(names, &claim.name_any()).is_some_and(|(of, _)| of == index)
+        !is_terminating(claim) && place(names, &claim.name_any()).is_some_and(|(of, _)| of == index)
     });
     let mut owners: Vec<(String, String)> = claims
         .filter_map(|claim| Some((claim.name_any(), claim.uid()?)))
@@ -192,7 +234,7 @@ fn ours<'a>(
             .labels()
             .get(label::CLUSTER_UID)
             .is_some_and(|of| of == uid)
-            && claim.metadata.deletion_timestamp.is_none()
+            && !is_terminating(claim)
     });
     idle.filter_map(move |claim| {
         let (index, ordinal) = place(names, &claim.name_any())?;

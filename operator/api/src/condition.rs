@@ -109,6 +109,8 @@ pub enum Reason {
     ApplyRefused,
     /// The storage class refused to enlarge a volume.
     VolumeResizeRefused,
+    /// A volume claim is being deleted, and its volume goes when its pod ends.
+    VolumeTerminating,
     /// A container does not start.
     PodFailing,
     /// The PodMonitor resource is not installed.
@@ -179,6 +181,7 @@ impl Reason {
             Self::NameTaken => "NameTaken",
             Self::ApplyRefused => "ApplyRefused",
             Self::VolumeResizeRefused => "VolumeResizeRefused",
+            Self::VolumeTerminating => "VolumeTerminating",
             Self::PodFailing => "PodFailing",
             Self::PodMonitorMissing => "PodMonitorMissing",
             Self::SingleReplica => "SingleReplica",

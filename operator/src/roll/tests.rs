@@ -184,3 +184,46 @@ fn nothing_that_serves_is_replaced_where_writes_would_stop_meanwhile() {
     record.status.as_mut().unwrap().min_in_sync = 3;
     assert_eq!(restarted((cluster, seen)), [""; 0]);
 }
+
+#[test]
+fn pod_whose_volume_goes_with_it_stays_while_no_other_replica_has_everything() {
+    let claim = |ordinal: i32| {
+        let leaving = "2026-01-01T00:00:00Z";
+        let claim = json!({"metadata": {"name": format!("data-orders-0-{ordinal}"), "deletionTimestamp": leaving}});
+        serde_json::from_value(claim).unwrap()
+    };
+    // Replicas that have everything begin anew on other volumes.
+    let (cluster, mut seen) = group(&[1, 2, 3], &[1]);
+    seen.claims.push(claim(1));
+    assert_eq!(restarted((cluster, seen)), ["orders-0-1"]);
+    // No broker runs, and the first one alone has everything: it would go at once.
+    let (cluster, mut seen) = group(&[1], &[0]);
+    for pod in &mut seen.pods {
+        pod.status = None;
+    }
+    let told = |seen: &Observed| restarted((cluster.clone(), seen.clone()));
+    assert_eq!(told(&seen), ["orders-0-0"]);
+    seen.claims.push(claim(0));
+    assert_eq!(told(&seen), [""; 0]);
+    // All claims were deleted at once, and no broker runs.
+    let (_, both) = group(&[1, 2], &[0, 1]);
+    seen.claims = vec![claim(0), claim(1), claim(2)];
+    let lost = Observed {
+        groups: both.groups,
+        ..seen.clone()
+    };
+    assert_eq!(told(&lost), [""; 0]);
+    seen.claims = vec![claim(0)];
+    // A fixed master, ready or not.
+    let fixed = ValidatedCluster {
+        rule: GroupRule::Static,
+        masters: vec![Some(0)],
+        ..cluster.clone()
+    };
+    assert_eq!(restarted((fixed.clone(), seen.clone())), [""; 0]);
+    let (_, ready) = group(&[1], &[0]);
+    seen.pods = ready.pods;
+    assert_eq!(restarted((fixed.clone(), seen.clone())), [""; 0]);
+    seen.claims.clear();
+    assert_eq!(restarted((fixed, seen)), ["orders-0-0"]);
+}

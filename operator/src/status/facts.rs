@@ -38,6 +38,8 @@ pub enum Problem {
     RecordUnusable(String),
     /// No replica of a group can be elected without a person.
     NoElectableReplica(String),
+    /// A volume goes when its pod ends.
+    VolumeTerminating(String),
 }
 
 impl Problem {
@@ -190,6 +192,8 @@ impl Facts {
         };
         let deletion = Deletion::of(cluster, names, observed);
         let mut problems = pass.problems;
+        let terminating = volumes::terminating(names, observed);
+        problems.extend(terminating.map(Problem::VolumeTerminating));
         let mut growing = Vec::new();
         match validated {
             // Nobody asks any more for what is specified.

@@ -12,7 +12,7 @@ const MESSAGE: usize = 1000;
 /// Bytes of all messages in one condition. What finds no room is counted.
 const ROOM: usize = 8 * MESSAGE;
 /// Place of pods that do not start: behind what stops a group or everything, before what leaves brokers as they are.
-const FAILING: u8 = 4;
+const FAILING: u8 = 5;
 
 /// One thing that needs a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,8 +76,9 @@ fn described(problem: &Problem) -> (u8, Reason, &str) {
     match problem {
         Problem::RecordUnusable(message) => (0, Reason::RecordUnusable, message),
         Problem::NoElectableReplica(message) => (1, Reason::NoElectableReplica, message),
-        Problem::Refused(message) => (2, Reason::SpecRefused, message),
-        Problem::NameTaken(message) => (3, Reason::NameTaken, message),
+        Problem::VolumeTerminating(message) => (2, Reason::VolumeTerminating, message),
+        Problem::Refused(message) => (3, Reason::SpecRefused, message),
+        Problem::NameTaken(message) => (4, Reason::NameTaken, message),
         Problem::ApplyRefused(message) => (FAILING + 1, Reason::ApplyRefused, message),
         Problem::VolumeResizeRefused(message) => {
             (FAILING + 2, Reason::VolumeResizeRefused, message)

@@ -1,6 +1,8 @@
 //! What is counted of a cluster as it was seen.
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use rocket_coordinator::kubernetes::status_of;
+use rocket_replication::memory;
 use serde_json::{Value, json};
 
 use super::*;
@@ -74,4 +76,34 @@ fn a_pod_without_a_node_needs_a_person_after_a_minute() {
     assert!(failing(59).is_empty());
     let told = "orders-0-0: no node takes it (pod has unbound immediate PersistentVolumeClaims)";
     assert_eq!(failing(61), [told]);
+}
+
+#[test]
+fn a_volume_that_goes_with_its_pod_needs_a_person() {
+    let cluster = cluster(&json!({"replicas": 3}));
+    let mut observed = objects_of(&cluster);
+    let mut state = memory::group(3);
+    let mut told = |in_sync: &[u32], leaving: &Value, pod: &Value| {
+        state.in_sync = in_sync.iter().copied().map(memory::member).collect();
+        let record = json!({"metadata": {"name": "orders-0", "uid": "00000000-0000-0000-0000-000000000009"}, "spec": {"cluster": "orders", "index": 0}, "status": status_of(&state).unwrap()});
+        let record = serde_json::from_value(record).unwrap();
+        observed.groups.insert("orders-0".to_owned(), record);
+        let claim = json!({"metadata": {"name": "data-orders-0-0", "deletionTimestamp": leaving}});
+        observed.claims = vec![serde_json::from_value(claim).unwrap()];
+        let status = json!({"phase": "Running"});
+        let other = json!({"metadata": {"name": "orders-0-1"}, "status": status});
+        let pods = [pod.clone(), other].map(|pod| serde_json::from_value(pod).unwrap());
+        observed.pods = pods.into();
+        gather(&cluster, &observed, Pass::default()).problems
+    };
+    let since = json!("2026-01-01T00:00:00Z");
+    let pod = json!({"metadata": {"name": "orders-0-0"}});
+    let says = |problems: &[Problem], words: &str| matches!(problems, [Problem::VolumeTerminating(message)] if message.starts_with("volume claim data-orders-0-0 is being deleted") && message.contains(words));
+    let alone = told(&[1], &since, &pod);
+    assert!(says(&alone, "Keep it until another"), "{alone:?}");
+    let one_of_two = told(&[1, 2], &since, &pod);
+    assert!(says(&one_of_two, "so delete the pod"), "{one_of_two:?}");
+    assert_eq!(told(&[1], &Value::Null, &pod), []);
+    let leaving = json!({"metadata": {"name": "orders-0-0", "deletionTimestamp": since}});
+    assert_eq!(told(&[1, 2], &since, &leaving), []);
 }
