@@ -147,7 +147,8 @@ pub struct Elections {
 }
 
 impl Elections {
-    /// Has exactly those groups of a cluster looked after that elect, and tells their electors what was observed.
+    /// Has exactly those groups of a cluster looked after that elect, also while they are not asked for any more, and tells their electors
+    /// what was observed.
     pub fn keep(
         &self,
         context: &Arc<Context>,
@@ -158,7 +159,7 @@ impl Elections {
         let shared = Arc::new(cluster.clone());
         let mut running = self.running.lock();
         let mut kept = BTreeSet::new();
-        for index in 0..cluster.spec.groups.count {
+        for index in observed.indices(names, cluster.spec.groups.count) {
             let name = names.group(index);
             let elects = match observed.state(&name) {
                 Some(state) => state.rule == GroupRule::Elected,
@@ -313,4 +314,53 @@ fn homes(index: i32, observed: &Observed) -> BTreeMap<String, Home> {
     let pods = observed.pods_of(index).filter(|_| observed.endpoint_slices);
     let homes = pods.filter_map(Home::of);
     homes.map(|home| (home.pod.clone(), home)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use prometheus::Registry;
+    use rocket_coordinator::kubernetes::status_of;
+    use rocket_replication::memory;
+    use serde_json::json;
+    use tower_test::mock;
+
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::validate::{self, Settings};
+
+    #[tokio::test]
+    async fn group_that_serves_is_looked_after_although_it_is_not_asked_for() {
+        let (service, _unanswered) = mock::pair::<Request<Body>, Response<Body>>();
+        let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+        let (client, settings) = (Client::new(service, "mq"), Settings::default());
+        let context = Arc::new(Context::new(client, settings.clone(), metrics, None));
+        let cluster = json!({"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "metadata": {"name": "orders", "namespace": "mq", "uid": "u"}, "spec": {"groups": {"count": 1, "replicas": 3}}});
+        let cluster: RocketCluster = serde_json::from_value(cluster).unwrap();
+        let names = validate::names(&cluster, &settings);
+        let status = status_of(&memory::group(3)).unwrap();
+        let mut observed = Observed::default();
+        for index in 0..3 {
+            let name = names.group(index);
+            let record = json!({"metadata": {"name": name, "uid": name}, "spec": {"cluster": "orders", "index": index}, "status": status});
+            let record = serde_json::from_value(record).unwrap();
+            observed.groups.insert(name, record);
+        }
+        let set = serde_json::from_value(json!({"metadata": {"name": "orders-1"}})).unwrap();
+        observed.stateful_sets.insert("orders-1".to_owned(), set);
+        let elections = &context.elections;
+        let kept = |observed: &Observed| {
+            elections.keep(&context, &cluster, &names, observed);
+            let elector = |group: &str| elections.ask("mq", group, Task::Discard).is_some();
+            ["orders-0", "orders-1", "orders-2"].map(elector)
+        };
+        assert_eq!(kept(&observed), [true, true, false]);
+        observed.stateful_sets.clear();
+        let running = || elections.running.lock().keys().cloned().collect::<Vec<_>>();
+        kept(&observed);
+        assert_eq!(running(), [("mq".to_owned(), "orders-0".to_owned())]);
+        elections.stop().await;
+    }
 }

@@ -54,6 +54,11 @@ impl Names {
     pub fn group(&self, index: i32) -> String {
         format!("{}-{index}", self.cluster)
     }
+    /// Index of a group, by the name of its StatefulSet.
+    pub fn index(&self, set: &str) -> Option<i32> {
+        let index = set.strip_prefix(&self.cluster)?.strip_prefix('-')?;
+        index.parse().ok()
+    }
     /// Headless Service of a group.
     pub fn group_replicas(&self, index: i32) -> String {
         format!("{}-{index}-replicas", self.cluster)

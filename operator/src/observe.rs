@@ -74,6 +74,14 @@ impl Observed {
         self.groups.get(group)?.status.as_ref()
     }
 
+    /// Indices of the groups that a cluster asks for, and of those that are there all the same: while it is paused or its specification
+    /// refused, groups that are not asked for any more go on serving.
+    pub fn indices(&self, names: &Names, count: i32) -> BTreeSet<i32> {
+        let sets = self.stateful_sets.keys();
+        let there = sets.filter_map(|set| names.index(set));
+        (0..count).chain(there).collect()
+    }
+
     /// Whether the brokers of a group are told to agree about their master, whatever its record says.
     pub fn elects(&self, names: &Names, index: i32) -> bool {
         let name = names.group_config(index);

@@ -127,7 +127,7 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
     }
     outcome
         .problems
-        .extend(findings(&context, &names, cluster.spec.groups.count));
+        .extend(findings(&context, &cluster, &names, &observed));
     let pass = Pass {
         problems: outcome.problems,
         writes: outcome.writes,
@@ -154,12 +154,17 @@ pub async fn reconcile(seen: Arc<RocketCluster>, context: Arc<Context>) -> Resul
 }
 
 /// What electors have found that only a person can mend.
-fn findings(context: &Context, names: &Names, count: i32) -> Vec<Problem> {
-    let found = |index| {
+fn findings(
+    context: &Context,
+    cluster: &RocketCluster,
+    names: &Names,
+    observed: &Observed,
+) -> Vec<Problem> {
+    let indices = observed.indices(names, cluster.spec.groups.count);
+    let found = indices.into_iter().filter_map(|index| {
         let group = names.group(index);
         context.elections.finding(&names.namespace, &group)
-    };
-    let found = (0..count).filter_map(found);
+    });
     found.map(Problem::NoElectableReplica).collect()
 }
 

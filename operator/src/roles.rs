@@ -22,10 +22,11 @@ pub struct Change {
     pub uid: Option<String>,
 }
 
-/// What has to be written in all groups of a cluster so that the labels follow their records. Where a record is lost nobody knows who is
-/// master, and who was may go on.
+/// What has to be written in all groups of a cluster, `count` of which are asked for, so that the labels follow their records. Where a
+/// record is lost nobody knows who is master, and who was may go on.
 pub fn of_groups(count: i32, names: &Names, observed: &Observed) -> Vec<Change> {
-    let differing = (0..count).filter_map(|index| {
+    let differing = observed.indices(names, count).into_iter();
+    let differing = differing.filter_map(|index| {
         let state = observed.state(&names.group(index))?;
         Some(changes(observed.pods_of(index), state.master_pod()))
     });

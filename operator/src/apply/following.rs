@@ -1,6 +1,6 @@
 //! What follows the records of a cluster also while nothing of it is carried out, because it is paused or its specification is refused: the
 //! role labels, and where the Services of groups that elect lead. Electors move both at an election; this is for what they did not know
-//! then, such as a pod that got its address a moment later.
+//! then, such as a pod that got its address a moment later. Groups that are not asked for any more are followed as long as they are there.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -44,7 +44,8 @@ pub async fn follow(
         }
     }
     let uid = cluster.uid().unwrap_or_default();
-    for index in (0..count).filter(|_| observed.endpoint_slices) {
+    let led = observed.indices(names, count).into_iter();
+    for index in led.filter(|_| observed.endpoint_slices) {
         lead(client, (&uid, index), names, observed).await?;
     }
     Ok(())

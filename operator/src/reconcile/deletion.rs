@@ -59,7 +59,7 @@ pub(super) async fn see_off(
     }
     let followed = apply::follow(&context.client, cluster, &names, observed).await;
     let pass = Pass {
-        problems: findings(context, &names, cluster.spec.groups.count),
+        problems: findings(context, cluster, &names, observed),
         now: Timestamp::now(),
         ..Pass::default()
     };

@@ -422,6 +422,35 @@ fn labels_and_addresses_follow_the_record_of_a_paused_or_refused_cluster() {
     }
 }
 
+/// Its specification asks for fewer groups, and nothing of it is carried out.
+#[test]
+fn a_group_that_serves_is_followed_and_told_of_although_it_is_not_asked_for() {
+    const GROUP: &str = "/apis/rocketcluster.io/v1alpha1/namespaces/mq/rocketbrokergroups/orders-1";
+    const SET: &str = "/apis/apps/v1/namespaces/mq/statefulsets/orders-1";
+    const POD: &str = "/api/v1/namespaces/mq/pods/orders-1-0";
+    const SLICE: &str = "/apis/discovery.k8s.io/v1/namespaces/mq/endpointslices/orders-1-master";
+    let owner = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "u", "controller": true}]);
+    let mut status = json!(status_of(&memory::group(3)).unwrap());
+    status["replicas"]["1"]["name"] = json!("orders-1-0");
+    let record = json!({"metadata": {"name": "orders-1", "namespace": "mq", "uid": "00000000-0000-0000-0000-000000000009", "ownerReferences": owner}, "spec": {"cluster": "orders", "index": 1}, "status": status});
+    let set = json!({"metadata": {"name": "orders-1", "namespace": "mq", "uid": "s", "ownerReferences": owner}});
+    let pod = json!({"metadata": {"name": "orders-1-0", "namespace": "mq", "uid": "p", "labels": {"rocketcluster.io/group": "1"}}, "status": {"phase": "Running", "podIP": "10.0.0.7"}});
+    let others = [(GROUP, record), (SET, set), (POD, pod)];
+    let others = others.map(|(path, object)| (path.to_owned(), object));
+    let spec = json!({"groups": {"replicas": 3}, "paused": true});
+    let reconciling = reconcile_beside(others.into(), Settings::default(), 1, spec);
+    let (_, objects) = block_on(reconciling);
+    let labels = &objects[POD]["metadata"]["labels"];
+    assert_eq!(labels["rocketcluster.io/role"], "master");
+    let addresses = objects
+        .get(SLICE)
+        .map(|it| &it["endpoints"][0]["addresses"]);
+    assert_eq!(addresses, Some(&json!(["10.0.0.7"])));
+    let groups = objects[CLUSTER]["status"]["groups"].as_array().unwrap();
+    let masters: Vec<&Value> = groups.iter().map(|group| &group["master"]).collect();
+    assert_eq!(masters, [&Value::Null, &json!("orders-1-0")]);
+}
+
 /// A broker that runs reads its file again when its container begins anew.
 #[test]
 fn file_that_a_pod_mounts_stays_as_it_is_and_others_go() {

@@ -110,7 +110,7 @@ pub struct Facts {
     pub selector: BTreeMap<String, String>,
     /// What the operator chose.
     pub effective: Option<Effective>,
-    /// The groups asked for.
+    /// The groups asked for, and those that are there all the same.
     pub groups: Vec<Group>,
     /// Replicas in each group.
     pub replicas: i32,
@@ -172,7 +172,9 @@ impl Facts {
         };
         // Whatever is refused: a cluster that elects goes on electing.
         let rule = validate::rule(spec, names, observed, settings);
-        let groups: Vec<Group> = (0..spec.groups.count)
+        let groups: Vec<Group> = observed
+            .indices(names, spec.groups.count)
+            .into_iter()
             .map(|index| {
                 let mut group = group(index, spec.groups.replicas, rule, names, observed);
                 group.summary.joined = group.serving || has_joined(cluster, &group.summary.name);
@@ -188,7 +190,12 @@ impl Facts {
                     .filter(|pod| component(pod) == Some(label::COMPONENT_BROKER))
                     .count(),
             ),
-            ready: groups.iter().map(|group| group.summary.ready).sum(),
+            // Those of a group that is not asked for make up for none of the others.
+            ready: groups
+                .iter()
+                .filter(|group| group.summary.index < spec.groups.count)
+                .map(|group| group.summary.ready)
+                .sum(),
         };
         let deletion = Deletion::of(cluster, names, observed);
         let mut problems = pass.problems;

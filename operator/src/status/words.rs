@@ -72,7 +72,11 @@ impl Verdicts<'_> {
             let copies: usize = facts.copies().map(|(_, copies)| copies.in_sync).sum();
             message = format!("{message}; {} in sync", plural(copies, "replica"));
         } else if facts.replicas > 1 {
-            let standbys = count(facts.brokers.wanted).saturating_sub(facts.groups.len());
+            let standbys = facts
+                .groups
+                .iter()
+                .map(|group| group.summary.standbys.len());
+            let standbys = standbys.sum();
             message = format!("{message}; {} without data", plural(standbys, "standby"));
         }
         yes(Reason::AllGroupsServing, message)
