@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use parking_lot::Mutex;
-use rocket_api::{GroupRule, RocketCluster};
+use rocket_api::RocketCluster;
 use rocket_replication::identity::{Epoch, ReplicaId};
 use rocket_replication::messages::Report;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -161,10 +161,7 @@ impl Elections {
         let mut kept = BTreeSet::new();
         for index in observed.indices(names, cluster.spec.groups.count) {
             let name = names.group(index);
-            let elects = match observed.state(&name) {
-                Some(state) => state.rule == GroupRule::Elected,
-                None => observed.elects(names, index),
-            };
+            let elects = observed.is_elected(names, index);
             let Some(record) = observed.groups.get(&name).filter(|_| elects) else {
                 continue;
             };

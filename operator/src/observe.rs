@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, Resource, ResourceExt};
-use rocket_api::{GroupState, RocketBrokerGroup, RocketCluster, RocketOperation, label};
+use rocket_api::{GroupRule, GroupState, RocketBrokerGroup, RocketCluster, RocketOperation, label};
 use serde_json::{Value, json};
 
 use crate::kind::{Key, Kind};
@@ -94,6 +94,15 @@ impl Observed {
             .flat_map(|files| files.values().filter_map(Value::as_str))
             .flat_map(str::lines);
         lines.any(|line| line.starts_with("coordinator="))
+    }
+
+    /// Whether a group elects: as its record says, else as its brokers are told.
+    pub fn is_elected(&self, names: &Names, index: i32) -> bool {
+        let state = self.state(&names.group(index));
+        state.map_or_else(
+            || self.elects(names, index),
+            |state| state.rule == GroupRule::Elected,
+        )
     }
 
     /// Pods of a group, by name.

@@ -1,6 +1,6 @@
 //! What follows the records of a cluster also while nothing of it is carried out, because it is paused or its specification is refused: the
-//! role labels, and where the Services of groups that elect lead. Electors move both at an election; this is for what they did not know
-//! then, such as a pod that got its address a moment later. Groups that are not asked for any more are followed as long as they are there.
+//! role labels, where the Services of groups that elect lead, and how many of their pods may be evicted, since nodes are drained in the
+//! meantime. Electors move the first two at an election; this is for what they did not know then, such as a pod that got its address a moment later. Groups that are not asked for any more are followed as long as they are there.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -9,9 +9,9 @@ use rocket_api::{GroupRule, RocketCluster};
 
 use super::{Error, failed};
 use crate::address;
-use crate::build;
+use crate::build::{self, Desired};
 use crate::drift;
-use crate::kind::Kind;
+use crate::elected;
 use crate::names::{FIELD_MANAGER, Names};
 use crate::observe::Observed;
 use crate::roles;
@@ -44,11 +44,34 @@ pub async fn follow(
         }
     }
     let uid = cluster.uid().unwrap_or_default();
-    let led = observed.indices(names, count).into_iter();
-    for index in led.filter(|_| observed.endpoint_slices) {
-        lead(client, (&uid, index), names, observed).await?;
+    for index in observed.indices(names, count) {
+        if observed.endpoint_slices {
+            lead(client, (&uid, index), names, observed).await?;
+        }
+        spare(client, (&uid, index), names, observed).await?;
     }
     Ok(())
+}
+
+/// Has a replica of a group that elects be evicted only when all that it has are in sync, however many are asked for. A
+/// PodDisruptionBudget that is not there is not made.
+async fn spare(
+    client: &Client,
+    (uid, index): (&str, i32),
+    names: &Names,
+    observed: &Observed,
+) -> Result<(), Error> {
+    let set = observed.stateful_sets.get(&names.group(index));
+    let replicas = set.and_then(|set| set.spec.as_ref()?.replicas);
+    let Some(replicas) = replicas.filter(|_| observed.is_elected(names, index)) else {
+        return Ok(());
+    };
+    let is_strained = !elected::is_whole(index, replicas, names, observed);
+    let desired = build::evictions(names, uid, index, is_strained);
+    match observed.children.get(&desired.key) {
+        Some(live) if drift::differs(&desired.object, live) => write(client, names, &desired).await,
+        _ => Ok(()),
+    }
 }
 
 /// Has the Service of a group that elects lead to its master, if it leads elsewhere.
@@ -68,21 +91,29 @@ async fn lead(
     if live.is_some_and(|live| !drift::differs(&desired.object, live)) {
         return Ok(());
     }
-    let resource = Kind::EndpointSlice.api_resource();
-    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &names.namespace, &resource);
-    let name = &desired.key.1;
     if live.is_none() {
-        let present = api.get_metadata_opt(name).await;
+        let api = api(client, names, &desired);
+        let present = api.get_metadata_opt(&desired.key.1).await;
         let present = present.map_err(|source| failed("read", &desired.key, source))?;
         if present.is_some() {
             // Somebody else's.
             return Ok(());
         }
     }
+    write(client, names, &desired).await
+}
+
+async fn write(client: &Client, names: &Names, desired: &Desired) -> Result<(), Error> {
     let params = PatchParams::apply(FIELD_MANAGER).force();
+    let api = api(client, names, desired);
     let written = api
-        .patch(name, &params, &Patch::Apply(&desired.object))
+        .patch(&desired.key.1, &params, &Patch::Apply(&desired.object))
         .await;
     written.map_err(|source| failed("apply", &desired.key, source))?;
     Ok(())
+}
+
+fn api(client: &Client, names: &Names, desired: &Desired) -> Api<DynamicObject> {
+    let resource = desired.key.0.api_resource();
+    Api::namespaced_with(client.clone(), &names.namespace, &resource)
 }

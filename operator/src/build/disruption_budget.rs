@@ -9,7 +9,8 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{metadata, selector};
+use super::{metadata, owned, selector};
+use crate::names::Names;
 use crate::validate::ValidatedCluster;
 
 pub(super) fn name_servers(cluster: &ValidatedCluster) -> PodDisruptionBudget {
@@ -25,17 +26,13 @@ pub(super) fn name_servers(cluster: &ValidatedCluster) -> PodDisruptionBudget {
 }
 
 pub(super) fn group(
-    cluster: &ValidatedCluster,
+    (names, uid): (&Names, &str),
     index: i32,
     is_strained: bool,
 ) -> PodDisruptionBudget {
     at_a_time(
-        metadata(
-            cluster,
-            cluster.names.group(index),
-            cluster.names.group_labels(index),
-        ),
-        cluster.names.group_selector(index),
+        owned(names, uid, names.group(index), names.group_labels(index)),
+        names.group_selector(index),
         i32::from(!is_strained),
     )
 }

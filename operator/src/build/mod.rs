@@ -105,10 +105,8 @@ pub fn build(cluster: &ValidatedCluster, present: &Present) -> Vec<Desired> {
             &service::master(cluster, index, *master, is_led),
         ));
         objects.push(seal(Kind::Service, &service::replicas(cluster, index)));
-        objects.push(seal(
-            Kind::PodDisruptionBudget,
-            &disruption_budget::group(cluster, index, present.strained.contains(&index)),
-        ));
+        let is_strained = present.strained.contains(&index);
+        objects.push(evictions(&cluster.names, &cluster.uid, index, is_strained));
         objects.push(seal(
             Kind::StatefulSet,
             &stateful_set::group(cluster, index, &file, size),
@@ -133,6 +131,14 @@ pub fn master_address(names: &Names, uid: &str, index: i32, address: &Address) -
     seal(
         Kind::EndpointSlice,
         &endpoint_slice::master(names, uid, index, address),
+    )
+}
+
+/// The PodDisruptionBudget of a group. `uid`: that of the cluster; `is_strained`: it could not spare a replica now.
+pub fn evictions(names: &Names, uid: &str, index: i32, is_strained: bool) -> Desired {
+    seal(
+        Kind::PodDisruptionBudget,
+        &disruption_budget::group((names, uid), index, is_strained),
     )
 }
 

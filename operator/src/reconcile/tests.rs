@@ -422,6 +422,41 @@ fn labels_and_addresses_follow_the_record_of_a_paused_or_refused_cluster() {
     }
 }
 
+/// A node that is drained while nothing is carried out.
+#[test]
+fn evictions_follow_the_copies_of_a_paused_or_refused_cluster() {
+    const SET: &str = "/apis/apps/v1/namespaces/mq/statefulsets/orders-0";
+    const BUDGET: &str = "/apis/policy/v1/namespaces/mq/poddisruptionbudgets/orders-0";
+    let owner = json!([{"apiVersion": "rocketcluster.io/v1alpha1", "kind": "RocketCluster", "name": "orders", "uid": "u", "controller": true}]);
+    let metadata =
+        json!({"name": "orders-0", "namespace": "mq", "uid": "o", "ownerReferences": owner});
+    let set = json!({"metadata": metadata, "spec": {"replicas": 3, "selector": {}, "serviceName": "orders-0-replicas", "template": {}}});
+    let allowed = |former: i32, in_sync: &[u32], spec: &Value| {
+        let budget = json!({"metadata": metadata, "spec": {"maxUnavailable": former}});
+        let mut record = record_of(in_sync);
+        record.1["status"]["activated"] =
+            json!({"epoch": record.1["status"]["epoch"], "startOffset": 0});
+        let others = [
+            (SET.to_owned(), set.clone()),
+            (BUDGET.to_owned(), budget),
+            record,
+        ];
+        let spec = spec.clone();
+        let reconciling = reconcile_beside(others.into(), Settings::default(), 2, spec);
+        let (writes, objects) = block_on(reconciling);
+        let again = writes[1].iter().any(|write| write.contains(BUDGET));
+        assert!(!again, "{:?}", writes[1]);
+        objects[BUDGET]["spec"]["maxUnavailable"].clone()
+    };
+    for spec in [
+        json!({"groups": {"replicas": 5}, "paused": true}),
+        json!({"groups": {"replicas": 3}, "replication": {"minInSync": 4}}),
+    ] {
+        assert_eq!(allowed(0, &[1, 2, 3], &spec), 1, "all are in sync again");
+        assert_eq!(allowed(1, &[1, 2], &spec), 0);
+    }
+}
+
 /// Its specification asks for fewer groups, and nothing of it is carried out.
 #[test]
 fn a_group_that_serves_is_followed_and_told_of_although_it_is_not_asked_for() {
