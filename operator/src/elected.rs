@@ -82,6 +82,15 @@ pub fn min_in_sync(cluster: &ValidatedCluster, state: Option<&GroupState>) -> i3
     }
 }
 
+/// Why a group's record, if it is there, is not to be obeyed.
+pub fn unusable(group: Option<&RocketBrokerGroup>, has_volumes: bool) -> Option<Unwritable> {
+    match group.map_or(Err(BadStatus::Missing), state_of) {
+        Ok(_) => None,
+        Err(BadStatus::Missing) => has_volumes.then_some(Unwritable::Lost),
+        Err(error) => Some(Unwritable::Broken(error.to_string())),
+    }
+}
+
 /// The state to write into a record, or `None` when the operator has nothing to write.
 ///
 /// # Errors
@@ -94,6 +103,9 @@ pub fn next_state(
 ) -> Result<Option<GroupState>, Unwritable> {
     let min_in_sync = u8::try_from(min_in_sync).unwrap_or(1).max(1);
     let broken = |error: &dyn std::fmt::Display| Unwritable::Broken(error.to_string());
+    if let Some(why) = unusable(Some(group), has_volumes) {
+        return Err(why);
+    }
     let new = match state_of(group) {
         Ok(state) if (state.min_in_sync, state.policy) == (min_in_sync, Some(policy)) => {
             return Ok(None);
@@ -104,13 +116,11 @@ pub fn next_state(
             State::check_transition(&state, &new).map_err(|error| broken(&error))?;
             new
         }
-        Err(BadStatus::Missing) if has_volumes => return Err(Unwritable::Lost),
-        Err(BadStatus::Missing) => {
+        Err(_) => {
             let uid = group.uid().unwrap_or_default();
             let uid = GroupUid::from_uuid(&uid).map_err(|error| broken(&error))?;
             State::new(uid, min_in_sync, proposal).begun_with(policy)
         }
-        Err(error) => return Err(broken(&error)),
     };
     status_of(&new).map(Some).map_err(|error| broken(&error))
 }

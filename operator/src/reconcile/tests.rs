@@ -457,6 +457,29 @@ fn evictions_follow_the_copies_of_a_paused_or_refused_cluster() {
     }
 }
 
+#[test]
+fn a_record_that_is_not_obeyed_is_told_of_once_also_while_paused_or_refused() {
+    for spec in [
+        json!({"groups": {"replicas": 3}}),
+        json!({"groups": {"replicas": 3}, "paused": true}),
+        json!({"groups": {"replicas": 3}, "replication": {"minInSync": 4}}),
+    ] {
+        let (path, mut record) = record_of(&[1]);
+        record["metadata"]["uid"] = json!("00000000-0000-0000-0000-00000000000a");
+        let others = [(path, record)].into();
+        let reconciling = reconcile_beside(others, Settings::default(), 1, spec);
+        let (_, objects) = block_on(reconciling);
+        let conditions = objects[CLUSTER]["status"]["conditions"].as_array().unwrap();
+        let degraded = conditions
+            .iter()
+            .find(|it| it["type"] == "Degraded")
+            .unwrap();
+        assert_eq!(degraded["reason"], "RecordUnusable");
+        let message = degraded["message"].as_str().unwrap();
+        assert_eq!(message.matches("is of group").count(), 1, "{message}");
+    }
+}
+
 /// Its specification asks for fewer groups, and nothing of it is carried out.
 #[test]
 fn a_group_that_serves_is_followed_and_told_of_although_it_is_not_asked_for() {

@@ -201,6 +201,11 @@ impl Facts {
         let mut problems = pass.problems;
         let terminating = volumes::terminating(names, observed);
         problems.extend(terminating.map(Problem::VolumeTerminating));
+        // What a pass that writes found itself says the same.
+        for index in observed.indices(names, spec.groups.count) {
+            let found = unusable(index, names, observed).filter(|it| !problems.contains(it));
+            problems.extend(found);
+        }
         let mut growing = Vec::new();
         match validated {
             // Nobody asks any more for what is specified.
@@ -379,6 +384,17 @@ fn group(index: i32, replicas: i32, rule: GroupRule, names: &Names, observed: &O
             ),
         },
     }
+}
+
+/// A record that is not to be obeyed, of a group that elects.
+fn unusable(index: i32, names: &Names, observed: &Observed) -> Option<Problem> {
+    let name = names.group(index);
+    let record = observed.groups.get(&name);
+    let why = elected::unusable(record, volumes::has_claims(names, index, observed));
+    let why = why.filter(|_| observed.is_elected(names, index))?;
+    Some(Problem::RecordUnusable(format!(
+        "RocketBrokerGroup {name}: {why}"
+    )))
 }
 
 /// The pods of members as the record names them.

@@ -69,6 +69,7 @@ fn cluster_that_is_held_in_its_deletion_is_looked_after() {
                     json!(["example.com/hold"]);
                 // The first was elected since.
                 let record = server.objects.get_mut(RECORD).unwrap();
+                record["metadata"]["uid"] = json!("00000000-0000-0000-0000-000000000009");
                 record["status"] =
                     serde_json::to_value(status_of(&memory::group(3)).unwrap()).unwrap();
             }

@@ -47,7 +47,8 @@ fn a_cluster_that_elects_is_told_as_one_while_a_refusal_meets_a_lost_record() {
     let fewer = cluster(&json!({"replicas": 2}));
     let facts = gather(&fewer, &observed, Pass::default());
     assert!(
-        matches!(facts.problems.as_slice(), [Problem::Refused(words)] if words.contains("record is lost")),
+        matches!(facts.problems.as_slice(), [Problem::RecordUnusable(group), Problem::Refused(words)]
+            if words.contains("record is lost") && group.contains("orders-0: has no state")),
         "{:?}",
         facts.problems
     );
