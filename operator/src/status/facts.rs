@@ -5,7 +5,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use rocket_api::{
@@ -22,6 +22,9 @@ use crate::volumes;
 
 /// How long a pod may find no node before that needs a person.
 const UNPLACED: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a container has run when Kubernetes takes it for well, and restarts it without a wait the next time.
+const SETTLED: SignedDuration = SignedDuration::from_mins(10);
 
 /// Something that keeps a specification from being carried out, and that trying again does not cure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -470,18 +473,15 @@ fn failure(pod: &Pod, now: Timestamp) -> Option<String> {
     }
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
-    let waiting = |container: &ContainerStatus| {
-        let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting
-            .reason
-            .as_deref()
-            .filter(|reason| STUCK.contains(reason))?;
-        let ended = container
-            .last_state
-            .as_ref()
-            .and_then(|state| state.terminated.as_ref());
-        let code =
-            ended.map(|ended| format!(", the last run ended with status {}", ended.exit_code));
+    let stuck = |container: &ContainerStatus| {
+        let state = container.state.as_ref();
+        let waiting = state.and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        let reason = reason.filter(|reason| STUCK.contains(reason));
+        // Between two waits it is the same trouble, in the same words.
+        let reason = reason.or_else(|| is_looping(container, now).then_some("CrashLoopBackOff"))?;
+        let code = last_run(container)
+            .map(|ended| format!(", the last run ended with status {}", ended.exit_code));
         Some(format!("{name}: {reason}{}", code.unwrap_or_default()))
     };
     let unschedulable = || {
@@ -508,8 +508,29 @@ fn failure(pod: &Pod, now: Timestamp) -> Option<String> {
         .container_statuses
         .iter()
         .flatten()
-        .find_map(waiting)
+        .find_map(stuck)
         .or_else(unschedulable)
+}
+
+/// Whether a container ends again and again soon after its start, and runs, or has just ended, until Kubernetes has it wait again.
+fn is_looping(container: &ContainerStatus, now: Timestamp) -> bool {
+    let state = container.state.as_ref();
+    let running = state.and_then(|state| state.running.as_ref());
+    let since = running.and_then(|running| running.started_at.as_ref());
+    let is_young = since.is_none_or(|since| now.duration_since(since.0) < SETTLED);
+    let has_failed = last_run(container).is_some_and(|run| {
+        let times = run.started_at.as_ref().zip(run.finished_at.as_ref());
+        let was_short = times.is_none_or(|(from, to)| to.0.duration_since(from.0) < SETTLED);
+        run.exit_code != 0 && was_short
+    });
+    container.restart_count >= 2 && is_young && has_failed
+}
+
+/// The run of a container that ended last.
+fn last_run(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let states = [&container.state, &container.last_state].into_iter();
+    let mut ended = states.filter_map(|state| state.as_ref()?.terminated.as_ref());
+    ended.next()
 }
 
 fn number(count: usize) -> i32 {

@@ -80,6 +80,39 @@ fn a_pod_without_a_node_needs_a_person_after_a_minute() {
 }
 
 #[test]
+fn a_crash_loop_is_one_trouble_from_its_second_restart_on() {
+    let start = Timestamp::from_second(1_800_000_000).unwrap();
+    let at = |seconds| (start + SignedDuration::from_secs(seconds)).to_string();
+    let failing = |seconds, restarts: i32, state: &Value, last: &Value| {
+        let container = json!({"name": "broker", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state, "lastState": last});
+        let pod = json!({"metadata": {"name": "orders-0-0"}, "status": {"phase": "Running", "containerStatuses": [container]}});
+        let observed = Observed {
+            pods: vec![serde_json::from_value(pod).unwrap()],
+            ..Observed::default()
+        };
+        let pass = Pass {
+            now: start + SignedDuration::from_secs(seconds),
+            ..Pass::default()
+        };
+        gather(&cluster(&json!({})), &observed, pass).failing
+    };
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    let running = json!({"running": {"startedAt": at(0)}});
+    let ended = |code: i32, seconds: i64| json!({"terminated": {"exitCode": code, "startedAt": at(-20 - seconds), "finishedAt": at(-20)}});
+    let last = ended(4, 3);
+    let told = ["orders-0-0: CrashLoopBackOff, the last run ended with status 4"];
+    assert_eq!(failing(0, 2, &waiting, &last), told);
+    assert_eq!(failing(5, 2, &running, &last), told);
+    assert_eq!(failing(5, 2, &last, &ended(1, 3)), told);
+    let nothing = [""; 0];
+    // It may be well now: it was never tried again, or it has run for a while, or did before, or ended as it was told.
+    assert_eq!(failing(5, 1, &running, &last), nothing);
+    assert_eq!(failing(600, 2, &running, &last), nothing);
+    assert_eq!(failing(5, 2, &running, &ended(137, 600)), nothing);
+    assert_eq!(failing(5, 2, &running, &ended(0, 3)), nothing);
+}
+
+#[test]
 fn a_volume_that_goes_with_its_pod_needs_a_person() {
     let cluster = cluster(&json!({"replicas": 3}));
     let mut observed = objects_of(&cluster);
