@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::kind::{Key, Kind};
 use crate::names::{Names, selector_text};
+use crate::volumes;
 
 /// What exists of a cluster.
 #[derive(Debug, Clone, Default)]
@@ -82,8 +83,12 @@ impl Observed {
         (0..count).chain(there).collect()
     }
 
-    /// Whether the brokers of a group are told to agree about their master, whatever its record says.
+    /// Whether a group elects, whatever its record says: its brokers are told to agree about their master, or its volume claims say so.
     pub fn elects(&self, names: &Names, index: i32) -> bool {
+        volumes::have_elected(names, index, self) || self.is_told(names, index)
+    }
+
+    fn is_told(&self, names: &Names, index: i32) -> bool {
         let name = names.group_config(index);
         let hashed = names.group_file(index, "");
         let configs = self.children.iter().filter(|((kind, of), _)| {
@@ -96,7 +101,7 @@ impl Observed {
         lines.any(|line| line.starts_with("coordinator="))
     }
 
-    /// Whether a group elects: as its record says, else as its brokers are told.
+    /// Whether a group elects: as its record says, else as its brokers are told or its volume claims say.
     pub fn is_elected(&self, names: &Names, index: i32) -> bool {
         let state = self.state(&names.group(index));
         state.map_or_else(

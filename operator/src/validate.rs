@@ -80,6 +80,7 @@ pub fn validate(
     let names = names(cluster, settings);
     check_name(&names.cluster)?;
     let rule = rule(spec, &names, observed, settings);
+    check_rule(spec, rule, &names, observed)?;
     check_numbers(spec, rule)?;
     check_amounts(spec)?;
     if let Some(owned) = OWNED_KEYS
@@ -115,11 +116,12 @@ pub fn validate(
 }
 
 /// Who decides about the masters of a cluster. A record says it for good; without any, a cluster that asks for several replicas
-/// and has no volumes yet is begun with elections. Volumes without a record hold the one copy of a former cluster: its master
-/// must be the replica that has them.
+/// and has no volumes yet is begun with elections. Volumes without a record, and without a word that their group elected, hold the one
+/// copy of a former cluster: its master must be the replica that has them.
 ///
-/// A record that got lost takes no rule with it: how the brokers are told to find their master says it too. Were one of a group
-/// that elects begun anew as a fixed one, a replica that lacks acknowledged messages could be master (docs/replication.md §8.16).
+/// A record that got lost takes no rule with it: how the brokers are told to find their master says it too, and so do the volume claims.
+/// Were one of a group that elects begun anew as a fixed one, a replica that lacks acknowledged messages could be master
+/// (docs/replication.md §8.16).
 pub(crate) fn rule(
     spec: &RocketClusterSpec,
     names: &Names,
@@ -139,6 +141,23 @@ pub(crate) fn rule(
         }
         None if elects || is_new && settings.elections => GroupRule::Elected,
         _ => GroupRule::Static,
+    }
+}
+
+/// No group that elects is begun with a fixed master because others have one.
+fn check_rule(
+    spec: &RocketClusterSpec,
+    rule: GroupRule,
+    names: &Names,
+    observed: &Observed,
+) -> Result<(), Refusal> {
+    let mut groups = 0..spec.groups.count;
+    let elects = groups.find(|index| observed.is_elected(names, *index));
+    match elects.filter(|_| rule == GroupRule::Static) {
+        Some(index) => Err(Refusal(format!(
+            "group {index} elects its master, as its record or its volume claims say, and other groups of this cluster have a fixed one: none of its replicas is started as if it had everything. Delete its volume claims if nothing on them is needed; else bring them to a RocketCluster of the name in another namespace (docs/failover.md)"
+        ))),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! A volume whose pod exists is never deleted.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -28,7 +28,7 @@ pub struct Plan {
     pub grow: Vec<String>,
     /// UID of the StatefulSet to make anew, keeping its pods.
     pub recreate: Option<String>,
-    /// Claims that the cluster uses but that do not carry its UID: kept from a former cluster of the name.
+    /// Claims that the cluster uses but that do not carry its [`labels`]: new ones, and those kept from a former cluster of the name.
     pub adopt: Vec<String>,
     /// Claims that are enlarged but not yet larger.
     pub growing: Vec<String>,
@@ -38,6 +38,7 @@ pub struct Plan {
 pub fn plan(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> Plan {
     let wanted = cluster.spec.groups.storage.size.as_str();
     let mut plan = Plan::default();
+    let labels = labels(cluster);
     for ordinal in 0..cluster.spec.groups.replicas {
         let name = cluster.names.claim(index, ordinal);
         let Some(claim) = observed
@@ -47,7 +48,10 @@ pub fn plan(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> Plan
         else {
             continue;
         };
-        if claim.labels().get(label::CLUSTER_UID) != Some(&cluster.uid) {
+        let has = |(key, value): (&&str, &&str)| {
+            claim.labels().get(*key).map(String::as_str) == Some(*value)
+        };
+        if !labels.iter().all(has) {
             plan.adopt.push(name.clone());
         }
         if less(requested(claim), wanted) {
@@ -68,6 +72,26 @@ pub fn plan(cluster: &ValidatedCluster, index: i32, observed: &Observed) -> Plan
         }
     }
     plan
+}
+
+/// What a claim in use says for itself: whose it is, and that its group elects. Claims come back from backups that have neither the
+/// cluster's UID nor the record, and what one replica of such a group holds need not be everything. The claim template of a
+/// StatefulSet, which says the former, cannot change.
+pub fn labels(cluster: &ValidatedCluster) -> BTreeMap<&'static str, &str> {
+    let mut labels = BTreeMap::from([(label::CLUSTER_UID, cluster.uid.as_str())]);
+    if cluster.rule == GroupRule::Elected {
+        labels.insert(label::RULE, label::RULE_ELECTED);
+    }
+    labels
+}
+
+/// Whether a volume claim of a group says that the group elected.
+pub fn have_elected(names: &Names, index: i32, observed: &Observed) -> bool {
+    observed.claims.iter().any(|claim| {
+        let rule = claim.labels().get(label::RULE);
+        let is_of = place(names, &claim.name_any()).is_some_and(|(of, _)| of == index);
+        is_of && rule.is_some_and(|rule| rule == label::RULE_ELECTED)
+    })
 }
 
 /// Claims that are no longer needed and whose pods are gone, when the policy says that they go. Of a group that stays and elects one

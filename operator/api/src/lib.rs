@@ -63,6 +63,10 @@ pub mod label {
     pub const CLUSTER: &str = "rocketcluster.io/cluster";
     /// UID of the `RocketCluster`, on volume claims: who may delete this volume.
     pub const CLUSTER_UID: &str = "rocketcluster.io/cluster-uid";
+    /// Who decides about the master of the group, on volume claims of groups that elect: a claim outlives the record that says it.
+    pub const RULE: &str = "rocketcluster.io/rule";
+    /// Value of [`RULE`] where replicas elect their master.
+    pub const RULE_ELECTED: &str = "Elected";
     /// Index of the broker group.
     pub const GROUP: &str = "rocketcluster.io/group";
     /// `master` or `standby`, on broker pods, kept by the operator.

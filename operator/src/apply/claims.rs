@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
-use rocket_api::{Reason, label};
+use rocket_api::Reason;
 use serde_json::json;
 
 use super::{Apply, Error, is_decision};
@@ -18,7 +18,7 @@ impl Apply<'_> {
         let claims: Api<PersistentVolumeClaim> =
             Api::namespaced(self.client(), &self.cluster.names.namespace);
         for name in &plan.adopt {
-            let patch = json!({"metadata": {"labels": {label::CLUSTER_UID: self.cluster.uid}}});
+            let patch = json!({"metadata": {"labels": volumes::labels(self.cluster)}});
             let result = claims
                 .patch(name, &PatchParams::default(), &Patch::Merge(patch))
                 .await;

@@ -480,6 +480,33 @@ fn a_record_that_is_not_obeyed_is_told_of_once_also_while_paused_or_refused() {
     }
 }
 
+/// As from a backup: the volumes are there, the cluster is another object, and nothing is left of the records.
+#[test]
+fn volumes_of_a_group_that_elected_have_no_fixed_master_in_a_restored_namespace() {
+    const CLAIM: &str = "/api/v1/namespaces/mq/persistentvolumeclaims/data-orders-0-1";
+    let spec = json!({"groups": {"replicas": 3}});
+    let claim = json!({"metadata": {"name": "data-orders-0-1", "namespace": "mq", "uid": "c"}});
+    let make_volume = |server: &mut Server| {
+        let made = || claim.clone();
+        server.objects.entry(CLAIM.to_owned()).or_insert_with(made);
+    };
+    let (server, settings) = (Server::default(), Settings::default());
+    let reconciling = reconcile_among(server, false, settings, 3, spec.clone(), make_volume);
+    let (writes, objects) = block_on(reconciling);
+    let noted = |pass: &Vec<String>| pass.contains(&format!("PATCH {CLAIM}"));
+    let noted: Vec<bool> = writes.iter().map(noted).collect();
+    assert_eq!(noted, [false, true, false]);
+
+    let left = [(CLAIM.to_owned(), objects[CLAIM].clone())].into();
+    let reconciling = reconcile_beside(left, Settings::default(), 1, spec);
+    let (_, objects) = block_on(reconciling);
+    assert_eq!(objects[RECORD].get("status"), None);
+    let conditions = objects[CLUSTER]["status"]["conditions"].to_string();
+    assert!(conditions.contains("RecordUnusable"), "{conditions}");
+    let set = objects["/apis/apps/v1/namespaces/mq/statefulsets/orders-0"].to_string();
+    assert!(set.contains("--replication-address"), "{set}");
+}
+
 /// Its specification asks for fewer groups, and nothing of it is carried out.
 #[test]
 fn a_group_that_serves_is_followed_and_told_of_although_it_is_not_asked_for() {

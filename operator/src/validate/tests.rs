@@ -98,6 +98,27 @@ fn new_clusters_with_replicas_elect_and_everything_else_stays_as_it_is() {
 }
 
 #[test]
+fn volumes_of_a_group_that_elected_are_not_begun_with_a_fixed_master() {
+    let replicas = json!({"groups": {"count": 2}});
+    let noted = json!({"metadata": {"name": "data-orders-1-0", "labels": {"rocketcluster.io/rule": "Elected"}}});
+    let mut observed = Observed {
+        claims: vec![
+            claim("data-orders-0-0"),
+            serde_json::from_value(noted).unwrap(),
+        ],
+        ..Observed::default()
+    };
+    let rule = electing(&replicas, &observed).unwrap().rule;
+    assert_eq!(rule, GroupRule::Elected);
+    // The other group says that masters are fixed here.
+    let fixed = json!({"format": 1, "groupUid": "u", "version": 1, "epoch": 1, "minInSync": 1, "nextReplicaId": 2, "rule": "Static"});
+    observed.groups = observed_group(&fixed).groups;
+    let refusal = electing(&replicas, &observed).unwrap_err();
+    assert!(refusal.0.starts_with("group 1 elects"), "{refusal}");
+    assert!(electing(&json!({}), &observed).is_ok());
+}
+
+#[test]
 fn replicas_that_have_everything_go_only_when_those_that_stay_have_too() {
     let two = json!({"groups": {"replicas": 2}});
     let refusal = electing(&two, &elected_group(&[1, 3])).unwrap_err();
