@@ -177,7 +177,7 @@ impl Default for Monitoring {
 /// Pods that may connect as clients: all labels must match.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.namespaceLabels) || has(self.podLabels)")
+#[x_kube(validation = Rule::new("(has(self.namespaceLabels) && self.namespaceLabels.size() > 0) || (has(self.podLabels) && self.podLabels.size() > 0)")
     .message("a client selector without labels would select every pod: write namespaceLabels or podLabels, or leave clients empty"))]
 pub struct ClientSelector {
     /// Labels of the client's namespace. Empty means the cluster's own namespace.

@@ -111,6 +111,10 @@ fn bad_manifests_are_refused_with_what_to_write_instead() {
             "write namespaceLabels or podLabels",
         ),
         (
+            json!({"networkPolicy": {"clients": [{"podLabels": {}}]}}),
+            "write namespaceLabels or podLabels",
+        ),
+        (
             json!({"scheduling": {"zoneSpread": "Always"}}),
             "supported values",
         ),

@@ -1,7 +1,7 @@
 //! `RocketCluster`: defaults, specifications and edits that cannot take effect, a status that a later operator wrote.
 
 use kube::CustomResourceExt;
-use kube::core::cel::{validate_cel, validate_cel_update};
+use kube::core::cel::{validate_cel, validate_cel_schema, validate_cel_update};
 use serde_json::{Value, json};
 
 use super::*;
@@ -114,6 +114,22 @@ fn impossible_specifications_are_refused_with_what_to_write_instead() {
         let said = refusal(validate_cel(&cluster(&spec)));
         assert!(said.contains(sentence), "{spec}: {said}");
     }
+}
+
+/// As a person writes it: our types leave empty maps out.
+#[test]
+fn a_client_is_selected_by_at_least_one_label() {
+    let check = |selector: Value| validate_cel_schema::<ClientSelector>(&selector, None);
+    for selector in [
+        json!({}),
+        json!({"podLabels": {}}),
+        json!({"podLabels": {}, "namespaceLabels": {}}),
+    ] {
+        let said = refusal(check(selector.clone()));
+        assert!(said.contains("leave clients empty"), "{selector}: {said}");
+    }
+    check(json!({"podLabels": {"app": "x"}})).unwrap();
+    check(json!({"podLabels": {}, "namespaceLabels": {"team": "x"}})).unwrap();
 }
 
 #[test]
