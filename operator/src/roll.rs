@@ -187,6 +187,9 @@ fn is_last(cluster: &ValidatedCluster, index: i32, pod: &Pod, observed: &Observe
 }
 
 /// Whether a group that elects has this pod's replica in S, ready or not, or may have it there: nobody knows while its record is lost.
+///
+/// E does not count. Who is in it has everything, and keeps it through an orderly restart (docs/replication.md §8.3); but there is an E
+/// only while S is too small for writes. Were its pods to wait until all are in S, a specification that keeps them from it would stay.
 fn is_counted_on(cluster: &ValidatedCluster, index: i32, pod: &Pod, observed: &Observed) -> bool {
     if cluster.rule == GroupRule::Static {
         return false;

@@ -169,6 +169,23 @@ fn group_without_a_master_gets_the_present_specification_all_the_same() {
     assert_eq!(now(&cluster, &seen), ["orders-0-1"]);
 }
 
+/// There are eligible replicas only while their group takes no writes, which the former specification may be the cause of.
+#[test]
+fn replica_that_is_eligible_alone_gets_the_present_specification_at_once() {
+    let mut state = memory::group(3);
+    state.min_in_sync = 2;
+    state.in_sync = [memory::member(1)].into();
+    state.eligible = [memory::member(2)].into();
+    state.last_complete = [1, 2].map(ReplicaId).into();
+    state.activated = Some(Activation {
+        epoch: state.epoch,
+        start_offset: rocket_replication::PhysicalOffset(0),
+    });
+    let (cluster, mut seen) = observed(&state, &[0, 1].into());
+    not_ready(&mut seen, &[0, 1]);
+    assert_eq!(restarted((cluster, seen)), ["orders-0-1"]);
+}
+
 #[test]
 fn nothing_that_serves_is_replaced_where_writes_would_stop_meanwhile() {
     let (cluster, mut seen) = group(&[1, 2, 3], &[0, 1, 2]);
