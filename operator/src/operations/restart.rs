@@ -15,6 +15,7 @@ use super::decide::{Seen, Step};
 use crate::elected;
 use crate::elections::handover::Course;
 use crate::roll::{is_leaving, is_ready};
+use crate::volumes;
 
 pub(super) fn step(
     spec: &RocketOperationSpec,
@@ -63,7 +64,7 @@ pub(super) fn step(
 enum Left {
     /// It has not been restarted yet.
     Turn,
-    /// It was, and this is to come, in words.
+    /// It was, or may not be yet, and this is to come, in words.
     Lacks(&'static str),
 }
 
@@ -114,7 +115,14 @@ fn left(name: &str, uid: &str, cluster: &RocketCluster, seen: &Seen<'_>) -> Opti
     let index = group_of(name, cluster, seen)?;
     match seen.observed.pod(name) {
         None => return Some(Left::Lacks("the next pod of the name")),
-        Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => return Some(Left::Turn),
+        Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => {
+            let is_last = volumes::is_last(seen.names, index, name, seen.observed);
+            return Some(if is_last {
+                Left::Lacks("another replica in sync that runs, since a volume goes with")
+            } else {
+                Left::Turn
+            });
+        }
         Some(pod) if is_leaving(pod) || !is_ready(pod) => {
             return Some(Left::Lacks("the readiness of"));
         }

@@ -56,6 +56,24 @@ fn restart_counts_pods_by_uid_until_all_are_other_ones_and_in_sync() {
 }
 
 #[test]
+fn restart_says_for_whom_it_waits_with_a_pod_that_takes_its_volume_with_it() {
+    let (mut scene, mut request) = (Scene::new(), request(json!({"type": "Restart"})));
+    let since = "2026-01-01T00:00:00Z";
+    let claim = json!({"metadata": {"name": "data-orders-0-0", "deletionTimestamp": since}});
+    let claim = serde_json::from_value(claim).unwrap();
+    scene.observed.claims.push(claim);
+    scene.look(&mut request);
+    is(&request, OperationPhase::Running, "as soon as all replicas");
+    scene.state.in_sync = [member(1)].into();
+    scene.look(&mut request);
+    is(
+        &request,
+        OperationPhase::Running,
+        "waiting for another replica in sync that runs, since a volume goes with orders-0-0",
+    );
+}
+
+#[test]
 fn pods_that_the_cluster_shall_not_have_any_more_are_not_waited_for() {
     let (mut scene, mut request) = (
         Scene::new(),
