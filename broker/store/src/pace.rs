@@ -310,7 +310,7 @@ mod tests {
         // What waits are without readers has to be learnt first.
         let now = Duration::from_secs(10);
         let (learning, _) = read(&mut pace, now, 120, Some(400 * MIB));
-        let now = now + Duration::from_secs(120);
+        let now = now + Duration::from_mins(2);
         let (beside, _) = read(&mut pace, now, 60, Some(400 * MIB));
         assert!(alone > 800 * MIB, "{alone}");
         assert!(learning < beside, "{learning}");
