@@ -99,8 +99,15 @@ impl Index {
             live: Mutex::new(live),
             work: Mutex::new(Work::default()),
         };
+        let goes_on = loaded.to >= known.dispatched && loaded.chain.is_some();
         if loaded.to >= known.dispatched {
             index.take_over(loaded, known.dispatched)?;
+        }
+        if !goes_on {
+            let live = index.live.lock();
+            for segment in &live.tails {
+                tail::forget(&**segment)?;
+            }
         }
         gaps.retain(|gap| gap.start < gap.end);
         gaps.sort_by_key(|gap| gap.start);

@@ -11,7 +11,8 @@
 //!
 //! A frame is only ever appended, so what an earlier flush covered stays. The list of frames ends where one is not whole,
 //! is of another generation or does not begin where the one before ended. What it holds beyond the secured position is
-//! not to be believed: the log may have lost it and got other messages there.
+//! not to be believed: the log may have lost it and got other messages there. So a file that is not gone on with is emptied
+//! at the start; it would be believed where a later run is damaged.
 
 use std::io::{self, IoSlice};
 
@@ -166,6 +167,20 @@ pub(crate) fn load(segment: &dyn Segment) -> io::Result<Vec<Frame>> {
         frame.end = start + at as u64;
         frames.push(frame);
     }
+}
+
+/// Makes a file one without frames; durable on return.
+pub(crate) fn forget(segment: &dyn Segment) -> io::Result<()> {
+    let mut begin = [0; MAGIC.len()];
+    if segment.len() < HEAD as u64 {
+        return Ok(());
+    }
+    segment.read_at(0, &mut begin)?;
+    if begin != MAGIC {
+        return Ok(());
+    }
+    segment.write_at(0, &[IoSlice::new(&[0; HEAD])])?;
+    segment.flush(0)
 }
 
 /// How many bytes the frame at the start of `bytes` takes, or its head if that is not there; `None` if none begins there.

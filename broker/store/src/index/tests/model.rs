@@ -300,6 +300,35 @@ fn search(cases: u32, flips: u32, shrinks: u32) -> Result<(), TestError<Vec<Op>>
     })
 }
 
+/// A crash left a tail with keys of messages that the log lost; the run of those that came there is damaged later.
+#[test]
+fn keys_of_a_former_end_of_the_log_are_not_taken_where_a_run_is_damaged() {
+    let add = |count, seed| Op::Add { count, seed };
+    let lose = |seed| Op::Lose { seed };
+    let mut world = World::new();
+    for op in [
+        add(1, 0),
+        Op::Close,
+        add(4, 132_075_520_298_404_379),
+        add(18, 73_291_513_677_050_596),
+        add(18, 11_619_789_267_165_180_971),
+        lose(14_288_270_496_506_852_016),
+        add(5, 532_295_310_327_311_310),
+        Op::Step,
+        lose(14_201_136_580_319_839_640),
+        Op::Step,
+        add(1, 3_110_400_928_250_668),
+        Op::Step,
+        Op::Flip {
+            seed: 13_963_637_312_811_720_130,
+        },
+        Op::Secure,
+        lose(0),
+    ] {
+        world.run(op);
+    }
+}
+
 fn cases() -> u32 {
     #[expect(
         clippy::disallowed_methods,
