@@ -35,7 +35,7 @@ pub trait Processor: Send + Sync + 'static {
 }
 
 /// A frame that may be a request, as it lies in the read buffer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct RawRequest<'a> {
     frame: FrameView<'a>,
     connection: &'a Connection,

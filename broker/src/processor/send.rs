@@ -22,7 +22,9 @@ use rocket_remoting::{Connection, RawRequest, Reply};
 use rocket_store::{Promise, PutOutcome};
 
 use super::BrokerProcessor;
-use super::pending::{PendingSend, ProducerSend, UniqueKey, illegal_message, refuse_send};
+use super::pending::{
+    PendingSend, ProducerSend, UniqueKey, illegal_message, put_answer, refuse_send,
+};
 use super::refusal::Refusal;
 use super::send_properties::{kind, promise, refuse_unserved, with_properties, without};
 use super::send_topics::{SendTopic, put_property};
@@ -46,6 +48,10 @@ thread_local! {
 
 impl BrokerProcessor {
     /// Serves a send whose header can be read where it lies.
+    ///
+    /// # Errors
+    /// The request, when its header cannot be read there, and when the replica began to hand over its mastership after the gate had let
+    /// the send in: decoded it comes to the gate again, and waits there.
     pub(super) fn send_in_place<'a>(&self, request: RawRequest<'a>) -> Result<(), RawRequest<'a>> {
         SCRATCH.with_borrow_mut(|scratch| {
             let frame = request.frame();
@@ -53,8 +59,16 @@ impl BrokerProcessor {
                 return Err(request);
             };
             let (connection, begun) = (request.connection(), request.received());
+            let again = request.clone();
             let reply = request.accept(view.opaque, view.format, view.is_oneway);
-            self.send(connection, &view, frame.body(), reply, begun);
+            match self.send(connection, &view, frame.body(), reply, begun) {
+                Err((refusal, reply)) if refusal.code == ResponseCode::SERVICE_NOT_AVAILABLE => {
+                    reply.withhold();
+                    return Err(again);
+                }
+                Err((refusal, reply)) => self.refuse(view.code, refusal, reply, begun),
+                Ok(()) => {}
+            }
             Ok(())
         })
     }
@@ -79,23 +93,16 @@ impl BrokerProcessor {
             Ok(header) => {
                 let body = request.body.contiguous();
                 let view = SendView::of(request, &header);
-                self.send(connection, &view, &body, reply, begun);
+                let sent = self.send(connection, &view, &body, reply, begun);
+                if let Err((refusal, reply)) = sent {
+                    self.refuse(view.code, refusal, reply, begun);
+                }
             }
-            Err(refusal) => {
-                let code = request.request_code();
-                refuse_send(
-                    &self.send_context,
-                    reply,
-                    refusal,
-                    config.trace_on,
-                    code,
-                    begun,
-                );
-            }
+            Err(refusal) => self.refuse(request.request_code(), refusal, reply, begun),
         }
     }
 
-    /// Serves a send: the answer comes when the store has kept its promise.
+    /// Serves a send: the answer comes when the store has kept its promise. What was refused at once is stored nowhere.
     fn send(
         &self,
         connection: &Connection,
@@ -103,22 +110,20 @@ impl BrokerProcessor {
         body: &[u8],
         reply: Reply,
         begun: Instant,
-    ) {
+    ) -> Result<(), (Refusal, Reply)> {
         let config = self.deps.config.load();
-        // Goes with the message when that is handed to the store, and stays when it is refused before.
+        // Goes with the message when the store takes that, and stays when it is refused.
         let mut reply = Some(reply);
         let sent = self.prepare(connection, view, body, &config, &mut reply, begun);
-        if let (Err(refusal), Some(reply)) = (sent, reply) {
-            let trace_on = config.trace_on;
-            refuse_send(
-                &self.send_context,
-                reply,
-                refusal,
-                trace_on,
-                view.code,
-                begun,
-            );
+        match (sent, reply) {
+            (Err(refusal), Some(reply)) => Err((refusal, reply)),
+            _ => Ok(()),
         }
+    }
+
+    fn refuse(&self, code: RequestCode, refusal: Refusal, reply: Reply, begun: Instant) {
+        let trace_on = self.deps.config.load().trace_on;
+        refuse_send(&self.send_context, reply, refusal, trace_on, code, begun);
     }
 
     /// Stores a message of the broker's own.
@@ -233,8 +238,7 @@ impl Send<'_> {
                 ..self.message(&self.topic.name, queue_id, self.view.properties)
             };
             let unique_key = UniqueKey::of(Some(unique_key));
-            self.hand_over(&[message], &facts, 0, queue_id, unique_key, reply);
-            return Ok(());
+            return self.hand_over(&[message], &facts, 0, queue_id, unique_key, reply);
         }
         self.rewritten(&facts, queue_id, additions, reply)
     }
@@ -275,8 +279,7 @@ impl Send<'_> {
             (message.topic, message.queue_id) = processor.schedule_place(target.level);
         }
         let key = UniqueKey::of(Some(key));
-        self.hand_over(&[message], facts, target.level, queue_id, key, reply);
-        Ok(())
+        self.hand_over(&[message], facts, target.level, queue_id, key, reply)
     }
 
     fn batch(&self, reply: &mut Option<Reply>) -> Result<(), Refusal> {
@@ -329,15 +332,15 @@ impl Send<'_> {
         // The batch as a whole has properties of its own, which say how it is answered.
         let facts = SendFacts::read(self.view.properties);
         let unique_key = UniqueKey::of(facts.unique_key);
-        self.hand_over(&messages, &facts, 0, queue_id, unique_key, reply);
+        let handed = self.hand_over(&messages, &facts, 0, queue_id, unique_key, reply);
         let room = recycled(messages);
         if room.capacity() <= BATCH_ROOM_KEPT {
             BATCH.set(room);
         }
-        Ok(())
+        handed
     }
 
-    /// Gives the messages to the store, with what is needed to answer their producer.
+    /// Gives the messages to the store, with what is needed to answer their producer. When it does not take them, `reply` stays.
     fn hand_over(
         &self,
         messages: &[MessageRef<'_>],
@@ -346,10 +349,12 @@ impl Send<'_> {
         queue_id: i32,
         unique_key: UniqueKey,
         reply: &mut Option<Reply>,
-    ) {
-        let Some(reply) = reply.take() else { return };
+    ) -> Result<(), Refusal> {
+        let Some(taken) = reply.take() else {
+            return Ok(());
+        };
         let pending = ProducerSend {
-            reply,
+            reply: taken,
             begun: self.begun,
             topic: Arc::clone(self.topic),
             unique_key,
@@ -360,7 +365,17 @@ impl Send<'_> {
             trace_on: self.config.trace_on,
         };
         let completion = PendingSend::Producer(pending);
-        self.processor.append(messages, promise(facts), completion);
+        let store = &self.processor.deps.store;
+        let Err(refused) = store.append(messages, promise(facts), completion) else {
+            return Ok(());
+        };
+        let (completion, status) = refused.into_parts();
+        if let PendingSend::Producer(pending) = completion {
+            *reply = Some(pending.reply);
+        }
+        let bytes_max = || self.config.max_message_size.0;
+        put_answer(&status, bytes_max)
+            .and_then(|_| Err(Refusal::system_error("the store did not take the message")))
     }
 
     /// Where the message goes: a retry that was tried too often goes to the dead letters (`handleRetryAndDLQ`).

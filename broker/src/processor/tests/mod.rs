@@ -14,7 +14,7 @@ mod serving;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -28,7 +28,8 @@ use rocket_remoting::{
     Client, ClientConfig, Connection, NoRequests, Processor, Reply, Server, ServerConfig,
 };
 use rocket_store::{
-    Arrival, Clock, Flush, FlushFailure, LocalPolicy, Removed, Store, StoreConfig, StoreEvents,
+    Arrival, Clock, CommitPolicy, Ends, Flush, FlushFailure, LocalEnds, LocalPolicy, PutStatus,
+    Removed, Store, StoreConfig, StoreEvents,
 };
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -62,6 +63,24 @@ impl Clock for TestClock {
     }
 }
 
+/// Of one broker alone, unless it takes nothing for a while.
+#[derive(Default)]
+struct Doors {
+    are_closed: AtomicBool,
+}
+
+impl CommitPolicy for Doors {
+    fn ends(&self, local: LocalEnds) -> Ends {
+        LocalPolicy { flush: Flush::Sync }.ends(local)
+    }
+    fn may_append(&self) -> Result<(), PutStatus> {
+        if self.are_closed.load(Ordering::SeqCst) {
+            return Err(PutStatus::ServiceNotAvailable("closed".into()));
+        }
+        Ok(())
+    }
+}
+
 struct Events(Arc<PullPolling>, Wake);
 
 impl StoreEvents for Events {
@@ -79,6 +98,7 @@ impl StoreEvents for Events {
 struct World {
     dir: TempDir,
     clock: Arc<TestClock>,
+    doors: Arc<Doors>,
     store: Arc<BrokerStore>,
     processor: Arc<BrokerProcessor>,
     topics_changed: Arc<AtomicUsize>,
@@ -139,10 +159,11 @@ impl World {
             ..StoreConfig::default()
         };
         let wake = Wake::default();
+        let doors = Arc::new(Doors::default());
         let (store, _) = Store::open(
             settings,
             Arc::clone(&clock) as Arc<dyn Clock>,
-            Arc::new(LocalPolicy { flush: Flush::Sync }),
+            Arc::clone(&doors) as _,
             Arc::new(Events(Arc::clone(&long_polling), wake.clone())),
         )
         .unwrap();
@@ -195,6 +216,7 @@ impl World {
         Self {
             dir,
             clock,
+            doors,
             store,
             processor,
             topics_changed,

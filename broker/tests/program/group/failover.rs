@@ -214,7 +214,7 @@ async fn producer_that_stays_connected_is_refused_nothing_while_the_master_hands
         while producer.is_connected() {
             producer.send_to(&address).await;
         }
-        assert_eq!(producer.refused, 0);
+        assert_eq!(producer.refused, Vec::<String>::new());
         let new = group.master().await;
         assert_eq!(group.gauge(new, "rocket_epoch"), epoch + 1);
         let found = consumed(group.replica(new).address("broker")).await;

@@ -24,8 +24,8 @@ pub(crate) struct Producer {
     next: u64,
     /// Offset in queue 0 and number of each message that is kept.
     pub(crate) kept: BTreeMap<i64, u64>,
-    /// Sends that were answered with something else than success.
-    pub(super) refused: u64,
+    /// What sends were answered that did not succeed.
+    pub(super) refused: Vec<String>,
 }
 
 impl Producer {
@@ -35,7 +35,7 @@ impl Producer {
             client: None,
             next: 0,
             kept: BTreeMap::new(),
-            refused: 0,
+            refused: Vec::new(),
         }
     }
 
@@ -69,7 +69,11 @@ impl Producer {
                 true
             }
             answer => {
-                self.refused += u64::from(answer.is_ok());
+                self.refused.extend(
+                    answer
+                        .ok()
+                        .map(|answer| format!("{:?} {:?}", answer.response_code(), answer.remark)),
+                );
                 self.client = None;
                 false
             }
