@@ -30,6 +30,28 @@ step() {
   return "$status"
 }
 
+# limited SECONDS COMMAND...: ends what does not end by itself, after telling what it was doing: a test that hangs is named and fails.
+limited() {
+  local seconds=$1 pid watch status=0; shift
+  set -m
+  "$@" &
+  pid=$!
+  {
+    sleep "$seconds"
+    echo "not done after $seconds s, ended; its threads (a test's is named after it):"
+    ps -L -o pid,lwp,stat,time,wchan:24,comm -p "$(pgrep -d, -g "$pid")"
+    kill -TERM -- "-$pid"; sleep 10; kill -KILL -- "-$pid" 2>/dev/null
+  } &
+  watch=$!
+  set +m
+  # shellcheck disable=SC2064 # these two, now
+  trap "kill -TERM -- -$pid -$watch 2>/dev/null; exit 130" INT TERM
+  wait "$pid" || status=$?
+  trap - INT TERM
+  kill -TERM -- "-$watch" 2>/dev/null
+  return "$status"
+}
+
 # Debian packages by name; says what is missing when we may not install.
 need_packages() {
   local missing=()
