@@ -4,16 +4,24 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, pidfd_send_signal, waitpid,
+};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_rocket-broker");
 /// Generous: a machine under load must not fail a test.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// No test needs a process for so long.
+const LIFE: Duration = Duration::from_mins(10);
+
 pub(crate) struct Running {
     child: Child,
+    _life: Sender<()>,
     out: BufReader<ChildStdout>,
     addresses: Vec<(String, String)>,
 }
@@ -47,6 +55,7 @@ impl Running {
             .stderr(log)
             .spawn()
             .unwrap();
+        let life = lives(&child);
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut addresses = Vec::new();
         loop {
@@ -61,6 +70,7 @@ impl Running {
                 None if line.trim() == "ready" => {
                     return Self {
                         child,
+                        _life: life,
                         out,
                         addresses,
                     };
@@ -128,6 +138,23 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Kills the process when it lives for too long, unless what is returned is dropped before: a test that waits for it in vain ends then.
+#[expect(
+    clippy::print_stderr,
+    reason = "it says why the process of a test was killed"
+)]
+fn lives(child: &Child) -> Sender<()> {
+    let process = pidfd_open(Pid::from_child(child), PidfdFlags::empty()).unwrap();
+    let (life, ends) = channel();
+    thread::spawn(move || {
+        if ends.recv_timeout(LIFE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("a process of a test lives for {LIFE:?} and is killed");
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    });
+    life
 }
 
 pub(crate) fn run(args: &[&str]) -> (Option<i32>, String) {
