@@ -14,7 +14,7 @@ use rocket_replication::register::{Frame, decode, encode};
 use rocket_replication::state::State;
 use rocket_replication::{DiskId, ReplicaId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,13 +50,17 @@ impl Master {
         stop: CancellationToken,
         visitors: impl Fn(TcpStream) + Send + Sync + 'static,
     ) -> Self {
-        let listener = loop {
-            match TcpListener::bind(address).await {
-                Ok(listener) => break listener,
-                // The one before is about to let it go.
-                Err(_) => tokio::task::yield_now().await,
+        let binding = async {
+            loop {
+                match TcpListener::bind(address).await {
+                    Ok(listener) => break listener,
+                    // The one before is about to let it go.
+                    Err(_) => tokio::task::yield_now().await,
+                }
             }
         };
+        let bound = tokio::time::timeout(PATIENCE, binding).await;
+        let listener = bound.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (secret, tasks) = (Secret::new(SECRET), TaskTracker::new());
         let links = Links::delivering(Settings::default(), secret, tasks, stop.clone(), |_| true);
@@ -146,13 +150,13 @@ async fn slave_writes_what_is_its_own_and_nothing_else() {
 #[tokio::test]
 async fn what_did_not_leave_is_unsent_and_what_did_is_unknown_without_an_answer() {
     let cas = registering(&suite::group());
-    // Nobody is there.
-    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody is there. The port is held, so that nobody else is either.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nowhere = Master {
-        address: free.local_addr().unwrap().to_string(),
+        address: held.local_addr().unwrap().to_string(),
         stop: CancellationToken::new(),
     };
-    drop(free);
     assert_eq!(nowhere.seen_by(2).cas(cas.clone()).await, CasAnswer::Unsent);
     let unreachable = nowhere.seen_by(2).read_current().await;
     assert_eq!(unreachable, ReadAnswer::Unreachable);

@@ -202,11 +202,10 @@ async fn open_calls_are_bounded() {
 
 #[tokio::test]
 async fn nobody_listening_is_an_error_that_names_the_address() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    // Held, so that nobody else listens there meanwhile.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let free = held.local_addr().unwrap().to_string();
     let refused = Client::connect(
         &free,
         ClientConfig::default(),

@@ -6,6 +6,7 @@ mod proving;
 mod rebuilding;
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
@@ -21,7 +22,7 @@ use rocket_replication::messages::{Report, RoleName};
 use rocket_replication::state::Activation;
 use rocket_replication::{PhysicalOffset, Version};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 
 use super::super::handover::Course;
@@ -55,6 +56,8 @@ struct Stage {
     held: Arc<Mutex<Value>>,
     /// What each replica says that answers.
     told: BTreeMap<u32, Arc<Mutex<Report>>>,
+    /// The port of one that does not answer: nobody else is to have it.
+    _silent: Option<TcpSocket>,
     tasks: TaskTracker,
     stop: CancellationToken,
     wanted: watch::Sender<Wanted>,
@@ -62,13 +65,13 @@ struct Stage {
 
 impl Stage {
     /// All three are in S; the container of the first, the master, has ended.
-    async fn new() -> Self {
-        Self::with(Life::Ended).await
+    fn new() -> Self {
+        Self::with(Life::Ended)
     }
 
     /// All three are in S, and the first is a master that answers and takes sends.
     async fn serving() -> Self {
-        let stage = Self::with(Life::Runs).await;
+        let stage = Self::with(Life::Runs);
         stage.is(1, RoleName::Master, Epoch(1));
         stage.is(2, RoleName::InSync, Epoch(1));
         stage.is(3, RoleName::InSync, Epoch(1));
@@ -83,7 +86,7 @@ impl Stage {
         stage
     }
 
-    async fn with(life: Life) -> Self {
+    fn with(life: Life) -> Self {
         let mut told = BTreeMap::new();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut state = group(3);
@@ -91,13 +94,20 @@ impl Stage {
         state.in_sync = [1, 2, 3].map(member).into();
         state.last_complete = [1, 2, 3].map(ReplicaId).into();
         let mut ports = BTreeMap::new();
+        let mut silent = None;
         for (id, replica) in &mut state.replicas {
-            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-            let port = listener.local_addr().unwrap().port();
+            let socket = TcpSocket::new_v4().unwrap();
+            socket
+                .bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+                .unwrap();
+            let port = socket.local_addr().unwrap().port();
             ports.insert(format!("orders-0-{}", id.0 - 1), port);
             replica.address = format!("orders-0-{}.test:{port}", id.0 - 1);
             if id.0 > 1 || life == Life::Runs {
+                let listener = socket.listen(64).unwrap();
                 told.insert(id.0, answer(id.0, listener, &tasks, &stop));
+            } else {
+                silent = Some(socket);
             }
         }
         let patches = Arc::<Mutex<Vec<String>>>::default();
@@ -162,6 +172,7 @@ impl Stage {
             is_mute,
             held,
             told,
+            _silent: silent,
             tasks,
             stop,
             wanted,

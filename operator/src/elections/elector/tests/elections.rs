@@ -9,7 +9,7 @@ use super::*;
 
 #[tokio::test]
 async fn lost_answer_of_an_election_is_found_and_told_once() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.front.script(Fate::AnswerLost);
     stage.look().await;
     let state = stage.state().await;
@@ -36,7 +36,7 @@ async fn lost_answer_of_an_election_is_found_and_told_once() {
 /// A master that answered by itself may have taken messages with it, and only an event can say so: one for each election.
 #[tokio::test]
 async fn every_election_where_masters_answer_alone_is_a_warning_of_its_own() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     let mut state = (*stage.state().await).clone();
     state.in_force = Some(InForce {
         flush: Flush::Async,
@@ -79,7 +79,7 @@ async fn every_election_where_masters_answer_alone_is_a_warning_of_its_own() {
 /// Labels, addresses and events can be written later, or by others: the next look cannot wait for them.
 #[tokio::test]
 async fn elector_waits_seconds_for_an_api_server_that_does_not_answer() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     let state = stage.state().await;
     stage.elector.follow(&state).await;
     let next = State {
@@ -108,7 +108,7 @@ async fn elector_waits_seconds_for_an_api_server_that_does_not_answer() {
 
 #[tokio::test]
 async fn election_that_arrives_late_lands_nowhere_when_another_was_written() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.front.script(Fate::Late);
     stage.look().await;
     assert_eq!((stage.state().await.epoch, stage.elected()), (Epoch(1), 0));
@@ -126,7 +126,7 @@ async fn election_that_arrives_late_lands_nowhere_when_another_was_written() {
 
 #[tokio::test]
 async fn nobody_is_elected_without_a_current_read() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.front.cut(true);
     stage.look().await;
     assert_eq!(stage.state().await.epoch, Epoch(1));
@@ -138,7 +138,7 @@ async fn nobody_is_elected_without_a_current_read() {
 
 #[tokio::test]
 async fn record_that_went_back_is_told_and_left_alone() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     let old = stage.state().await;
     stage.look().await;
     stage.memory.replace(Some((*old).clone()));
@@ -166,7 +166,7 @@ fn among_equals_the_lowest_ordinal_comes_first() {
 /// The record still names the dead master, and nobody writes another one.
 #[tokio::test]
 async fn who_alone_has_everything_is_named_when_it_stays_away() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     let mut alone = stage.state().await.following(Proposal(77));
     alone.in_sync = [member(1)].into();
     alone.last_complete = [ReplicaId(1)].into();
@@ -190,7 +190,7 @@ async fn who_alone_has_everything_is_named_when_it_stays_away() {
 
 #[tokio::test]
 async fn choice_of_a_person_is_carried_out_once_and_kept_in_the_record() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     let force = || Task::Force {
         to: ReplicaId(3),
         at: Epoch(1),

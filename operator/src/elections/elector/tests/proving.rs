@@ -38,7 +38,7 @@ impl Stage {
 /// That of a former cluster is about to go, and people are told of one that stays.
 #[tokio::test]
 async fn secret_that_is_not_the_clusters_is_waited_out_and_told() {
-    let stage = Stage::new().await;
+    let stage = Stage::new();
     let waited = |seconds| {
         let reading = first(&stage.elector.post);
         async move { tokio::time::timeout(Duration::from_secs(seconds), reading).await }
@@ -72,7 +72,7 @@ async fn secret_that_is_not_the_clusters_is_waited_out_and_told() {
 
 #[tokio::test]
 async fn secret_is_read_again_when_no_replica_answers() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.prove_with(FORMER);
     *stage.held.lock() = made_for("u", SECRET);
     stage.look_after(6).await;
@@ -83,7 +83,7 @@ async fn secret_is_read_again_when_no_replica_answers() {
 
 #[tokio::test]
 async fn secret_that_is_gone_is_told_when_no_replica_answers() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.prove_with(FORMER);
     stage.look_after(6).await;
     assert_eq!(stage.found(), None);

@@ -29,7 +29,7 @@ impl Stage {
 
 #[tokio::test]
 async fn record_is_made_anew_when_all_with_a_volume_have_told() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.have_pods();
     stage.told[&3].lock().max_epoch = Epoch(6);
     stage.told[&3].lock().version = Version(41);
@@ -65,7 +65,7 @@ async fn record_is_made_anew_when_all_with_a_volume_have_told() {
 /// Brokers that run know the UID: under the same one they would take the next state for one of the former record's.
 #[tokio::test]
 async fn object_that_was_only_emptied_is_made_again_first() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.have_pods();
     stage.object.lock()["metadata"]["uid"] = json!("00000000-0000-0000-0000-000000000009");
     let why = stage.ask(rebuild(&ALL[1..])).await.unwrap_err();
@@ -76,7 +76,7 @@ async fn object_that_was_only_emptied_is_made_again_first() {
 
 #[tokio::test]
 async fn what_they_hold_is_asked_while_there_is_no_record() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     stage.have_pods();
     stage.elector.survey().await;
     let seen = stage.elector.post.seen.lock().clone().unwrap();
@@ -87,7 +87,7 @@ async fn what_they_hold_is_asked_while_there_is_no_record() {
 
 #[tokio::test]
 async fn record_is_taken_away_only_when_it_must_not_be_obeyed() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     let mut state = group(3);
     state.group_uid = rocket_replication::GroupUid(10);
     let hold = |stage: &Stage, state: &State| {
@@ -112,7 +112,7 @@ async fn record_is_taken_away_only_when_it_must_not_be_obeyed() {
     stage.end().await;
 
     // Of another object.
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::new();
     state.group_uid = rocket_replication::GroupUid(77);
     hold(&stage, &state);
     assert_eq!(stage.ask(Task::Discard).await, Ok(()));
