@@ -9,10 +9,15 @@ use rocket_store::{
 };
 
 use crate::support::{Tell, clock, message_of, small};
+use crate::wrapped::Wrapped;
 
 const MIB: u64 = 1 << 20;
 
 fn open(dir: &MemoryDirectory, segment_bytes: u64, preallocate: Preallocate) -> Engine<Tell> {
+    open_on(Wrapped::new(dir.clone()), segment_bytes, preallocate)
+}
+
+fn open_on(disk: Wrapped, segment_bytes: u64, preallocate: Preallocate) -> Engine<Tell> {
     let config = StoreConfig {
         segment_bytes,
         preallocate,
@@ -22,7 +27,7 @@ fn open(dir: &MemoryDirectory, segment_bytes: u64, preallocate: Preallocate) -> 
     };
     let opened = Engine::open(
         config,
-        Arc::new(dir.clone()),
+        Arc::new(disk),
         clock(1_800_000_000_000),
         Arc::new(LocalPolicy { flush: Flush::Sync }),
         Arc::new(NoEvents),
@@ -45,13 +50,20 @@ fn send(engine: &Engine<Tell>, body: usize) {
 #[test]
 fn nobody_who_sends_waits_for_a_file_to_be_filled() {
     let dir = MemoryDirectory::default();
-    let engine = open(&dir, 4 * MIB, Preallocate::Zeros);
+    let (begun, begins) = channel();
+    let disk = Wrapped::new(dir.clone()).making(move |_| {
+        let _ = begun.send(());
+    });
+    let engine = open_on(disk, 4 * MIB, Preallocate::Zeros);
     for _ in 0..3 {
         send(&engine, 900_000);
     }
     assert_eq!(dir.list_names("commitlog").len(), 1);
+    while begins.try_recv().is_ok() {}
     std::thread::scope(|scope| {
         let making = scope.spawn(|| engine.prepare_step());
+        // Begun later it would be the file after that, which nobody needs here.
+        begins.recv().unwrap();
         for _ in 0..5 {
             send(&engine, 900_000);
         }

@@ -4,10 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use rocket_mapped_file::memory::MemoryDirectory;
-use rocket_mapped_file::{Directory, Entry, Lock, Segment, SegmentOptions, Space};
+use rocket_mapped_file::{Directory, Entry, Lock, Pace, Segment, SegmentOptions, Space};
 
 type May = Arc<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 type Told = Arc<dyn Fn(Space) -> Space + Send + Sync>;
+type Begun = Arc<dyn Fn(&str) + Send + Sync>;
 type Around = Arc<dyn Fn(&str, Arc<dyn Segment>) -> Arc<dyn Segment> + Send + Sync>;
 
 #[derive(Clone)]
@@ -16,6 +17,7 @@ pub(crate) struct Wrapped {
     may_open: May,
     may_replace: May,
     told: Told,
+    begun: Begun,
     around: Around,
 }
 
@@ -26,6 +28,7 @@ impl Wrapped {
             may_open: Arc::new(|_| Ok(())),
             may_replace: Arc::new(|_| Ok(())),
             told: Arc::new(|space| space),
+            begun: Arc::new(|_| {}),
             around: Arc::new(|_, segment| segment),
         }
     }
@@ -60,6 +63,12 @@ impl Wrapped {
         Self { around, ..self }
     }
 
+    /// Hears of each file that is made at somebody's pace, when its making has begun.
+    pub(crate) fn making(self, begun: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let begun = Arc::new(begun);
+        Self { begun, ..self }
+    }
+
     /// The file system tells something else of its room.
     pub(crate) fn telling(self, told: impl Fn(Space) -> Space + Send + Sync + 'static) -> Self {
         let told = Arc::new(told);
@@ -81,6 +90,21 @@ impl Directory for Wrapped {
         options: SegmentOptions,
     ) -> io::Result<Arc<dyn Segment>> {
         let segment = self.dir.create(path, len, options)?;
+        Ok((self.around)(path, segment))
+    }
+    fn create_paced(
+        &self,
+        path: &str,
+        len: u64,
+        options: SegmentOptions,
+        pace: &mut dyn FnMut(u64) -> Pace,
+    ) -> io::Result<Arc<dyn Segment>> {
+        let segment = self.dir.create_paced(path, len, options, &mut |filled| {
+            if filled == 0 {
+                (self.begun)(path);
+            }
+            pace(filled)
+        })?;
         Ok((self.around)(path, segment))
     }
     fn open(&self, path: &str, options: SegmentOptions) -> io::Result<Arc<dyn Segment>> {
