@@ -1,6 +1,7 @@
 //! The program on a real file system of 256 MiB that fills up, in a mount namespace of the test's own.
 
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 use std::time::Duration;
@@ -136,6 +137,19 @@ fn ballast(place: &Path, name: &str, bytes: u64) -> PathBuf {
     path
 }
 
+/// Takes all the room that there is, while the broker takes some of it, too.
+fn fill_up(place: &Path, name: &str) -> PathBuf {
+    let path = place.join(name);
+    let mut file = fs::File::create(&path).unwrap();
+    loop {
+        match file.write(&[1; 4096]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return path,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
 async fn fill(place: &Path) {
     let held = ballast(place, "held", 48 * MIB);
     let process = start(place);
@@ -171,7 +185,7 @@ async fn fill(place: &Path) {
     .await;
 
     // Somebody takes the rest: a topic cannot be made and is not there, and then it can.
-    let rest = ballast(place, "rest", available(place));
+    let rest = fill_up(place, "rest");
     let refused = make_topic(&broker, "unlucky").await;
     assert_eq!(refused, ResponseCode::SYSTEM_ERROR);
     fs::remove_file(rest).unwrap();
