@@ -144,7 +144,7 @@ fn run(
         let file = scratch.open()?;
         let data = vec![0x5a_u8; bytes as usize];
         let mut latencies = histogram();
-        while begin.elapsed() < time {
+        while latencies.is_empty() || begin.elapsed() < time {
             let Some(at) = region.take() else { break };
             let start = Instant::now();
             file.write_all_at(&data, at)?;

@@ -23,7 +23,7 @@ pub(super) fn pwrite(dir: &Path, time: Duration) -> anyhow::Result<f64> {
     let data = vec![0x5a_u8; WRITE_BYTES];
     let begin = Instant::now();
     let mut bytes = 0;
-    while begin.elapsed() < time {
+    while bytes == 0 || begin.elapsed() < time {
         file.write_all_at(&data, bytes % FILE_BYTES)?;
         bytes += WRITE_BYTES as u64;
     }
@@ -49,7 +49,7 @@ fn read_through(segment: &dyn Segment, time: Duration) -> anyhow::Result<f64> {
     let mut copy = vec![0_u8; WRITE_BYTES];
     let begin = Instant::now();
     let mut bytes = 0;
-    while begin.elapsed() < time {
+    while bytes == 0 || begin.elapsed() < time {
         let piece = segment
             .lease(bytes % FILE_BYTES, WRITE_BYTES)?
             .context("bytes that were published")?;

@@ -47,7 +47,7 @@ pub(super) fn echo(in_flight: usize, time: Duration) -> anyhow::Result<(f64, f64
     let mut latencies = histogram();
     let (mut open, mut partial, mut done) = (0, 0, 0_u32);
     let begin = Instant::now();
-    while begin.elapsed() < time {
+    while done == 0 || begin.elapsed() < time {
         let start = Instant::now();
         let more = (in_flight - open) * REQUEST_BYTES;
         client.write_all(requests.get(..more).unwrap_or_default())?;
@@ -98,7 +98,7 @@ pub(super) fn sendfile(dir: &Path, time: Duration) -> anyhow::Result<(f64, f64)>
     let cpu = thread_seconds();
     let begin = Instant::now();
     let mut bytes = 0;
-    while begin.elapsed() < time {
+    while bytes == 0 || begin.elapsed() < time {
         let mut at = bytes % FILE_BYTES;
         bytes += sendfile_call(&server, &file, Some(&mut at), PIECE_BYTES)? as u64;
     }
@@ -136,8 +136,11 @@ pub(super) fn receive_pwrite(dir: &Path, time: Duration) -> anyhow::Result<f64> 
     let sender = std::thread::spawn(move || -> anyhow::Result<()> {
         let data = vec![0x5a_u8; PIECE_BYTES];
         let begin = Instant::now();
-        while begin.elapsed() < time {
+        loop {
             client.write_all(&data)?;
+            if begin.elapsed() >= time {
+                break;
+            }
         }
         Ok(())
     });
