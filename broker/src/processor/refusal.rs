@@ -14,6 +14,8 @@ pub(super) type Answer = Result<Command, Refusal>;
 pub(super) struct Refusal {
     pub(super) code: ResponseCode,
     pub(super) remark: String,
+    /// Whether it is for the replica's role, which may be on its way to another one.
+    pub(super) is_for_role: bool,
 }
 
 impl Refusal {
@@ -21,6 +23,14 @@ impl Refusal {
         Self {
             code,
             remark: remark.into(),
+            is_for_role: false,
+        }
+    }
+
+    pub(super) fn for_role(self) -> Self {
+        Self {
+            is_for_role: true,
+            ..self
         }
     }
 
@@ -91,7 +101,7 @@ impl From<LogError> for Refusal {
                 Ok(_) => Self::system_error("the change was not taken"),
             },
             LogError::NotMaster => {
-                Self::new(ResponseCode::SERVICE_NOT_AVAILABLE, error.to_string())
+                Self::new(ResponseCode::SERVICE_NOT_AVAILABLE, error.to_string()).for_role()
             }
             LogError::Unknown => Self::new(
                 ResponseCode::SYSTEM_BUSY,

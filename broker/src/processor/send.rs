@@ -19,7 +19,7 @@ use rocket_protocol::{
     Command, Message, QueueId, RequestCode, ResponseCode, SysFlag, TopicName, UnixMillis,
 };
 use rocket_remoting::{Connection, RawRequest, Reply};
-use rocket_store::{Promise, PutOutcome};
+use rocket_store::{Promise, PutOutcome, PutStatus, Refused};
 
 use super::BrokerProcessor;
 use super::pending::{
@@ -62,7 +62,7 @@ impl BrokerProcessor {
             let again = request.clone();
             let reply = request.accept(view.opaque, view.format, view.is_oneway);
             match self.send(connection, &view, frame.body(), reply, begun) {
-                Err((refusal, reply)) if refusal.code == ResponseCode::SERVICE_NOT_AVAILABLE => {
+                Err((refusal, reply)) if refusal.is_for_role => {
                     reply.withhold();
                     return Err(again);
                 }
@@ -369,13 +369,19 @@ impl Send<'_> {
         let Err(refused) = store.append(messages, promise(facts), completion) else {
             return Ok(());
         };
+        let is_for_role = matches!(
+            refused,
+            Refused::Status(_, PutStatus::ServiceNotAvailable(_))
+        );
         let (completion, status) = refused.into_parts();
         if let PendingSend::Producer(pending) = completion {
             *reply = Some(pending.reply);
         }
-        let bytes_max = || self.config.max_message_size.0;
-        put_answer(&status, bytes_max)
-            .and_then(|_| Err(Refusal::system_error("the store did not take the message")))
+        match put_answer(&status, || self.config.max_message_size.0) {
+            Err(refusal) if is_for_role => Err(refusal.for_role()),
+            Err(refusal) => Err(refusal),
+            Ok(_) => Err(Refusal::system_error("the message was not taken")),
+        }
     }
 
     /// Where the message goes: a retry that was tried too often goes to the dead letters (`handleRetryAndDLQ`).

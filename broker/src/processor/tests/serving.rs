@@ -3,11 +3,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rocket_protocol::ResponseCode;
-use rocket_remoting::{Client, ClientConfig, NoRequests, Server, ServerConfig};
+use rocket_protocol::{Command, ResponseCode};
+use rocket_remoting::{
+    Client, ClientConfig, Connection, NoRequests, Processor, RawRequest, Reply, Server,
+    ServerConfig,
+};
 use rocket_replication::replica::Writes;
 
-use super::{PATIENCE, World, group::members, send_request, until};
+use super::{BrokerProcessor, PATIENCE, World, group::members, send_request, until};
 use crate::crew::Alarm;
 use crate::gate::Gate;
 use crate::registration::{Plan, Registration};
@@ -48,6 +51,53 @@ async fn members_of_a_mastership_that_is_over_are_none_of_the_next_one() {
     world.stop().await;
 }
 
+/// Has `processor` serve a port beside the world's own.
+fn serve(world: &World, processor: Arc<dyn Processor>) -> String {
+    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (config, stop) = (ServerConfig::default(), world.stop.clone());
+    let server = Server::bind(anywhere, config, processor, &world.tasks, stop);
+    server.unwrap().local_addr().to_string()
+}
+
+/// Counts what is not served in place.
+struct Decoding(Arc<BrokerProcessor>, Arc<AtomicUsize>);
+
+impl Processor for Decoding {
+    fn process(&self, connection: &Connection, request: Command, reply: Reply) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.process(connection, request, reply);
+    }
+
+    fn process_in_place<'a>(&self, request: RawRequest<'a>) -> Result<(), RawRequest<'a>> {
+        self.0.process_in_place(request)
+    }
+}
+
+/// Nothing would come of a second try where the store itself takes nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn send_is_tried_again_for_the_role_and_for_no_other_reason() {
+    let world = World::new().await;
+    let decoded = Arc::new(AtomicUsize::new(0));
+    let counting = Decoding(Arc::clone(&world.processor), Arc::clone(&decoded));
+    let address = serve(&world, Arc::new(counting));
+    let client = Client::connect(&address, ClientConfig::default(), Arc::new(NoRequests));
+    let client = client.await.unwrap();
+    let refused = async || {
+        let send = client.call(send_request("orders", 0, "body", ""), PATIENCE);
+        let code = send.await.unwrap().response_code();
+        assert_eq!(code, ResponseCode::SERVICE_NOT_AVAILABLE);
+    };
+    world.doors.are_closed.store(true, Ordering::SeqCst);
+    refused().await;
+    assert_eq!(decoded.load(Ordering::SeqCst), 1);
+    world.doors.are_closed.store(false, Ordering::SeqCst);
+    world.store.close().unwrap();
+    refused().await;
+    assert_eq!(decoded.load(Ordering::SeqCst), 1);
+    client.close().await;
+    world.stop().await;
+}
+
 /// The replica begins to hand over when the gate has let the send in and the store has not taken it yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn send_that_is_overtaken_by_a_handover_waits_like_one_that_comes_behind_it() {
@@ -61,10 +111,7 @@ async fn send_that_is_overtaken_by_a_handover_waits_like_one_that_comes_behind_i
         _ => Writes::Open,
     });
     gate.serve(Arc::clone(&world.processor) as _);
-    let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let (config, stop) = (ServerConfig::default(), world.stop.clone());
-    let server = Server::bind(anywhere, config, Arc::clone(&gate) as _, &world.tasks, stop);
-    let address = server.unwrap().local_addr().to_string();
+    let address = serve(&world, Arc::clone(&gate) as _);
     world
         .tasks
         .spawn(Arc::clone(&gate).usher(world.stop.clone()));
