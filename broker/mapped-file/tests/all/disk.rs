@@ -1,7 +1,7 @@
 //! What only a real file system shows.
 
 use std::io::IoSlice;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rocket_mapped_file::disk::DiskDirectory;
@@ -105,23 +105,35 @@ fn forgotten() -> Result<(tempfile::TempDir, Arc<dyn Segment>, PathBuf), &'stati
     Ok((folder, segment, path))
 }
 
-#[test]
-fn a_look_aside_leaves_the_page_cache_as_it_was() {
-    let (_folder, segment, path) = match forgotten() {
-        Ok(forgotten) => forgotten,
-        Err(why) => return println!("skipped, nothing was shown about the page cache: {why}"),
-    };
+/// How much of the file is in the page cache when all of it was looked at aside.
+fn left_by_a_look_aside(segment: &dyn Segment, path: &Path) -> u64 {
     let mut bytes = vec![0; 64 << 10];
     for block in 0..LEN / (64 << 10) {
         segment.read_aside(block * (64 << 10), &mut bytes).unwrap();
         assert!(bytes.iter().all(|&byte| byte == 7));
     }
-    // The kernel does not give up a block that something of it, as compaction, holds at that moment.
-    let left = resident(&path);
-    assert!(
-        left <= 4 * (64 << 10),
-        "what was not there before is not there after: {left} of {LEN}"
-    );
+    resident(path)
+}
+
+#[test]
+fn a_look_aside_leaves_the_page_cache_as_it_was() {
+    // A page that the kernel itself holds at that moment stays, so a second file is looked at, and a third.
+    let mut left = Vec::new();
+    let (_folder, segment, path) = loop {
+        let (folder, segment, path) = match forgotten() {
+            Ok(forgotten) => forgotten,
+            Err(why) => return println!("skipped, nothing was shown about the page cache: {why}"),
+        };
+        left.push(left_by_a_look_aside(&*segment, &path));
+        if left.last() == Some(&0) {
+            break (folder, segment, path);
+        }
+        assert!(
+            left.len() < 3,
+            "what was not there before is there after: {left:?}"
+        );
+    };
+    let mut bytes = vec![0; 64 << 10];
     segment.read_at(0, &mut bytes).unwrap();
     let before = resident(&path);
     segment.read_aside(0, &mut bytes).unwrap();
@@ -152,7 +164,7 @@ fn a_read_and_a_look_bring_in_what_they_ask_for_and_nothing_ahead() {
 }
 
 /// Bytes of a file in the page cache, by util-linux: to ask the kernel by reading would read ahead.
-fn resident(path: &std::path::Path) -> u64 {
+fn resident(path: &Path) -> u64 {
     let out = std::process::Command::new("fincore")
         .args(["--bytes", "--noheadings", "--output", "RES"])
         .arg(path)
