@@ -15,7 +15,7 @@ use rocket_mapped_file::{Advice, Segment};
 use rocket_protocol::UnixMillis;
 
 use crate::cold_blocks::{BLOCK_BYTES, ColdBlocks};
-use crate::commit_log::CommitLog;
+use crate::commit_log::{CommitLog, LogFile};
 use crate::pace::Pace;
 
 /// The newest part of what was written is in memory without a look.
@@ -67,6 +67,15 @@ impl Heat {
         let last = offset.saturating_add(len as u64).saturating_sub(1) / BLOCK_BYTES;
         offset >= hot_from
             || (offset / BLOCK_BYTES..=last).all(|block| self.is_warm(log, now, block))
+    }
+
+    /// For who reads on and on through the map, which brings in single pages only: has `len` bytes at `offset` of the log fetched,
+    /// and as many behind them, unless they are hot. They stay.
+    pub(crate) fn fetch_on(&self, file: &LogFile, end: u64, offset: u64, len: u64) {
+        if offset < self.hot_from(end) {
+            let (at, len) = (offset - file.start, len.saturating_mul(2));
+            file.segment.advise(at, len, Advice::WillNeed);
+        }
     }
 
     fn hot_from(&self, end: u64) -> u64 {

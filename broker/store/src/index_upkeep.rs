@@ -82,6 +82,8 @@ impl<C: Completion> Engine<C> {
                 }
                 Err(Unsound::Later) => return None,
             }
+            self.heat
+                .fetch_on(&file, range.end, from, len_of(from, end) as u64);
             let bytes = file
                 .segment
                 .lease(from - file.start, len_of(from, end))

@@ -26,6 +26,9 @@ impl Map {
         // Bytes of the map are read only where it shows them and below the published position. There `write_at` and `zero`
         // refuse to write, and `replace_at` writes only when every map that shows the place is gone.
         let bytes = unsafe { Mmap::map(file) }?;
+        // As for reads of the file (`read_as_asked`), whose advice a fault does not look at. Else one that meets the page that is
+        // being written may fill what is reserved behind the log with megabytes of zeros, and goes on so. A hint.
+        let _ = bytes.advise(memmap2::Advice::Random);
         Ok(Self { bytes, withheld })
     }
 

@@ -163,6 +163,22 @@ fn a_read_and_a_look_bring_in_what_they_ask_for_and_nothing_ahead() {
     assert!((32..=33).contains(&pages), "{pages}");
 }
 
+/// Who reads on and on through the map says what he will need.
+#[test]
+fn a_fault_of_the_map_brings_in_its_page_and_nothing_ahead() {
+    let (_folder, segment, path) = match forgotten() {
+        Ok(forgotten) => forgotten,
+        Err(why) => return println!("skipped, nothing was shown about the page cache: {why}"),
+    };
+    segment.publish(LEN);
+    for page in [0, 1, 2, 3, 700] {
+        let lent = segment.lease(page * 4096, 4096).unwrap().unwrap();
+        assert_eq!(lent.first(), Some(&7));
+    }
+    let pages = resident(&path) / 4096;
+    assert!((5..=6).contains(&pages), "{pages}");
+}
+
 /// Bytes of a file in the page cache, by util-linux: to ask the kernel by reading would read ahead.
 fn resident(path: &Path) -> u64 {
     let out = std::process::Command::new("fincore")

@@ -1,5 +1,7 @@
 //! A master hands out whole records, and its bytes only as long as they are sound (§8.6).
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use rocket_protocol::message::record::BLANK_HEAD_BYTES;
 use rocket_protocol::{PhysicalOffset, RecordError, RecordView};
@@ -127,6 +129,8 @@ impl<C: Completion> Engine<C> {
         if from + len > self.visible() {
             return read_plain(file, at, bytes);
         }
+        self.heat
+            .fetch_on(file, self.dispatched.load(Ordering::Acquire), from, len);
         match file.segment.lease(at, bytes) {
             Ok(Some(bytes)) => Ok(bytes),
             // Of a filler only the head is published.
