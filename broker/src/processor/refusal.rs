@@ -2,6 +2,7 @@
 
 use rocket_protocol::json::JsonError;
 use rocket_protocol::{Command, GroupName, HeaderError, NameError, ResponseCode, TopicName};
+use rocket_store::PutStatus;
 
 use super::pending::put_answer;
 use crate::metadata::{FileError, LogError};
@@ -96,10 +97,14 @@ impl From<LogError> for Refusal {
     fn from(error: LogError) -> Self {
         tracing::warn!(%error, "a change of metadata was not made");
         match error {
-            LogError::Refused(status) => match put_answer(&status, || BYTES_MAX) {
-                Err(refusal) => refusal,
-                Ok(_) => Self::system_error("the change was not taken"),
-            },
+            LogError::Refused(status) => {
+                let is_for_role = matches!(status, PutStatus::ServiceNotAvailable(_));
+                match put_answer(&status, || BYTES_MAX) {
+                    Err(refusal) if is_for_role => refusal.for_role(),
+                    Err(refusal) => refusal,
+                    Ok(_) => Self::system_error("the change was not taken"),
+                }
+            }
             LogError::NotMaster => {
                 Self::new(ResponseCode::SERVICE_NOT_AVAILABLE, error.to_string()).for_role()
             }

@@ -8,7 +8,7 @@ use rocket_protocol::{Command, QueueId, RequestCode, ResponseCode, TopicName, Un
 use super::offset::committed;
 use super::{PATIENCE, START, World, pull_request};
 
-async fn lead(world: &World) {
+pub(super) async fn lead(world: &World) {
     let metadata = Arc::clone(&world.processor.deps.metadata);
     let led = tokio::task::spawn_blocking(move || metadata.lead(UnixMillis(START), PATIENCE));
     led.await.unwrap().unwrap();

@@ -10,6 +10,7 @@ use rocket_remoting::{
 };
 use rocket_replication::replica::Writes;
 
+use super::replica::lead;
 use super::{BrokerProcessor, PATIENCE, World, group::members, send_request, until};
 use crate::crew::Alarm;
 use crate::gate::Gate;
@@ -101,7 +102,18 @@ async fn send_is_tried_again_for_the_role_and_for_no_other_reason() {
 /// The replica begins to hand over when the gate has let the send in and the store has not taken it yet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn send_that_is_overtaken_by_a_handover_waits_like_one_that_comes_behind_it() {
-    let world = World::new().await;
+    is_overtaken_by_a_handover(World::new().await).await;
+}
+
+/// What is refused is the change that makes its topic.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_send_of_a_topic_that_is_overtaken_by_a_handover_waits_too() {
+    let world = World::replica().await;
+    lead(&world).await;
+    is_overtaken_by_a_handover(world).await;
+}
+
+async fn is_overtaken_by_a_handover(world: World) {
     let gate = Arc::new(Gate::default());
     let looks = Arc::new(AtomicUsize::new(0));
     let (looked, doors) = (Arc::clone(&looks), Arc::clone(&world.doors));
