@@ -49,6 +49,8 @@ limited() {
   wait "$pid" || status=$?
   trap - INT TERM
   kill -TERM -- "-$watch" 2>/dev/null
+  # Ended, it may have left what does not end so.
+  if [ "$status" = 143 ] && pgrep -g "$pid" >/dev/null; then sleep 10; kill -KILL -- "-$pid" 2>/dev/null; fi
   return "$status"
 }
 
