@@ -57,6 +57,20 @@ impl CommitLog {
                     records += 1;
                 }
                 Step::Filler => at = file.end(),
+                // Whole, and not torn: nothing here shows where the log ended, and a cut could take all of it.
+                Step::Elsewhere(own) if rule == TailRule::Apache && at >= floor => {
+                    let reason = format!(
+                        "a whole record lies here that says it belongs at {own}: was the file renamed, or is it another broker's?"
+                    );
+                    return Err(OpenError::damaged(&file.path(), at, floor, &reason));
+                }
+                Step::Elsewhere(_) => {
+                    return Ok(ScanEnd {
+                        end: at,
+                        reason: Some("the record belongs elsewhere".to_owned()),
+                        records,
+                    });
+                }
                 Step::End(reason) => {
                     return Ok(ScanEnd {
                         end: at,
@@ -139,7 +153,8 @@ pub(super) fn record_len(head: &[u8], offset: u64) -> Option<usize> {
 /// Which tail counts as torn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TailRule {
-    /// As Apache's broker checks: lengths, magic, body checksum.
+    /// As Apache's broker checks: lengths, magic, body checksum. A whole record that knows another place than its own is no
+    /// tail: the log does not open.
     Apache,
     /// And the record knows its own place, its topic is a topic, and its properties hold no zero byte. The body checksum
     /// covers nothing else; sectors that a crash lost read as zero, and this store refuses zero bytes in properties at
@@ -161,6 +176,8 @@ pub(crate) struct ScanEnd {
 enum Step {
     Record(u64),
     Filler,
+    /// A whole record that names this place, and not the one where it lies.
+    Elsewhere(u64),
     End(String),
 }
 
@@ -188,7 +205,11 @@ impl Window {
             let here = self.at_least(file, at, need)?;
             match RecordView::parse(here) {
                 Ok((view, len)) => {
-                    if let Some(reason) = unlike_ours(at, rule, &view) {
+                    let own = view.physical_offset().0;
+                    if own != at {
+                        return Ok(Step::Elsewhere(own));
+                    }
+                    if let Some(reason) = unlike_ours(rule, &view) {
                         return Ok(Step::End(reason.to_owned()));
                     }
                     return Ok(match each(at, &view, len)? {
@@ -247,12 +268,9 @@ impl Window {
     }
 }
 
-fn unlike_ours(at: u64, rule: TailRule, view: &RecordView<'_>) -> Option<&'static str> {
+fn unlike_ours(rule: TailRule, view: &RecordView<'_>) -> Option<&'static str> {
     if rule == TailRule::Apache {
         return None;
-    }
-    if view.physical_offset().0 != at {
-        return Some("the record belongs elsewhere");
     }
     if TopicName::parse(view.topic()).is_err() {
         return Some("the topic is none");

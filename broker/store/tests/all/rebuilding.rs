@@ -375,6 +375,28 @@ pub(crate) fn of_apache() -> MemoryDirectory {
     dir
 }
 
+/// A file under another name than its own, or of another broker: every record is whole and says that it lies elsewhere.
+#[test]
+fn a_folder_of_apache_whose_records_belong_elsewhere_does_not_open_and_is_left_as_it_is() {
+    let dir = of_apache();
+    dir.remove("checkpoint").unwrap();
+    dir.remove_folder("consumequeue").unwrap();
+    let names = dir.list_names("commitlog");
+    let path = |name: &String| format!("commitlog/{name}");
+    let second = dir.read(&path(&names[1])).unwrap().unwrap();
+    dir.replace(&path(&names[0]), &second).unwrap();
+    for name in &names[1..] {
+        dir.remove(&path(name)).unwrap();
+    }
+    let Err(error) = try_open(&dir, &clock(T0), config()) else {
+        panic!("it opens");
+    };
+    let said = error.to_string();
+    assert!(said.contains("says it belongs at 65536"), "{said}");
+    let left = dir.killed().read(&path(&names[0])).unwrap().unwrap();
+    assert!(left == second, "nothing was cut");
+}
+
 #[test]
 fn queues_of_apache_that_cannot_be_read_hide_no_message() {
     let engine = open(&of_apache());
